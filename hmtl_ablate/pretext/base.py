@@ -1,0 +1,62 @@
+"""The interface of a pretext task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor, nn
+
+from hmtl_ablate.config import PretextOptions
+
+
+@dataclass(frozen=True)
+class FeatureShape:
+    """What a backbone gives for one image of side `size` px: a map [channels, height, width] and a pooled [pooled]."""
+
+    size: int
+    channels: int
+    height: int
+    width: int
+    pooled: int
+
+
+class PretextTask(nn.Module, ABC):
+    """A transform of the images, a head that undoes it from the backbone's features, and a loss.
+
+    Images are normalised float tensors [B, 3, S, S]. A draw is the random part of the transform, a tensor whose first
+    dimension is B; it is made on the CPU for a whole batch, so that its numbers depend neither on the device nor on
+    how the batch is split over workers. All of `change`, `loss` and `score` work on the whole batch at once.
+    """
+
+    metric: ClassVar[str]
+    """Name of what `score` gives, e.g. accuracy."""
+
+    def __init__(self, options: PretextOptions, features: FeatureShape) -> None:
+        super().__init__()
+        self.weight = options.weight
+
+    @abstractmethod
+    def draw(self, count: int, generator: Generator) -> Tensor:
+        """The random part of the transform for `count` images, on the CPU: [count, …]."""
+
+    @abstractmethod
+    def change(self, images: Tensor, draw: Tensor) -> Tensor:
+        """The changed images, of the shape of `images` [B, 3, S, S]."""
+
+    @abstractmethod
+    def forward(self, maps: Tensor, pooled: Tensor) -> Tensor:
+        """The head's output from feature maps [B, C, h, w] and pooled features [B, P] of the changed images."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
+        """Loss of each image, [B]; `images` are the unchanged ones."""
+
+    @abstractmethod
+    def score(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
+        """What `metric` names, for each image, [B]."""
+
+    @abstractmethod
+    def rebuilt(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
+        """The images as the head would restore them, [B, 3, S, S]: what a person looks at."""

@@ -1,0 +1,99 @@
+"""In-painting: mask a part of the image and let a light decoder rebuild it (PAPER.md, the method).
+
+The paper is silent on masks, decoder and pixel loss; ours are rectangles or patches, a few convolutions on the last
+feature map, and L1 on the masked area.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from hmtl_ablate.config import InpaintingOptions
+from hmtl_ablate.pretext.base import FeatureShape, PretextTask
+
+SHUFFLE = 4
+"""The decoder works at a quarter of the image's side and ends in a pixel shuffle: full-size convolutions would cost
+more than an EfficientNet-B0."""
+
+
+class Decoder(nn.Sequential):
+    """Feature map [B, C, h, w] → image [B, 3, ≥ S, ≥ S]: a 1 × 1 convolution, doublings, and a pixel shuffle."""
+
+    def __init__(self, features: FeatureShape, dropout: float) -> None:
+        width, side = 128, features.height
+        layers: list[nn.Module] = [nn.Dropout2d(dropout), nn.Conv2d(features.channels, width, 1), nn.GELU()]
+        while side * SHUFFLE < features.size:
+            narrower = max(width // 2, 32)
+            # Group norm: its result does not depend on how a batch is split over workers.
+            layers += [nn.Upsample(scale_factor=2.0, mode="nearest"), nn.Conv2d(width, narrower, 3, padding=1),
+                       nn.GroupNorm(8, narrower), nn.GELU()]
+            width, side = narrower, side * 2
+        layers += [nn.Conv2d(width, 3 * SHUFFLE**2, 3, padding=1), nn.PixelShuffle(SHUFFLE)]
+        super().__init__(*layers)
+
+
+class Inpainting(PretextTask):
+    """Masked pixels are set to 0, the mean colour of a normalised image; the loss is L1 on them alone."""
+
+    metric = "l1"
+
+    def __init__(self, options: InpaintingOptions, features: FeatureShape) -> None:
+        super().__init__(options, features)
+        self.options = options
+        self.decoder = Decoder(features, options.dropout)
+
+    def draw(self, count: int, generator: Generator) -> Tensor:
+        """regions: rectangles [count, regions, 4] as (top, left, height, width) in shares of the side, each of area
+        mask_ratio / regions and an aspect between 1:2 and 2:1. patches: bool [count, patches, patches], of which
+        round(mask_ratio × patches²), at least one and not all, are masked."""
+        options = self.options
+        if options.mask == "patches":
+            cells = options.patches**2
+            masked = min(max(round(options.mask_ratio * cells), 1), cells - 1)
+            rank = torch.rand(count, cells, generator=generator).argsort(dim=1).argsort(dim=1)
+            return (rank < masked).reshape(count, options.patches, options.patches)
+        numbers = torch.rand(count, options.regions, 3, generator=generator)
+        area = options.mask_ratio / options.regions
+        height = (area * 2 ** (2 * numbers[..., 0] - 1)).sqrt().clamp(max=1.0).clamp(min=area)
+        width = area / height
+        top, left = numbers[..., 1] * (1 - height), numbers[..., 2] * (1 - width)
+        return torch.stack([top, left, height, width], dim=-1)
+
+    def mask(self, draw: Tensor, side: int) -> Tensor:
+        """bool [B, 1, side, side], True where a pixel is masked; at least one is."""
+        if self.options.mask == "patches":
+            return F.interpolate(draw[:, None].float(), size=(side, side), mode="nearest").bool()
+        places = torch.arange(side, device=draw.device)
+        start = (draw[..., :2] * side).round()
+        end = torch.maximum((start + (draw[..., 2:] * side).round()).clamp(max=side), start + 1)
+        inside = (places >= start[..., None]) & (places < end[..., None])  # [B, regions, 2, side]
+        return (inside[:, :, 0, :, None] & inside[:, :, 1, None, :]).any(dim=1, keepdim=True)
+
+    def change(self, images: Tensor, draw: Tensor) -> Tensor:
+        return images.masked_fill(self.mask(draw, images.shape[-1]), 0.0)
+
+    def forward(self, maps: Tensor, pooled: Tensor) -> Tensor:
+        """An image [B, 3, s, s] with s near the input's side; `loss` and `rebuilt` bring it to that side."""
+        return self.decoder(maps)
+
+    def loss(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
+        """Mean absolute error over the masked pixels, in normalised units."""
+        mask = self.mask(draw, images.shape[-1])
+        error = (_to_side(output, images) - images.float()).abs().mean(dim=1, keepdim=True)
+        return (error * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
+
+    def score(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
+        return self.loss(output, images, draw)
+
+    def rebuilt(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
+        """The true image outside the mask, the decoder's inside."""
+        return torch.where(self.mask(draw, images.shape[-1]), _to_side(output, images), images)
+
+
+def _to_side(output: Tensor, images: Tensor) -> Tensor:
+    output = output.float()
+    if output.shape[-2:] == images.shape[-2:]:
+        return output
+    return F.interpolate(output, size=images.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,70 @@
+"""Puzzling: cut the image into n × n tiles, shuffle them, and say which tile stands where (PAPER.md, the method)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from hmtl_ablate.config import PuzzlingOptions
+from hmtl_ablate.pretext.base import FeatureShape, PretextTask
+
+
+def shuffle_tiles(images: Tensor, order: Tensor, grid: int) -> Tensor:
+    """Shuffle the tiles of each image: position p shows tile order[p].
+
+    images: [B, C, S, S]; order: [B, grid²], a permutation of 0 … grid² − 1 an image, row by row from the top left.
+    Tiles have side t = S // grid; what is left at the edges when grid does not divide S is set to 0 (the mean colour of
+    a normalised image), so that no tile can be told by the border it continues. Returns [B, C, S, S].
+    """
+    batch, channels, side, _ = images.shape
+    tile = side // grid
+    start, inner = (side - grid * tile) // 2, grid * tile
+    centre = images[:, :, start:start + inner, start:start + inner]
+    tiles = centre.reshape(batch, channels, grid, tile, grid, tile).permute(0, 2, 4, 1, 3, 5)
+    tiles = tiles.reshape(batch, grid * grid, channels, tile, tile)
+    rows = torch.arange(batch, device=images.device)[:, None]
+    shuffled = tiles[rows, order].reshape(batch, grid, grid, channels, tile, tile)
+    centre = shuffled.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, inner, inner)
+    margin = side - inner - start
+    return F.pad(centre, (start, margin, start, margin)) if inner < side else centre
+
+
+class Puzzling(PretextTask):
+    """For each of the n² positions, a softmax over the n² tiles that may stand there, from the pooled features."""
+
+    metric = "accuracy"
+
+    def __init__(self, options: PuzzlingOptions, features: FeatureShape) -> None:
+        super().__init__(options, features)
+        self.grid = options.grid
+        self.dropout = nn.Dropout(options.dropout)
+        self.head = nn.Linear(features.pooled, self.grid**4)
+
+    def draw(self, count: int, generator: Generator) -> Tensor:
+        """Uniform permutations, int64 [count, n²]."""
+        return torch.rand(count, self.grid**2, generator=generator).argsort(dim=1)
+
+    def change(self, images: Tensor, draw: Tensor) -> Tensor:
+        return shuffle_tiles(images, draw, self.grid)
+
+    def forward(self, maps: Tensor, pooled: Tensor) -> Tensor:
+        """Logits [B, n² positions, n² tiles]."""
+        return self.head(self.dropout(pooled)).unflatten(1, (self.grid**2, self.grid**2))
+
+    def loss(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
+        """Cross-entropy averaged over the positions, so that a weight means the same at every n."""
+        return F.cross_entropy(output.float().transpose(1, 2), draw, reduction="none").mean(dim=1)
+
+    def score(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
+        """Share of positions whose tile is told right, 0 … 1."""
+        return (output.argmax(dim=2) == draw).float().mean(dim=1)
+
+    def rebuilt(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
+        """Each tile put where the head thinks it belongs; a place that none claims stays empty (0)."""
+        places = self.grid**2
+        told = output.argmax(dim=2)
+        shown = torch.full_like(draw, places).scatter(1, told, draw)  # a true tile for each place, or `places`: none
+        whole = shuffle_tiles(images, shown.clamp(max=places - 1), self.grid)
+        seen = (shown < places).to(images.dtype).reshape(-1, 1, self.grid, self.grid)
+        return whole * F.interpolate(seen, size=images.shape[-2:], mode="nearest")

@@ -1,0 +1,102 @@
+"""The options of a TrialConfig by dotted key, those of registered pretext tasks among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any
+
+from pydantic import BaseModel, create_model
+from pydantic.fields import FieldInfo
+
+from hmtl_ablate.config import PRETEXT_OPTIONS, Frozen, TrialConfig, model_faults, parse_config
+from hmtl_ablate.errors import ConfigError, Fault, nearest
+
+SECTIONS = [name for name in TrialConfig.model_fields if name != "seed"]
+"""Top-level keys of a TrialConfig in a study file; its seed comes from the study's `seeds`."""
+
+
+def option_fields() -> dict[str, FieldInfo]:
+    """Every option by dotted key, e.g. "task", "data.size", "pretext.puzzling.grid"; without the seed."""
+    found: dict[str, FieldInfo] = {}
+    for name in SECTIONS:
+        field = TrialConfig.model_fields[name]
+        if name == "pretext":
+            for task, options in PRETEXT_OPTIONS.items():
+                found |= {f"pretext.{task}.{key}": inner for key, inner in options.model_fields.items()}
+        elif section := section_model(field):
+            found |= {f"{name}.{key}": inner for key, inner in section.model_fields.items()}
+        else:
+            found[name] = field
+    return found
+
+
+def section_model(field: FieldInfo) -> type[BaseModel] | None:
+    """The model class of a field that is a section, None for a single option."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def key_fault(key: str) -> tuple[str, str] | None:
+    """What is wrong with a dotted key, and a hint; None for an option."""
+    options = option_fields()
+    if key in options:
+        return None
+    if any(name.startswith(f"{key}.") for name in options) or key == "pretext":
+        below = sorted(name for name in options if name.startswith(f"{key}."))
+        return f"{key!r} is a group of options", f"name one of them, e.g. {below[0]}" if below else ""
+    group, _, name = key.rpartition(".")
+    siblings = {option.removeprefix(f"{group}.") for option in options if option.rpartition(".")[0] == group}
+    if group and siblings:
+        return f"there is no option {name!r}", nearest(name, siblings)
+    return f"there is no option {key!r}", nearest(key, options)
+
+
+def value_faults(key: str, value: Any) -> list[Fault]:
+    """What is wrong with one option's value by itself, whatever the other options are."""
+    model = _single(key)
+    if faults := model_faults(model, {"value": value}):
+        return faults
+    kept = getattr(model.model_validate({"value": value}), "value", None)
+    return [_drift(("value",), value)] if _drifts(value, kept) else []
+
+
+@lru_cache(maxsize=256)
+def _single(key: str) -> type[BaseModel]:
+    field = option_fields()[key]
+    return create_model("Single", __base__=Frozen, value=(Annotated[(field.annotation, *field.metadata)], ...))
+
+
+def config_faults(raw: Mapping[str, Any]) -> list[Fault]:
+    """All that is wrong with a TrialConfig's data; a number in quotes or true for 1 is a fault here too."""
+    if "seed" in raw:
+        rest = {key: value for key, value in raw.items() if key != "seed"}
+        return [Fault(("seed",), "the seeds of a study are its own key", raw["seed"], "write seeds: [0, 1, 2] at the top"),
+                *config_faults(rest)]
+    try:
+        config = parse_config(raw)
+    except ConfigError as error:
+        return list(error.faults)
+    return _drifted(raw, config, ())
+
+
+def _drifted(raw: Any, kept: Any, path: tuple[str | int, ...]) -> list[Fault]:
+    if isinstance(raw, Mapping):
+        return [fault for key, value in raw.items()
+                for fault in _drifted(value, kept[key] if isinstance(kept, Mapping) else getattr(kept, key, None),
+                                      (*path, key))]
+    if isinstance(raw, list) and isinstance(kept, list | tuple) and len(raw) == len(kept):
+        return [fault for number, pair in enumerate(zip(raw, kept, strict=True))
+                for fault in _drifted(*pair, (*path, number))]
+    return [_drift(path, raw)] if _drifts(raw, kept) else []
+
+
+def _drifts(raw: Any, kept: Any) -> bool:
+    """Was text or true / false taken for a number?"""
+    return isinstance(kept, int | float) and not isinstance(kept, bool) and isinstance(raw, str | bool)
+
+
+def _drift(path: tuple[str | int, ...], raw: Any) -> Fault:
+    if isinstance(raw, bool):
+        return Fault(path, f"should be a number, not {str(raw).lower()}", raw)
+    return Fault(path, f"should be a number, not the text {raw!r}", raw, "write it without quotes")

@@ -1,0 +1,366 @@
+"""The `search` section: from nodes to a `Search`, with all that is wrong in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Literal, NamedTuple, get_args
+
+from hmtl_ablate.config import model_faults
+from hmtl_ablate.errors import Fault, nearest
+from hmtl_ablate.study.merge import tasks
+from hmtl_ablate.study.options import config_faults, key_fault, option_fields, value_faults
+from hmtl_ablate.study.source import Misfit, Node
+from hmtl_ablate.study.space import MAX_GRID, Kind, Parameter, Pruner, Search, combinations, contains, resolved
+
+SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes")
+OBJECTIVES = ("val/accuracy", "val/macro_f1", "val/loss")
+KINDS: tuple[Kind, ...] = get_args(Kind)
+KEYS = ("base", "space", "sampler", "pruner", "trials", "objective", "confirm")
+MAX_TRIALS = 1_000_000
+FIXED = ("task", "data.name", "data.images", "data.seed", "data.protocol")
+"""Options that say what is measured and on which images: a score across their values compares nothing."""
+_ATTEMPTS = 64
+
+Report = Callable[..., None]
+"""report(node, what, hint="", at_key=False): notes a fault at a node."""
+
+
+class _Draft(NamedTuple):
+    parameter: Parameter
+    node: Node
+
+
+def read_search(node: Node, base: Node, misfits: list[Misfit]) -> Search | None:
+    """The search of a merged `search` map whose base is merged already; faults go to misfits."""
+    before = len(misfits)
+
+    def report(where: Node, what: str, hint: str = "", at_key: bool = False) -> None:
+        misfits.append(Misfit(where.key if at_key else where.place, where.path, what, hint))
+
+    for key, entry in node.entries.items():
+        if key not in KEYS:
+            report(entry, f"there is no key {key!r} in search", nearest(key, KEYS), at_key=True)
+    sampler = _sampler(node, report)
+    drafts = _parameters(node, base, report)
+    pruner = _pruner(node, report)
+    trials = _trials(node, report)
+    metric, direction = _objective(node, report)
+    confirm = node.entries.get("confirm")
+    if confirm is not None and not isinstance(confirm.content, bool):
+        report(confirm, f"should be true or false, not {confirm.plain()!r}")
+    ordered = _check_when(drafts, report)
+    _suits(sampler, drafts, node, report)
+    if len(misfits) == before:
+        _check_values(ordered, base, report)
+    if len(misfits) > before:
+        return None
+    parameters = tuple(draft.parameter for draft in ordered)
+    return Search(base=base.plain(), parameters=parameters, sampler=sampler, pruner=pruner, trials=trials,
+                  metric=metric, direction=direction, confirm=bool(confirm and confirm.content))
+
+
+def _sampler(node: Node, report: Report) -> str:
+    entry = node.entries.get("sampler")
+    if entry is None:
+        return "tpe"
+    if entry.content not in SAMPLERS:
+        report(entry, f"there is no sampler {entry.plain()!r}", nearest(entry.plain(), SAMPLERS))
+    return str(entry.content)
+
+
+def _pruner(node: Node, report: Report) -> Pruner:
+    entry = node.entries.get("pruner")
+    if entry is None or entry.content is None:
+        return Pruner()
+    raw = entry.plain() if entry.is_map else {"name": entry.plain()}
+    faults = model_faults(Pruner, raw)
+    for fault in faults:
+        where = entry.entries.get(str(fault.path[0]), entry)
+        report(where, fault.what, fault.hint, at_key=fault.path[0] not in Pruner.model_fields)
+    return Pruner() if faults else Pruner.model_validate(raw)
+
+
+def _trials(node: Node, report: Report) -> int:
+    entry = node.entries.get("trials")
+    if entry is None:
+        report(node, "trials is missing", "say how many in all, e.g. trials: 20", at_key=True)
+        return 1
+    value = entry.content
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_TRIALS:
+        report(entry, f"should be a whole number, not {entry.plain()!r}", f"use 1 to {MAX_TRIALS}")
+        return 1
+    return value
+
+
+def _objective(node: Node, report: Report) -> tuple[str, Literal["max", "min"]]:
+    entry = node.entries.get("objective")
+    if entry is None:
+        return "val/accuracy", "max"
+    if not entry.is_map or len(entry.entries) != 1:
+        report(entry, "is one metric with its direction", "write e.g. objective: {val/accuracy: max}")
+        return "val/accuracy", "max"
+    (metric, direction), = entry.entries.items()
+    if metric.startswith("test/"):
+        report(direction, f"{metric!r} is of the test split, which no search may look at",
+               f"use {metric.replace('test/', 'val/')}" if metric.replace("test/", "val/") in OBJECTIVES
+               else nearest(metric, OBJECTIVES), at_key=True)
+    elif metric not in OBJECTIVES:
+        report(direction, f"there is no objective {metric!r}", nearest(metric, OBJECTIVES), at_key=True)
+    if direction.content not in ("max", "min"):
+        report(direction, f"{direction.plain()!r} is no direction", nearest(direction.plain(), ("max", "min")))
+    return metric, "min" if direction.content == "min" else "max"
+
+
+def _parameters(node: Node, base: Node, report: Report) -> list[_Draft]:
+    space = node.entries.get("space")
+    if space is None:
+        report(node, "space is missing", "write e.g. space: {training.lr: {loguniform: [1e-4, 1e-2]}}", at_key=True)
+        return []
+    if not space.is_map or not space.entries:
+        report(space, "is a map of dotted options, at least one",
+               "write e.g. space: {training.lr: {loguniform: [1e-4, 1e-2]}}")
+        return []
+    drafts = []
+    for key, entry in space.entries.items():
+        if fault := _key_fault(key, base):
+            report(entry, *fault, at_key=True)
+        elif parameter := _parameter(key, entry, report):
+            drafts.append(_Draft(parameter, entry))
+    return drafts
+
+
+def _key_fault(key: str, base: Node) -> tuple[str, str] | None:
+    if key == "seed":
+        return "the seed is not searched", "search trials use the first of the study's seeds"
+    if fault := key_fault(key):
+        return fault
+    if key in FIXED:
+        return f"{key} is not searched: scores across its values compare nothing", "make it variants"
+    parts = key.split(".")
+    if parts[0] == "pretext" and parts[1] not in tasks(base):
+        return f"the search's base has no pretext task {parts[1]!r}", f"write base: {{pretext: {{{parts[1]}: {{}}}}}}"
+    return None
+
+
+def _parameter(key: str, entry: Node, report: Report) -> Parameter | None:
+    kinds = [kind for kind in KINDS if kind in entry.entries]
+    for name, inner in entry.entries.items():
+        if name not in (*KINDS, "step", "when"):
+            report(inner, f"there is no kind of range {name!r}", nearest(name, [*KINDS, "step", "when"]), at_key=True)
+    if len(kinds) != 1:
+        if entry.is_map and kinds:
+            report(entry, f"has {' and '.join(kinds)}", "keep one")
+        elif not entry.is_map or not (set(entry.entries) - {"step", "when"}):
+            report(entry, "has no values to search", "write e.g. {choice: [1, 2]}, {uniform: [0, 1]}, "
+                   "{loguniform: [0.1, 10]} or {int: [1, 4]}")
+        return None
+    kind = kinds[0]
+    when = _when(entry, report)
+    if kind == "choice":
+        choices = _choices(key, entry.entries[kind], report)
+        parameter = Parameter(key, kind, choices=choices, when=when) if choices else None
+    else:
+        ends = _ends(key, kind, entry.entries[kind], report)
+        parameter = Parameter(key, kind, low=ends[0], high=ends[1], when=when) if ends else None
+    step = entry.entries.get("step")
+    if step is not None:
+        span = parameter.high - parameter.low if parameter else math.inf
+        if kind != "int":
+            report(step, f"only int has a step, not {kind}", at_key=True)
+        elif not isinstance(step.content, int) or isinstance(step.content, bool) or not 1 <= step.content <= span:
+            report(step, f"should be a whole number, not {step.plain()!r}", f"use 1 to {span:g}")
+        elif parameter:
+            parameter = replace(parameter, step=step.content)
+    return parameter
+
+
+def _choices(key: str, node: Node, report: Report) -> tuple[Any, ...]:
+    if not isinstance(node.content, list) or not node.content:
+        report(node, f"choice is a list of values, not {node.plain()!r}", "write e.g. {choice: [1, 2]}")
+        return ()
+    seen: list[Any] = []
+    good = True
+    for entry in node.content:
+        value = entry.content
+        faults = [] if isinstance(value, dict | list) else value_faults(key, value)
+        if isinstance(value, dict | list):
+            report(entry, "a choice is a single value, not a list or map", "make it variants")
+        elif faults:
+            report(entry, faults[0].what, faults[0].hint)
+        elif contains(tuple(seen), value):
+            report(entry, f"{value!r} stands in the choices twice")
+        else:
+            seen.append(value)
+            continue
+        good = False
+    return tuple(seen) if good else ()
+
+
+def _ends(key: str, kind: str, node: Node, report: Report) -> tuple[float, float] | None:
+    entries = node.content
+    if not isinstance(entries, list) or len(entries) != 2:
+        report(node, f"{kind} is [low, high], not {node.plain()!r}")
+        return None
+    good = True
+    for entry in entries:
+        value = entry.content
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            report(entry, f"should be a number, not {entry.plain()!r}")
+        elif kind == "int" and not isinstance(value, int):
+            report(entry, f"should be a whole number, not {value!r}", "use uniform for a continuous range")
+        elif kind == "loguniform" and value <= 0:
+            report(entry, f"a loguniform range is above 0, not at {value!r}", "use uniform, or a small positive number")
+        elif faults := value_faults(key, value):
+            report(entry, faults[0].what, faults[0].hint)
+        else:
+            continue
+        good = False
+    if not good:
+        return None
+    low, high = entries[0].content, entries[1].content
+    if low >= high:
+        report(node, f"the range [{low!r}, {high!r}] is empty", "write the smaller end first" if low > high
+               else f"use {{choice: [{low!r}]}}")
+        return None
+    if kind != "int" and value_faults(key, low + (high - low) * 0.4142):
+        report(node, f"{key} takes whole numbers", f"use {{int: [{low!r}, {high!r}]}}")
+        return None
+    return low, high
+
+
+def _when(entry: Node, report: Report) -> dict[str, tuple[Any, ...]]:
+    node = entry.entries.get("when")
+    if node is None:
+        return {}
+    if not node.is_map or not node.entries:
+        report(node, f"is a map of another parameter to its value, not {node.plain()!r}",
+               "write e.g. when: {pretext.puzzling.feed: mixed}")
+        return {}
+    found = {}
+    for key, value in node.entries.items():
+        listed = value.plain() if isinstance(value.content, list) else [value.plain()]
+        if not listed or any(isinstance(item, dict | list) for item in listed):
+            report(value, f"is a value or a list of values, not {value.plain()!r}")
+        else:
+            found[key] = tuple(listed)
+    return found
+
+
+def _check_when(drafts: list[_Draft], report: Report) -> list[_Draft]:
+    """Refuse conditions that can never hold; the drafts, each after those that its `when` names."""
+    known = {draft.parameter.key: draft for draft in drafts}
+    ordered: dict[str, _Draft] = {}
+    waiting = list(drafts)
+    while ready := [d for d in waiting if all(key in ordered for key in d.parameter.when if key in known)]:
+        ordered |= {draft.parameter.key: draft for draft in ready}
+        waiting = [draft for draft in waiting if draft.parameter.key not in ordered]
+    for parameter, node in waiting:
+        report(node.entries["when"], "can never hold: it waits for itself by way of "
+               + ", ".join(key for key in parameter.when if key in {d.parameter.key for d in waiting}),
+               "remove one of the conditions")
+    for parameter, node in ordered.values():
+        bad = False
+        for key, allowed in parameter.when.items():
+            where = node.entries["when"].entries[key]
+            if fault := _condition_fault(key, allowed, known):
+                report(where, *fault, at_key=key not in known)
+                bad = True
+        if not bad and (clash := _clash(parameter, ordered)):
+            report(node.entries["when"], f"can never hold: {clash} would need two values at once")
+    return list(ordered.values())
+
+
+def _condition_fault(key: str, allowed: tuple[Any, ...], known: Mapping[str, _Draft]) -> tuple[str, str] | None:
+    if key not in known:
+        return f"can never hold: {key!r} is not searched", nearest(key, known)
+    parent = known[key].parameter
+    if parent.values is None:
+        return f"can never hold: {key} has a continuous range", "use a parameter with choice or int"
+    never = [value for value in allowed if not contains(parent.values, value)]
+    if never:
+        listed = parent.values if isinstance(parent.values, tuple) else ()
+        hint = nearest(never[0], map(str, listed)) if listed else f"use {parent.low:g} to {parent.high:g}"
+        return f"can never hold: {key} is never {', '.join(map(repr, never))}", hint
+    return None
+
+
+def _clash(parameter: Parameter, ordered: Mapping[str, _Draft]) -> str:
+    """A parameter that would need two values at once for this one to exist; "" when none."""
+    needed: dict[str, tuple[Any, ...]] = {}
+    open_keys = [parameter]
+    while open_keys:
+        for key, allowed in open_keys.pop().when.items():
+            both = tuple(v for v in allowed if contains(needed[key], v)) if key in needed else allowed
+            if not both:
+                return key
+            needed[key] = both
+            if key in ordered:
+                open_keys.append(ordered[key].parameter)
+    return ""
+
+
+def _suits(sampler: str, drafts: list[_Draft], node: Node, report: Report) -> None:
+    """Refuse a space that the sampler would treat as something else in silence."""
+    for parameter, entry in drafts:
+        if sampler == "grid" and parameter.values is None:
+            report(entry, f"the grid sampler takes no continuous range, and {parameter.kind} is one",
+                   "use choice or int, or sampler: random")
+        if sampler == "cmaes" and parameter.kind == "choice":
+            report(entry, "the cmaes sampler takes numeric ranges only, no choice", "use int, or sampler: tpe")
+        # Optuna's CMA-ES and GP samplers model only what every trial has, and draw all else at random.
+        if sampler in ("cmaes", "gp") and parameter.when:
+            report(entry.entries["when"], f"the {sampler} sampler takes no conditions: it would draw such a "
+                   "parameter at random", "use sampler: tpe")
+    if sampler == "grid" and drafts and all(draft.parameter.values is not None for draft in drafts):
+        size = math.prod(len(draft.parameter.values or ()) for draft in drafts)
+        if size > MAX_GRID and sum(1 for _ in islice(
+                combinations(tuple(draft.parameter for draft in drafts)), MAX_GRID + 1)) > MAX_GRID:
+            report(node.entries["space"], f"the grid has more than {MAX_GRID} combinations",
+                   "use fewer values, or sampler: random")
+
+
+def _check_values(ordered: list[_Draft], base: Node, report: Report) -> None:
+    """Refuse a value that no combination with the other parameters makes possible."""
+    raw = base.plain()
+    ends = tuple(_ends_only(draft.parameter) for draft in ordered)
+    for draft, own in zip(ordered, ends, strict=True):
+        others = _relevant(own, ends)
+        for number, value in enumerate(own.choices):
+            fixed = tuple(replace(p, choices=(value,)) if p.key == own.key else p for p in others)
+            first: Fault | None = None
+            for values in islice(combinations(fixed), _ATTEMPTS):
+                if own.key not in values:
+                    continue
+                faults = config_faults(resolved(raw, values))
+                if not faults:
+                    break
+                first = first or faults[0]
+            else:
+                if first is not None:
+                    listed = draft.node.entries[draft.parameter.kind].content
+                    report(listed[number], f"no trial can have {own.key} {value!r}: {first}")
+
+
+def _ends_only(parameter: Parameter) -> Parameter:
+    return parameter if parameter.kind == "choice" else replace(
+        parameter, kind="choice", choices=(parameter.low, parameter.high), when=parameter.when)
+
+
+def _relevant(own: Parameter, ends: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+    """The parameters, those that `own` waits for narrowed to values with which it exists."""
+    needed: dict[str, tuple[Any, ...]] = {}
+    known = {parameter.key: parameter for parameter in ends}
+    waiting = [own]
+    while waiting:
+        for key, allowed in waiting.pop().when.items():
+            needed[key] = tuple(v for v in needed.get(key, allowed) if contains(allowed, v))
+            waiting.append(known[key])
+    return tuple(replace(p, choices=needed[p.key]) if p.key in needed else p for p in ends)
+
+
+def searchable() -> list[str]:
+    """Dotted keys that a space may have."""
+    return [key for key in option_fields() if key not in FIXED]

@@ -1,0 +1,130 @@
+"""The search space: parameters, their conditions, and from drawn values to a TrialConfig."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from hmtl_ablate.config import Frozen, TrialConfig, parse_config
+from hmtl_ablate.errors import SearchError
+
+Kind = Literal["choice", "uniform", "loguniform", "int"]
+MAX_GRID = 10_000
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One searched option.
+
+    key: dotted key of a TrialConfig; choices: for kind choice; low, high: both within the range, for the other kinds;
+    step: int only, low + a multiple of it; when: dotted key of another parameter → the values of it (a tuple) with
+    which this one exists.
+    """
+
+    key: str
+    kind: Kind
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    step: int = 1
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    @property
+    def values(self) -> tuple[Any, ...] | range | None:
+        """All values it can take; None for a continuous range."""
+        if self.kind == "choice":
+            return self.choices
+        return range(int(self.low), int(self.high) + 1, self.step) if self.kind == "int" else None
+
+    def active(self, values: Mapping[str, Any]) -> bool:
+        """Does the parameter exist beside these values of the parameters before it?"""
+        return all(key in values and contains(allowed, values[key]) for key, allowed in self.when.items())
+
+
+class Pruner(Frozen):
+    """What stops a search trial early."""
+
+    name: Literal["none", "successive_halving"] = "none"
+    """none: every trial runs to its end; successive_halving: Optuna's asynchronous successive halving."""
+    grace_epochs: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Epochs that every trial gets."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search as declared: `parameters` come in an order in which each follows those that its `when` names."""
+
+    base: Mapping[str, Any]
+    parameters: tuple[Parameter, ...]
+    sampler: str
+    pruner: Pruner
+    trials: int
+    metric: str
+    direction: Literal["max", "min"]
+    confirm: bool = False
+
+    def resolve(self, values: Mapping[str, Any], seed: int) -> TrialConfig:
+        """The config of drawn values (dotted key → value; without parameters whose `when` does not hold).
+
+        Raises `ConfigError` where the options refuse this combination.
+        """
+        return parse_config({**resolved(self.base, values), "seed": seed})
+
+    @property
+    def space_hash(self) -> str:
+        """12 hexadecimal digits over what a drawn value and its score mean: base, parameters, objective.
+
+        Sampler, pruner and number of trials are no part of it: a search goes on when they change.
+        """
+        identity = [self.base, [asdict(parameter) for parameter in sorted(self.parameters, key=lambda p: p.key)],
+                    self.metric, self.direction]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+    def grid(self) -> list[dict[str, Any]]:
+        """Every combination of values, in a fixed order; `SearchError` for a continuous range or a huge grid."""
+        continuous = [parameter.key for parameter in self.parameters if parameter.values is None]
+        if continuous:
+            raise SearchError(f"a grid has no end: {', '.join(continuous)} is a continuous range; use choice or int")
+        found = list(islice(combinations(self.parameters), MAX_GRID + 1))
+        if len(found) > MAX_GRID:
+            raise SearchError(f"the grid has more than {MAX_GRID} combinations; use fewer values, or sampler: random")
+        return found
+
+
+def combinations(parameters: tuple[Parameter, ...], chosen: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """Every combination of the parameters' values, parameters in their order; the ends alone of a continuous range."""
+    chosen = dict(chosen or {})
+    if not parameters:
+        yield chosen
+        return
+    first, rest = parameters[0], parameters[1:]
+    if not first.active(chosen):
+        yield from combinations(rest, chosen)
+        return
+    for value in (first.low, first.high) if first.values is None else first.values:
+        yield from combinations(rest, {**chosen, first.key: value})
+
+
+def resolved(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The base's data with dotted keys set; the base itself stays as it is."""
+    result = dict(base)
+    for key, value in values.items():
+        *groups, name = key.split(".")
+        level = result
+        for group in groups:
+            level[group] = dict(level.get(group) or {})
+            level = level[group]
+        level[name] = value
+    return result
+
+
+def contains(allowed: tuple[Any, ...] | range, value: Any) -> bool:
+    """Is the value among the allowed? True is not 1 here."""
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in allowed) \
+        if isinstance(allowed, tuple) else isinstance(value, int | float) and not isinstance(value, bool) and value in allowed

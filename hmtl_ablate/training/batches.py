@@ -1,0 +1,100 @@
+"""From a pack to batches: which images, in which order, augmented how. All of it follows from the seed."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hmtl_ablate.config import TrialConfig
+from hmtl_ablate.data.augment import training_view, validation_view
+from hmtl_ablate.data.pack import Pack
+
+
+def seed_of(*numbers: int) -> int:
+    """A 32-bit seed from integers; the same on every machine, and unlike for unlike numbers."""
+    return zlib.crc32(struct.pack(f"<{len(numbers)}q", *numbers))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's images on one worker.
+
+    epoch: from 1; step: from 0 within the epoch; views: uint8 [V, B, S, S, 3]; targets: int64 [B].
+    """
+
+    epoch: int
+    step: int
+    views: Tensor
+    targets: Tensor
+
+
+class TrainingBatches(Dataset[Batch]):
+    """Batch number n of the whole training: epoch n // steps + 1, step n % steps.
+
+    With world_size workers, worker `rank` gets images rank, rank + world_size, … of each batch; an image looks the same
+    whichever worker it falls to.
+    """
+
+    def __init__(self, config: TrialConfig, pack: Pack, indices: np.ndarray, rank: int, world_size: int) -> None:
+        self.config, self.pack, self.indices = config, pack, indices
+        self.rank, self.world_size = rank, world_size
+        self.batch_size = min(config.training.batch_size, len(indices))
+        self.steps = len(indices) // self.batch_size
+        """Steps an epoch; what is left of a last, smaller batch is another in the next epoch."""
+        self.view = training_view(config.data.augment, config.data.stored_size, config.data.size,
+                                  pack.images.shape[-1])
+        self._order: tuple[int, np.ndarray] = (-1, indices)
+
+    def __getitem__(self, number: int) -> Batch:
+        epoch, step = number // self.steps + 1, number % self.steps
+        whole = self._ordered(epoch)[step * self.batch_size:(step + 1) * self.batch_size]
+        rows = whole[self.rank::self.world_size]
+        views = np.stack([
+            np.stack([self.view(self.pack.images[i], seed_of(self.config.seed, epoch, int(i), v)) for i in rows])
+            for v in range(self.config.passes_per_image)])
+        targets = self.pack.labels[self.config.task][rows]
+        return Batch(epoch, step, torch.from_numpy(views), torch.from_numpy(np.asarray(targets, dtype=np.int64)))
+
+    def __len__(self) -> int:
+        return self.steps * self.config.training.epochs
+
+    def _ordered(self, epoch: int) -> np.ndarray:
+        if self._order[0] != epoch:
+            order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.indices))
+            self._order = (epoch, self.indices[order])
+        return self._order[1]
+
+
+def stream(batches: TrainingBatches, start: int, workers: int, pin: bool) -> Iterator[Batch]:
+    """Batches from number `start` to the end of the training, prepared by `workers` processes (0: this one)."""
+    loader = DataLoader(batches, batch_size=None, sampler=range(start, len(batches)), num_workers=workers,
+                        pin_memory=pin)
+    return iter(loader)
+
+
+class EvaluationImages:
+    """Whole images of a split in the validation view, uint8 [n, S, S, 3]; kept in memory when they are few."""
+
+    KEEP = 512 * 2**20
+    """Bytes up to which the images are prepared once."""
+
+    def __init__(self, config: TrialConfig, pack: Pack, indices: np.ndarray) -> None:
+        self.pack, self.indices = pack, indices
+        self.targets = np.asarray(pack.labels[config.task][indices], dtype=np.int64)
+        self._view = validation_view(config.data.stored_size, config.data.size, pack.images.shape[-1])
+        small = len(indices) * config.data.size**2 * 3 <= self.KEEP
+        self._kept = self._prepare(np.arange(len(indices))) if small and len(indices) else None
+
+    def take(self, rows: np.ndarray) -> Tensor:
+        """Images number `rows` of the split."""
+        return torch.from_numpy(self._kept[rows] if self._kept is not None else self._prepare(rows))
+
+    def _prepare(self, rows: np.ndarray) -> np.ndarray:
+        return np.stack([self._view(self.pack.images[i], 0) for i in self.indices[rows]])

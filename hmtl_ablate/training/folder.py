@@ -1,0 +1,165 @@
+"""The trial's folder, `<store>/trials/<trial_id>/`: the truth about a trial.
+
+    config.json        the resolved config, written first
+    metrics.jsonl      one line an epoch
+    last.safetensors   checkpoint: everything that continuing needs
+    best.safetensors   the model's weights at the best epoch on the selection split
+    predictions.npz    per-image probabilities of val and test
+    pictures/          what the pretext tasks show the model, and what it makes of them
+    log.txt            what happened, in words;  failure.txt: the traceback of an unexpected end
+    result.json        written last: once it is there the trial is over
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from hmtl_ablate.config import Frozen, TrialConfig, parse_config
+from hmtl_ablate.errors import StoreError
+
+
+class TrialResult(Frozen):
+    """The end of a trial, as result.json holds it."""
+
+    trial_id: str
+    status: Literal["finished", "pruned", "failed"]
+    """finished; pruned: stopped early by a search; failed: the loss diverged, which it would do again."""
+    reason: str = ""
+    epochs: int
+    """Epochs trained."""
+    best_epoch: int
+    """Epoch of the best val/accuracy, from 1; the earliest of equals; 0 when none was finished."""
+    metrics: dict[str, float] = {}
+    """`best/val/…` of the best epoch; `test/…` with its weights, when test was evaluated."""
+    image_passes: int
+    """Images the backbone was trained on, each view counted."""
+    seconds: float
+    """Time spent in training and validation, over all sessions."""
+    tags: dict[str, str] = {}
+    """Where it ran: device, precision, threads, versions."""
+    classes: list[str] = []
+    confusion: dict[str, list[list[int]]] = {}
+    """Split → counts, rows true and columns predicted."""
+
+
+class TrialFolder:
+    """Reads and writes one trial's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def config(self) -> TrialConfig:
+        return parse_config(self._read("config.json"))
+
+    def history(self) -> list[dict[str, float]]:
+        """One dict an epoch, in order; a line that a crash cut short is left out."""
+        try:
+            lines = (self.path / "metrics.jsonl").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        rows = []
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def result(self) -> TrialResult | None:
+        """What result.json says, or None while the trial is not over. Raises StoreError when it is damaged."""
+        if not (self.path / "result.json").exists():
+            return None
+        try:
+            return TrialResult.model_validate(self._read("result.json"))
+        except ValidationError as error:
+            raise StoreError(f"{self.path / 'result.json'} is damaged: delete this trial's folder and run again"
+                             ) from error
+
+    def failure(self) -> str | None:
+        """Traceback of the last unexpected end, or None."""
+        path = self.path / "failure.txt"
+        return path.read_text() if path.exists() else None
+
+    def write_failure(self, text: str) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "failure.txt", text.encode())
+
+    def write_config(self, config: TrialConfig) -> None:
+        """Make the folder and write config.json. Raises StoreError when the store can't be written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / "config.json", _json(config.model_dump(mode="json")))
+        except OSError as error:
+            raise StoreError(f"can't write {self.path}: {error.strerror}; choose another store with --runs") from error
+
+    def write_history(self, rows: list[dict[str, float]]) -> None:
+        write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def append_history(self, row: dict[str, float]) -> None:
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def write_result(self, result: TrialResult) -> None:
+        write_atomically(self.path / "result.json", _json(result.model_dump(mode="json")))
+        (self.path / "failure.txt").unlink(missing_ok=True)
+
+    def log(self, text: str) -> None:
+        """Add a line to log.txt."""
+        with (self.path / "log.txt").open("a") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    @contextmanager
+    def lock(self, wait: float = 30.0) -> Iterator[None]:
+        """Keep every other process (an orphan of a killed driver) from writing here.
+
+        Raises StoreError when another holds the folder for more than `wait` seconds.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as file:
+            end = time.monotonic() + wait
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        raise StoreError(f"{self.path} is in use by another process: is another run going on?"
+                                         ) from None
+                    time.sleep(0.1)
+            yield
+
+    def _read(self, name: str) -> Any:
+        try:
+            return json.loads((self.path / name).read_text())
+        except (OSError, ValueError) as error:
+            raise StoreError(f"can't read {self.path / name}: {error}; delete this trial's folder and run again"
+                             ) from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, even after a power cut."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _json(data: Any) -> bytes:
+    return (json.dumps(data, indent=2) + "\n").encode()

@@ -1,0 +1,26 @@
+"""Optimiser and schedule."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from timm.optim import Lookahead, create_optimizer_v2
+from torch import nn
+
+from hmtl_ablate.config import TrainingConfig
+
+
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimiser of the recipe; weight decay spares biases and norms (timm's default)."""
+    optimizer = create_optimizer_v2(model, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay,
+                                    momentum=0.9)
+    return Lookahead(optimizer, alpha=0.5, k=6) if config.lookahead else optimizer
+
+
+def learning_rate(config: TrainingConfig, epoch: float) -> float:
+    """Rate at a fractional epoch: linear warm-up from 0, then a cosine to 0 at the last (authors' scripts)."""
+    if epoch < config.warmup_epochs:
+        return config.lr * epoch / config.warmup_epochs
+    rest = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))

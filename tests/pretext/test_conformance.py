@@ -1,0 +1,69 @@
+"""What every pretext task must do, whatever it is."""
+
+import pytest
+import torch
+
+from hmtl_ablate.config import PRETEXT_OPTIONS
+from hmtl_ablate.pretext import PRETEXT_TASKS, FeatureShape, PretextTask, build
+
+CASES = [("puzzling", {"grid": 2}), ("puzzling", {"grid": 3}), ("puzzling", {"grid": 5}),
+         ("inpainting", {"regions": 3}), ("inpainting", {"mask": "patches", "patches": 7, "mask_ratio": 0.6})]
+SIZE, BATCH = 48, 6
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def task(request: pytest.FixtureRequest) -> PretextTask:
+    name, options = request.param
+    torch.manual_seed(0)
+    return build(name, PRETEXT_OPTIONS[name](**options), FeatureShape(SIZE, 32, 3, 3, 16)).eval()
+
+
+def run(task: PretextTask, seed: int = 0, side: int = SIZE) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(BATCH, 3, side, side, generator=generator) * 2 - 1
+    draw = task.draw(BATCH, generator)
+    output = task(torch.randn(BATCH, 32, 3, 3, generator=generator), torch.randn(BATCH, 16, generator=generator))
+    return images, draw, output
+
+
+def test_every_task_is_tested() -> None:
+    assert {name for name, _ in CASES} == set(PRETEXT_TASKS) == set(PRETEXT_OPTIONS)
+
+
+@pytest.mark.parametrize("side", [SIZE, 37])
+def test_change_keeps_the_shape_and_changes_the_image(task: PretextTask, side: int) -> None:
+    images, draw, _ = run(task, side=side)
+    changed = task.change(images, draw)
+    assert changed.shape == images.shape
+    assert not torch.equal(changed, images)
+
+
+def test_draw_follows_the_generator_alone(task: PretextTask) -> None:
+    first = task.draw(BATCH, torch.Generator().manual_seed(7))
+    torch.rand(5)
+    assert torch.equal(first, task.draw(BATCH, torch.Generator().manual_seed(7)))
+    assert not torch.equal(first, task.draw(BATCH, torch.Generator().manual_seed(8)))
+
+
+def test_loss_and_score_are_finite_numbers_an_image(task: PretextTask) -> None:
+    images, draw, output = run(task)
+    loss, score = task.loss(output, images, draw), task.score(output, images, draw)
+    assert loss.shape == score.shape == (BATCH,)
+    assert bool((loss > 0).all() and torch.isfinite(loss).all() and torch.isfinite(score).all())
+
+
+def test_an_image_is_treated_alike_alone_and_in_a_batch(task: PretextTask) -> None:
+    images, draw, output = run(task)
+    assert torch.equal(task.change(images, draw)[2:3], task.change(images[2:3], draw[2:3]))
+    torch.testing.assert_close(task.loss(output, images, draw)[2:3], task.loss(output[2:3], images[2:3], draw[2:3]))
+
+
+def test_every_weight_of_the_head_gets_a_gradient(task: PretextTask) -> None:
+    images, draw, output = run(task)
+    task.loss(output, images, draw).sum().backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in task.parameters())
+
+
+def test_rebuilt_has_the_images_shape(task: PretextTask) -> None:
+    images, draw, output = run(task)
+    assert task.rebuilt(output, images, draw).shape == images.shape

@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from hmtl_ablate.config import parse_config
+from hmtl_ablate.pretext import FeatureShape, build
+from hmtl_ablate.training import feeds
+
+B, SIZE = 10, 16
+
+
+def planned(**raw: object) -> tuple[list[feeds.Stream], list[feeds.Given], torch.Tensor]:
+    config = parse_config({"data": {"size": SIZE}, **raw})
+    tasks = {name: build(name, options, FeatureShape(SIZE, 4, 1, 1, 4)) for name, options in config.pretext.items()}
+    plan = feeds.streams(config, B)
+    assert len(plan) == config.passes_per_image
+    views = torch.rand(len(plan), B, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    given = feeds.give(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1))
+    return plan, given, views
+
+
+def changed_rows(given: feeds.Given) -> list[int]:
+    return [row for row in range(B) if not torch.equal(given.images[row], given.whole[row])]
+
+
+@pytest.mark.parametrize(("raw", "passes"), [
+    ({}, 1),
+    ({"data": {"views": 3, "size": SIZE}}, 3),
+    ({"pretext": {"puzzling": {"feed": "shared"}}}, 1),
+    ({"pretext": {"inpainting": {"feed": "mixed"}}}, 1),
+    ({"pretext": {"puzzling": {"feed": "siamese"}}}, 2),
+    ({"pretext": {"puzzling": {"feed": "siamese", "changed_views": [[1.0, 1.1], [1, 1], [0.6, 1]]}}}, 4),
+    ({"data": {"views": 2, "size": SIZE}, "pretext": {"puzzling": {"feed": "siamese"}, "inpainting":
+                                                       {"feed": "siamese"}}}, 4),
+])
+def test_image_passes_of_each_feed(raw: dict[str, object], passes: int) -> None:
+    plan, given, _ = planned(**raw)
+    assert len(plan) == len(given) == passes
+
+
+def test_plain_sl_shows_whole_images_with_full_weight() -> None:
+    plan, (given,), views = planned()
+    assert torch.equal(given.images, views[0])
+    assert given.weights.tolist() == [1.0] * B
+    assert (feeds.supervised_total(plan, B), feeds.changed_total(plan)) == (B, {})
+
+
+def test_shared_changes_every_image() -> None:
+    plan, (given,), _ = planned(pretext={"inpainting": {"feed": "shared"}})
+    assert changed_rows(given) == list(range(B))
+    assert given.weights.tolist() == [1.0] * B
+    assert feeds.changed_total(plan) == {"inpainting": B}
+
+
+def test_mixed_changes_its_share_and_weighs_it() -> None:
+    plan, (given,), views = planned(pretext={"inpainting": {"feed": "mixed", "share": 0.3, "supervised_weight": 0.5}})
+    assert changed_rows(given) == [0, 1, 2]
+    assert torch.equal(given.images[3:], views[0, 3:])
+    assert given.weights.tolist() == [0.5] * 3 + [1.0] * 7
+    assert feeds.supervised_total(plan, B) == pytest.approx(8.5)
+    assert feeds.changed_total(plan) == {"inpainting": 3}
+
+
+def test_two_mixed_tasks_take_different_images() -> None:
+    _, (given,), _ = planned(pretext={"inpainting": {"feed": "mixed", "share": 0.2},
+                                      "puzzling": {"feed": "mixed", "share": 0.5}})
+    assert {name: rows.tolist() for name, (rows, _) in given.tasks.items()} == {
+        "inpainting": [0, 1], "puzzling": [2, 3, 4, 5, 6]}
+
+
+def test_siamese_leaves_the_whole_view_and_sizes_the_changed_ones() -> None:
+    plan, given, views = planned(pretext={"puzzling": {"feed": "siamese", "supervised_weight": 0.25,
+                                                       "changed_views": [[1, 1], [0.5, 0.75]]}})
+    assert torch.equal(given[0].images, views[0])
+    assert not torch.equal(given[1].images, views[1])
+    assert SIZE // 2 <= given[2].images.shape[-1] <= SIZE * 3 // 4
+    assert feeds.supervised_total(plan, B) == pytest.approx(B + 2 * 0.25 * B)
+    assert feeds.changed_total(plan) == {"puzzling": 2 * B}
+
+
+def test_workers_see_what_one_worker_would() -> None:
+    config = parse_config({"data": {"size": SIZE}, "pretext": {"puzzling": {"feed": "mixed", "share": 0.55}}})
+    tasks = {"puzzling": build("puzzling", config.pretext["puzzling"], FeatureShape(SIZE, 4, 1, 1, 4))}
+    plan = feeds.streams(config, B)
+    views = torch.rand(1, B, 3, SIZE, SIZE)
+    (one,) = feeds.give(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1))
+    for rank in (0, 1):
+        rows = torch.arange(rank, B, 2)
+        (part,) = feeds.give(plan, tasks, views[:, rows], rows, B, torch.Generator().manual_seed(1))
+        assert torch.equal(part.images, one.images[rows])
+        assert torch.equal(part.weights, one.weights[rows])
