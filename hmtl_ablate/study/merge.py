@@ -1,4 +1,5 @@
-"""Merging: maps merge, lists and scalars replace, a nested `pretext:` replaces the whole, a dotted key changes one value.
+"""Merging: maps merge, lists and scalars replace, a nested `pretext:` replaces the whole of it, a dotted key changes
+one value.
 
 All on `Node`s, so that every value of the result still knows who wrote it.
 """
@@ -19,7 +20,8 @@ def merge(under: Node, over: Node, replaced: Iterable[tuple[str, ...]] = (), pat
 
     replaced: paths, from here, of maps that replace as well; a path may end in "*", any key.
     """
-    if not (under.is_map and over.is_map) or path in replaced or (*path[:-1], "*") in replaced and path:
+    whole = path in replaced or (bool(path) and (*path[:-1], "*") in replaced)
+    if whole or not (under.is_map and over.is_map):
         return over
     entries = dict(under.entries)
     for key, node in over.entries.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
@@ -54,24 +54,38 @@ def key_fault(key: str) -> tuple[str, str] | None:
 
 def value_faults(key: str, value: Any) -> list[Fault]:
     """What is wrong with one option's value by itself, whatever the other options are."""
-    model = _single(key)
+    model = _single(*_owner(key))
     if faults := model_faults(model, {"value": value}):
         return faults
     kept = getattr(model.model_validate({"value": value}), "value", None)
     return [_drift(("value",), value)] if _drifts(value, kept) else []
 
 
+def own_fault(fault: Fault) -> bool:
+    """Is this fault of a TrialConfig one of the value by itself, and not of how it goes with others?"""
+    key = ".".join(map(str, fault.path))
+    return key not in option_fields() or bool(value_faults(key, fault.value))
+
+
+def _owner(key: str) -> tuple[type[BaseModel], str]:
+    section, _, name = key.rpartition(".")
+    if section.startswith("pretext."):
+        return PRETEXT_OPTIONS[section.removeprefix("pretext.")], name
+    return (section and section_model(TrialConfig.model_fields[section])) or TrialConfig, name
+
+
 @lru_cache(maxsize=256)
-def _single(key: str) -> type[BaseModel]:
-    field = option_fields()[key]
-    return create_model("Single", __base__=Frozen, value=(Annotated[(field.annotation, *field.metadata)], ...))
+def _single(owner: type[BaseModel], name: str) -> type[BaseModel]:
+    """A model of one option alone."""
+    field = owner.model_fields[name]
+    return create_model("Single", __base__=Frozen, value=(field.annotation or Any, field))
 
 
 def config_faults(raw: Mapping[str, Any]) -> list[Fault]:
     """All that is wrong with a TrialConfig's data; a number in quotes or true for 1 is a fault here too."""
     if "seed" in raw:
         rest = {key: value for key, value in raw.items() if key != "seed"}
-        return [Fault(("seed",), "the seeds of a study are its own key", raw["seed"], "write seeds: [0, 1, 2] at the top"),
+        return [Fault(("seed",), "a study's seeds are a key of their own", raw["seed"], "write seeds: [0, 1, 2] above"),
                 *config_faults(rest)]
     try:
         config = parse_config(raw)

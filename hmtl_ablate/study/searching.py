@@ -22,7 +22,8 @@ KEYS = ("base", "space", "sampler", "pruner", "trials", "objective", "confirm")
 MAX_TRIALS = 1_000_000
 FIXED = ("task", "data.name", "data.images", "data.seed", "data.protocol")
 """Options that say what is measured and on which images: a score across their values compares nothing."""
-_ATTEMPTS = 64
+_ATTEMPTS = 2000
+"""Combinations tried before a value is given the benefit of the doubt."""
 
 Report = Callable[..., None]
 """report(node, what, hint="", at_key=False): notes a fault at a node."""
@@ -33,8 +34,11 @@ class _Draft(NamedTuple):
     node: Node
 
 
-def read_search(node: Node, base: Node, misfits: list[Misfit]) -> Search | None:
-    """The search of a merged `search` map whose base is merged already; faults go to misfits."""
+def read_search(node: Node, base: Node, misfits: list[Misfit]) -> tuple[Search | None, Callable[[set[str]], None]]:
+    """The search of a merged `search` map whose base is merged already; faults go to misfits, and there is no search.
+
+    Also a function that notes the values, of these keys, which no combination makes possible.
+    """
     before = len(misfits)
 
     def report(where: Node, what: str, hint: str = "", at_key: bool = False) -> None:
@@ -51,15 +55,19 @@ def read_search(node: Node, base: Node, misfits: list[Misfit]) -> Search | None:
     confirm = node.entries.get("confirm")
     if confirm is not None and not isinstance(confirm.content, bool):
         report(confirm, f"should be true or false, not {confirm.plain()!r}")
-    ordered = _check_when(drafts, report)
+    space = node.entries.get("space")
+    ordered = _check_when(drafts, set(space.entries) if space else set(), report)
     _suits(sampler, drafts, node, report)
-    if len(misfits) == before:
-        _check_values(ordered, base, report)
+
+    def check_values(keys: set[str]) -> None:
+        _check_values(ordered, keys, base, report)
+
     if len(misfits) > before:
-        return None
+        return None, check_values
     parameters = tuple(draft.parameter for draft in ordered)
-    return Search(base=base.plain(), parameters=parameters, sampler=sampler, pruner=pruner, trials=trials,
+    search = Search(base=base.plain(), parameters=parameters, sampler=sampler, pruner=pruner, trials=trials,
                   metric=metric, direction=direction, confirm=bool(confirm and confirm.content))
+    return search, check_values
 
 
 def _sampler(node: Node, report: Report) -> str:
@@ -90,7 +98,7 @@ def _trials(node: Node, report: Report) -> int:
         return 1
     value = entry.content
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_TRIALS:
-        report(entry, f"should be a whole number, not {entry.plain()!r}", f"use 1 to {MAX_TRIALS}")
+        report(entry, f"should be a whole number above 0, not {entry.plain()!r}", f"use 1 to {MAX_TRIALS}")
         return 1
     return value
 
@@ -171,7 +179,7 @@ def _parameter(key: str, entry: Node, report: Report) -> Parameter | None:
         if kind != "int":
             report(step, f"only int has a step, not {kind}", at_key=True)
         elif not isinstance(step.content, int) or isinstance(step.content, bool) or not 1 <= step.content <= span:
-            report(step, f"should be a whole number, not {step.plain()!r}", f"use 1 to {span:g}")
+            report(step, f"should be a whole number above 0, not {step.plain()!r}", f"use 1 to {span:g}")
         elif parameter:
             parameter = replace(parameter, step=step.content)
     return parameter
@@ -249,8 +257,11 @@ def _when(entry: Node, report: Report) -> dict[str, tuple[Any, ...]]:
     return found
 
 
-def _check_when(drafts: list[_Draft], report: Report) -> list[_Draft]:
-    """Refuse conditions that can never hold; the drafts, each after those that its `when` names."""
+def _check_when(drafts: list[_Draft], declared: set[str], report: Report) -> list[_Draft]:
+    """Refuse conditions that can never hold; the drafts, each after those that its `when` names.
+
+    declared: all keys of the space, also of parameters that are refused for another reason.
+    """
     known = {draft.parameter.key: draft for draft in drafts}
     ordered: dict[str, _Draft] = {}
     waiting = list(drafts)
@@ -265,7 +276,7 @@ def _check_when(drafts: list[_Draft], report: Report) -> list[_Draft]:
         bad = False
         for key, allowed in parameter.when.items():
             where = node.entries["when"].entries[key]
-            if fault := _condition_fault(key, allowed, known):
+            if (key in known or key not in declared) and (fault := _condition_fault(key, allowed, known)):
                 report(where, *fault, at_key=key not in known)
                 bad = True
         if not bad and (clash := _clash(parameter, ordered)):
@@ -322,43 +333,52 @@ def _suits(sampler: str, drafts: list[_Draft], node: Node, report: Report) -> No
                    "use fewer values, or sampler: random")
 
 
-def _check_values(ordered: list[_Draft], base: Node, report: Report) -> None:
+def _check_values(ordered: list[_Draft], keys: set[str], base: Node, report: Report) -> None:
     """Refuse a value that no combination with the other parameters makes possible."""
     raw = base.plain()
     ends = tuple(_ends_only(draft.parameter) for draft in ordered)
     for draft, own in zip(ordered, ends, strict=True):
-        others = _relevant(own, ends)
-        for number, value in enumerate(own.choices):
-            fixed = tuple(replace(p, choices=(value,)) if p.key == own.key else p for p in others)
-            first: Fault | None = None
-            for values in islice(combinations(fixed), _ATTEMPTS):
-                if own.key not in values:
-                    continue
-                faults = config_faults(resolved(raw, values))
-                if not faults:
-                    break
-                first = first or faults[0]
-            else:
-                if first is not None:
-                    listed = draft.node.entries[draft.parameter.kind].content
-                    report(listed[number], f"no trial can have {own.key} {value!r}: {first}")
+        for number, value in enumerate(own.choices if own.key in keys else ()):
+            narrowed = _narrowed(replace(own, choices=(value,)), ends)
+            if faults := _refusals(raw, narrowed):
+                listed = draft.node.entries[draft.parameter.kind].content
+                report(listed[number], f"no trial can have {own.key} {value!r}: {faults[0]}")
+
+
+def impossible(search: Search) -> list[Fault]:
+    """What is wrong with the first combination, where the options allow none of them."""
+    ends = tuple(_ends_only(parameter) for parameter in search.parameters)
+    return _refusals(search.base, ends)
+
+
+def _refusals(raw: Mapping[str, Any], parameters: tuple[Parameter, ...]) -> list[Fault]:
+    """What is wrong with the first combination; nothing when one is possible, or when there are too many to try."""
+    first: list[Fault] = []
+    for number, values in enumerate(combinations(parameters)):
+        faults = config_faults(resolved(raw, values))
+        if not faults or number >= _ATTEMPTS:
+            return []
+        first = first or faults
+    return first
 
 
 def _ends_only(parameter: Parameter) -> Parameter:
-    return parameter if parameter.kind == "choice" else replace(
-        parameter, kind="choice", choices=(parameter.low, parameter.high), when=parameter.when)
+    if parameter.kind == "choice":
+        return parameter
+    last = parameter.values[-1] if parameter.values is not None else parameter.high
+    return replace(parameter, kind="choice", choices=(parameter.low, last))
 
 
-def _relevant(own: Parameter, ends: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
-    """The parameters, those that `own` waits for narrowed to values with which it exists."""
-    needed: dict[str, tuple[Any, ...]] = {}
-    known = {parameter.key: parameter for parameter in ends}
+def _narrowed(own: Parameter, ends: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+    """All parameters, with `own` as given and those that it waits for narrowed to values with which it exists."""
+    known = {parameter.key: parameter for parameter in ends} | {own.key: own}
     waiting = [own]
     while waiting:
         for key, allowed in waiting.pop().when.items():
-            needed[key] = tuple(v for v in needed.get(key, allowed) if contains(allowed, v))
+            both = tuple(v for v in known[key].choices if contains(allowed, v))
+            known[key] = replace(known[key], choices=both or allowed)
             waiting.append(known[key])
-    return tuple(replace(p, choices=needed[p.key]) if p.key in needed else p for p in ends)
+    return tuple(known.values())
 
 
 def searchable() -> list[str]:

@@ -110,7 +110,7 @@ class Misfit:
 
     def __str__(self) -> str:
         path = ".".join(_shown(str(key), 80) for key in self.path)
-        text = ": ".join(part for part in (str(self.place), path, _shown(self.what, 300)) if part)
+        text = ": ".join(part for part in (_shown(str(self.place), 300), path, _shown(self.what, 300)) if part)
         return f"{text}; {_shown(self.hint, 300)}" if self.hint else text
 
 
@@ -163,16 +163,16 @@ def _at(before: str, source: str) -> Place:
     return Place(source, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
 
 
-def parse(text: str, source: str, *, place: Place | None = None) -> Node:
+def parse(text: str, source: str, *, place: Place | None = None, path: tuple[str | int, ...] = ()) -> Node:
     """Parse one YAML document; raises `StudyError` with all its faults.
 
-    place: for text from the command line, the place every node has.
+    place, path: for a value from the command line, the place of every node and the path of the first.
     """
     found = _UNPRINTABLE.search(text)
     if found:
         raise refuse([Misfit(place or _at(text[:found.start()], source), (),
                              f"character {found.group()!r} is not allowed in YAML", "remove it")])
-    builder = _Builder(source, place)
+    builder = _Builder(source, place, path)
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
             builder.take(event)
@@ -187,7 +187,7 @@ def parse(text: str, source: str, *, place: Place | None = None) -> Node:
         raise refuse(builder.misfits)
     if builder.root is None:
         start = place or Place(source, 1, 1)
-        return Node(None, start, start)
+        return Node(None, start, start, path)
     return builder.root
 
 
@@ -205,8 +205,8 @@ def _syntax(error: MarkedYAMLError, where: Place) -> Misfit:
 class _Builder:
     """Builds the tree from parser events with a stack of its own, so depth can't exhaust Python's."""
 
-    def __init__(self, source: str, place: Place | None) -> None:
-        self.source, self.fixed = source, place
+    def __init__(self, source: str, place: Place | None, path: tuple[str | int, ...]) -> None:
+        self.source, self.fixed, self.path = source, place, path
         self.root: Node | None = None
         self.misfits: list[Misfit] = []
         self.stack: list[_Open] = []
@@ -229,8 +229,8 @@ class _Builder:
         if isinstance(event, AliasEvent) or event.anchor is not None:
             self._misfit(place, f"anchors and aliases are not used here ({'&*'[isinstance(event, AliasEvent)]}"
                          f"{event.anchor})", "write the value out")
-        elif event.tag is not None:
-            self._misfit(place, f"tags are not used here ({event.tag})", "write the plain value")
+        elif tag := getattr(event, "tag", None):
+            self._misfit(place, f"tags are not used here ({tag})", "write the plain value")
         if isinstance(event, MappingStartEvent | SequenceStartEvent):
             if len(self.stack) >= MAX_DEPTH:
                 raise refuse([*self.misfits, Misfit(place, self._path()[:3], f"more than {MAX_DEPTH} levels deep",
@@ -260,7 +260,7 @@ class _Builder:
 
     def _add(self, content: Any, place: Place, *, is_scalar: bool) -> None:
         if not self.stack:
-            self.root = Node(content, place, place)
+            self.root = Node(content, place, place, self.path)
             return
         top = self.stack[-1]
         if isinstance(top.content, list):
@@ -280,7 +280,7 @@ class _Builder:
     def _path(self) -> tuple[str | int, ...]:
         """Path of the value that comes next."""
         if not self.stack:
-            return ()
+            return self.path
         top = self.stack[-1]
         return (*top.path, len(top.content) if isinstance(top.content, list) else top.name)
 

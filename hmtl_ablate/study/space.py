@@ -69,6 +69,11 @@ class Search:
     direction: Literal["max", "min"]
     confirm: bool = False
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Dotted keys of the searched options."""
+        return tuple(parameter.key for parameter in self.parameters)
+
     def resolve(self, values: Mapping[str, Any], seed: int) -> TrialConfig:
         """The config of drawn values (dotted key → value; without parameters whose `when` does not hold).
 
@@ -97,7 +102,8 @@ class Search:
         return found
 
 
-def combinations(parameters: tuple[Parameter, ...], chosen: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+def combinations(parameters: tuple[Parameter, ...], chosen: Mapping[str, Any] | None = None) \
+        -> Iterator[dict[str, Any]]:
     """Every combination of the parameters' values, parameters in their order; the ends alone of a continuous range."""
     chosen = dict(chosen or {})
     if not parameters:
@@ -126,5 +132,6 @@ def resolved(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, An
 
 def contains(allowed: tuple[Any, ...] | range, value: Any) -> bool:
     """Is the value among the allowed? True is not 1 here."""
-    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in allowed) \
-        if isinstance(allowed, tuple) else isinstance(value, int | float) and not isinstance(value, bool) and value in allowed
+    if isinstance(allowed, range):
+        return isinstance(value, int | float) and not isinstance(value, bool) and value in allowed
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in allowed)

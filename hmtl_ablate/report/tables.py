@@ -1,0 +1,155 @@
+"""One table a study: each variant's mean over the seeds, and its difference to the baseline paired by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hmtl_ablate.errors import StudyError, nearest
+from hmtl_ablate.report.results import Results
+from hmtl_ablate.report.statistics import Summary, paired_difference, summarise
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One variant. `score` and `difference` are in the metric's own unit (accuracy from 0 to 1).
+
+    difference: to the baseline over the seeds both have; None for the baseline itself, n = 0 where they share no seed.
+    image_passes, seconds: means a trial, None without a finished trial.
+    """
+
+    variant: str
+    score: Summary
+    difference: Summary | None
+    image_passes: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """One study at one profile on one dataset; the first row is the baseline.
+
+    protocol: how weights were selected, as tagged (several are comma-joined). notes: what is missing or left out.
+    """
+
+    name: str
+    profile: str
+    question: str
+    data: str
+    metric: str
+    protocol: str
+    rows: tuple[StudyRow, ...]
+    notes: tuple[str, ...]
+
+
+def study_tables(results: Results, study: str | None = None) -> list[StudyTable]:
+    """The tables of all studies, or of the one named, oldest first. Raises StudyError when there are studies, but none
+    of that name."""
+    studies = results.studies
+    if study is not None and not results.empty:
+        names = set(studies["study"])
+        if study not in names:
+            raise StudyError(f"no study named {study!r} was run in this store; {nearest(study, names)}")
+        studies = studies[studies["study"] == study]
+    return [_table(row, results) for row in studies.to_dict("records")]
+
+
+def finite(value: Any) -> float | None:
+    """The number, or None for what is missing, NaN or infinite."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def finished(trials: pd.DataFrame, metric: str) -> list[dict[Hashable, Any]]:
+    """The finished trials that have a finite value of the metric."""
+    rows = trials[trials["status"] == "finished"].to_dict("records")
+    return [row for row in rows if finite(row.get(f"metrics.{metric}")) is not None]
+
+
+def _table(study: dict[Hashable, Any], results: Results) -> StudyTable:
+    declared = results.declared(study["run_id"])
+    metric = str(study["metric"])
+    done = finished(declared, metric)
+    scores: dict[str, dict[int, float]] = {name: {} for name in study["variants"]}
+    for trial in done:
+        scores[trial["variant"]][trial["seed"]] = float(trial[f"metrics.{metric}"])
+    baseline = next(iter(scores), None)
+    rows = tuple(
+        StudyRow(
+            variant=name,
+            score=summarise([values[seed] for seed in sorted(values)]),
+            difference=None if name == baseline else paired_difference(values, scores[str(baseline)]),
+            image_passes=_mean(done, name, "image_passes"),
+            seconds=_mean(done, name, "seconds"),
+        )
+        for name, values in scores.items()
+    )
+    return StudyTable(
+        name=study["study"],
+        profile=study["profile"],
+        question=study["question"],
+        data=study["data"] or _joined(trial["data"] for trial in declared.to_dict("records")),
+        metric=metric,
+        protocol=_joined(trial["protocol"] for trial in done),
+        rows=rows,
+        notes=(*_gaps(study, declared, len(done)), *_left_out(study, results), *_pairing(rows)),
+    )
+
+
+def _mean(done: list[dict[Hashable, Any]], variant: str, metric: str) -> float | None:
+    values = [finite(trial.get(f"metrics.{metric}")) for trial in done if trial["variant"] == variant]
+    return summarise([value for value in values if value is not None]).mean
+
+
+def _joined(words: Any) -> str:
+    return ", ".join(dict.fromkeys(str(word) for word in words if word))
+
+
+def _gaps(study: dict[Hashable, Any], declared: pd.DataFrame, done: int) -> list[str]:
+    expected = len(study["variants"]) * len(study["seeds"])
+    failed = declared[declared["status"] == "failed"].to_dict("records")
+    notes = []
+    if failed:
+        named = "; ".join(_failure(trial) for trial in failed[:3])
+        more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+        notes.append(f"{len(failed)} of {expected} trials failed: {named}{more}")
+    ended = int((declared["status"] == "finished").sum())
+    if ended > done:
+        notes.append(f"{ended - done} of {expected} trials finished without a value of {study['metric']}")
+    missing = expected - ended - len(failed)
+    if missing > 0:
+        notes.append(f"{missing} of {expected} trials not finished yet")
+    return notes
+
+
+def _failure(trial: dict[Hashable, Any]) -> str:
+    reason = f" ({trial['reason']})" if trial["reason"] else ""
+    return f"{trial['variant']}, seed {trial['seed']}{reason}"
+
+
+def _left_out(study: dict[Hashable, Any], results: Results) -> list[str]:
+    trials = results.trials[results.trials["parent"] == study["run_id"]]
+    over = trials[trials["status"] == "finished"]["standing"].value_counts()
+    superseded, older = int(over.get("superseded", 0)), int(over.get("older data", 0))
+    search = int((trials["standing"] == "search").sum())
+    notes = []
+    if superseded:
+        notes.append(f"{_count(superseded, 'trial')} of older declarations left out")
+    if older:
+        notes.append(f"{_count(older, 'trial')} on older content of the data left out")
+    if search:
+        notes.append(f"{_count(search, 'search trial')} left out: a search never sees the test split")
+    return notes
+
+
+def _pairing(rows: tuple[StudyRow, ...]) -> list[str]:
+    """Where a difference rests on other seeds than the mean beside it."""
+    return [f"{row.variant}: {_count(row.difference.n, 'seed')} in common with the baseline"
+            for row in rows if row.difference is not None and row.difference.n < row.score.n]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,8 @@
+"""From a YAML file to trials: spec, merging, search space, plan. Pure: it reads the study file and nothing else."""
+
+from hmtl_ablate.study.schema import schema_text, study_schema
+from hmtl_ablate.study.space import Parameter, Pruner, Search
+from hmtl_ablate.study.spec import Resources, Study, Variant, load_study, missing_data, planned
+
+__all__ = ["Parameter", "Pruner", "Resources", "Search", "Study", "Variant", "load_study", "missing_data", "planned",
+           "schema_text", "study_schema"]

@@ -1,0 +1,303 @@
+"""Packs: built once, whole or not at all, with everything that was dropped listed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from hmtl_ablate.config import DataConfig
+from hmtl_ablate.data import formats, pack
+from hmtl_ablate.data.formats import EMOTIONS, Labels, Sample, Source
+from hmtl_ablate.data.pack import check_data, load_pack, open_pack, refuse_faults
+from hmtl_ablate.errors import DataError, StoreError
+
+FOLDER = DataConfig(name="folder", size=32)
+CSV = DataConfig(name="csv", size=32)
+
+
+def picture(seed: int, side: int = 40, grey: bool = False) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8) if grey else (8, 8, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+
+
+def faces(root: Path, each: int = 3, grey: bool = False, splits: tuple[str, ...] = ("train", "valid", "test")) -> Path:
+    for s, split in enumerate(splits):
+        for c, emotion in enumerate(EMOTIONS):
+            (root / split / emotion).mkdir(parents=True)
+            for i in range(each):
+                cv2.imwrite(str(root / split / emotion / f"{i}.png"), picture(1000 * s + 100 * c + i, grey=grey))
+    return root
+
+
+def files(store: Path) -> list[str]:
+    return sorted(p.relative_to(store).as_posix() for p in store.rglob("*") if p.is_file() and p.suffix != ".lock")
+
+
+# --- content ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_pack_holds_what_the_files_hold(grey: bool, tmp_path: Path) -> None:
+    root = faces(tmp_path / "set", grey=grey)
+    made = open_pack(FOLDER, root, tmp_path / "store")
+    channels = 1 if grey else 3
+    assert made.images.shape == (72, 32, 32, channels)
+    assert isinstance(made.images, np.memmap)
+    assert not made.images.flags.writeable
+    assert made.manifest.splits == {"train": 24, "valid": 24, "test": 24}
+    assert made.manifest.histogram["emotion"]["valid"] == dict.fromkeys(EMOTIONS, 3)
+    assert (made.manifest.stored, made.manifest.channels, made.manifest.count) == (32, channels, 72)
+    assert made.classes == {"emotion": EMOTIONS}
+    assert np.bincount(made.split).tolist() == [24, 24, 24]
+    assert made.labels["emotion"].dtype == np.int64
+    at = np.flatnonzero((made.split == 1) & (made.labels["emotion"] == EMOTIONS.index("fear")))[2]
+    expected = cv2.resize(picture(1000 + 400 + 2), (32, 32), interpolation=cv2.INTER_AREA)[..., ::-1]
+    if not grey:
+        np.testing.assert_array_equal(made.images[at], expected)
+    again = load_pack(made.folder)
+    np.testing.assert_array_equal(again.images, made.images)
+    assert again.fingerprint == made.fingerprint
+
+
+def test_pose_gender_and_missing_labels(tmp_path: Path) -> None:
+    rows = [["path", "gender", "yaw", "pitch", "roll"], ["0.png", "f", 10, -5, 2.5], ["1.png", "", 1, 2, 3],
+            ["2.png", "male", "", "", ""]]
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), picture(i))
+    with (tmp_path / "faces.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    made = open_pack(CSV, tmp_path, tmp_path / "store")
+    assert made.labels["gender"].tolist() == [1, -1, 0]
+    np.testing.assert_array_equal(made.labels["pose"], np.array([[10, -5, 2.5], [1, 2, 3], [np.nan] * 3], np.float32))
+    assert made.split.tolist() == [-1, -1, -1]
+    assert made.manifest.splits == {"all": 3}
+    assert made.classes == {"gender": ("male", "female")}
+
+
+def test_rendered_is_a_dataset_that_is_the_same_twice(tmp_path: Path) -> None:
+    data = DataConfig(name="rendered", images=200, size=32)
+    one, two = (open_pack(data, None, tmp_path / name) for name in "ab")
+    other = open_pack(DataConfig(name="rendered", images=200, size=32, seed=1), None, tmp_path / "a")
+    assert one.fingerprint == two.fingerprint != other.fingerprint
+    assert one.folder.name == two.folder.name != other.folder.name
+    assert one.manifest.splits == {"train": 160, "valid": 20, "test": 20}
+    assert set(one.labels) == {"emotion", "gender", "pose"}
+    assert set(np.unique(one.labels["emotion"])) == set(range(8))
+
+
+def test_the_fingerprint_follows_content_alone(tmp_path: Path) -> None:
+    root = faces(tmp_path / "set")
+    first = open_pack(FOLDER, root, tmp_path / "store")
+    for file in root.rglob("*.png"):
+        os.utime(file, (1, 1))
+    touched = open_pack(FOLDER, root, tmp_path / "store")
+    assert touched.folder != first.folder
+    assert touched.fingerprint == first.fingerprint
+    cv2.imwrite(str(root / "train" / "fear" / "0.png"), picture(5000))
+    assert open_pack(FOLDER, root, tmp_path / "store").fingerprint != first.fingerprint
+
+
+def test_duplicates_across_splits_are_dropped_from_train_and_listed(tmp_path: Path) -> None:
+    root = faces(tmp_path / "set")
+    shutil.copy(root / "test" / "fear" / "0.png", root / "train" / "fear" / "copy.png")
+    shutil.copy(root / "test" / "anger" / "0.png", root / "valid" / "anger" / "copy.png")
+    near = cv2.imread(str(root / "test" / "fear" / "1.png"))
+    cv2.imwrite(str(root / "train" / "anger" / "near.jpg"), near, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    shutil.copy(root / "train" / "fear" / "2.png", root / "train" / "anger" / "other.png")
+    made = open_pack(FOLDER, root, tmp_path / "store")
+    assert {(d.file, d.of, d.kind) for d in made.manifest.duplicates} == {
+        ("train/fear/copy.png", "test/fear/0.png", "exact"), ("valid/anger/copy.png", "test/anger/0.png", "exact"),
+        ("train/anger/near.jpg", "test/fear/1.png", "near"),
+        ("train/fear/2.png", "train/anger/other.png", "exact"), ("train/anger/other.png", "train/fear/2.png", "exact")}
+    assert made.manifest.splits == {"train": 23, "valid": 24, "test": 24}
+    assert len(made.images) == 71
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+def spoil(root: Path) -> dict[str, str]:
+    raw = (root / "train" / "fear" / "0.png").read_bytes()
+    (root / "train" / "fear" / "zero.png").write_bytes(b"")
+    (root / "train" / "fear" / "cut.png").write_bytes(raw[:len(raw) // 2])
+    (root / "train" / "fear" / "text.jpg").write_bytes(b"<html>")
+    (root / "train" / "fear" / "cut.jpg").write_bytes(cv2.imencode(".jpg", picture(1))[1].tobytes()[:-300])
+    return {"train/fear/zero.png": "empty file", "train/fear/cut.png": "truncated PNG",
+            "train/fear/text.jpg": "can't be decoded as an image", "train/fear/cut.jpg": "truncated JPEG"}
+
+
+def test_corrupt_images_are_listed_and_dropped(tmp_path: Path) -> None:
+    root = faces(tmp_path / "set")
+    expected = spoil(root)
+    made = open_pack(FOLDER, root, tmp_path / "store", max_faults=0.1)
+    assert {d.file: d.reason for d in made.manifest.dropped} == expected
+    assert made.manifest.count == 72
+    assert made.manifest.rows == 76
+    clean = open_pack(FOLDER, faces(tmp_path / "clean"), tmp_path / "store")
+    assert clean.fingerprint == made.fingerprint
+
+
+def test_too_many_faults_stop_the_build_and_leave_nothing(tmp_path: Path) -> None:
+    root = faces(tmp_path / "set")
+    spoil(root)
+    with pytest.raises(DataError, match=r"4 of 76 rows are faulty, more than 1 %:\n  train/fear/cut\.jpg: truncated"):
+        open_pack(FOLDER, root, tmp_path / "store")
+    assert files(tmp_path / "store") == []
+
+
+def test_check_tells_all_and_writes_nothing(tmp_path: Path) -> None:
+    root = faces(tmp_path / "set")
+    clean = check_data(FOLDER, root)
+    assert clean == open_pack(FOLDER, root, tmp_path / "store").manifest
+    expected = spoil(root)
+    before = sorted(tmp_path.rglob("*"))
+    spoilt = check_data(FOLDER, root)
+    assert {d.file: d.reason for d in spoilt.dropped} == expected
+    assert sorted(tmp_path.rglob("*")) == before
+    refuse_faults(clean)
+    with pytest.raises(DataError, match="4 of 76"):
+        refuse_faults(spoilt)
+
+
+def test_nothing_usable(tmp_path: Path) -> None:
+    for emotion in EMOTIONS:
+        (tmp_path / "set" / emotion).mkdir(parents=True)
+        (tmp_path / "set" / emotion / "0.png").write_bytes(b"")
+    with pytest.raises(DataError, match="no usable image"):
+        open_pack(FOLDER, tmp_path / "set", tmp_path / "store", max_faults=1)
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+def test_a_pack_is_built_once_and_survives_moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = faces(tmp_path / "set")
+    made = open_pack(FOLDER, root, tmp_path / "store")
+    (tmp_path / "store").rename(tmp_path / "moved")
+    monkeypatch.setattr(pack, "_scan", lambda *_: pytest.fail("decoded again"))
+    assert open_pack(FOLDER, root, tmp_path / "moved").fingerprint == made.fingerprint
+
+
+def test_a_path_may_be_a_pack(tmp_path: Path) -> None:
+    made = open_pack(FOLDER, faces(tmp_path / "set"), tmp_path / "store")
+    shutil.copytree(made.folder, tmp_path / "carried")
+    again = open_pack(FOLDER, tmp_path / "carried", tmp_path / "none")
+    assert (again.folder, again.fingerprint) == (tmp_path / "carried", made.fingerprint)
+    assert check_data(FOLDER, tmp_path / "carried") == made.manifest
+    with pytest.raises(DataError, match=r"images of 32 px.*asks for 48; set data\.stored to 32"):
+        open_pack(DataConfig(name="folder"), tmp_path / "carried", tmp_path / "none")
+    with pytest.raises(DataError, match="a pack of 'folder', not of 'csv'"):
+        open_pack(CSV, tmp_path / "carried", tmp_path / "none")
+
+
+def test_progress_reaches_the_total(tmp_path: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    open_pack(FOLDER, faces(tmp_path / "set"), tmp_path / "store", lambda *args: told.append(args))
+    reading = [done for done, total, what in told if what == "reading images" and total == 72]
+    assert reading == sorted(reading)
+    assert reading[-1] == 72
+
+
+def test_an_interrupted_build_leaves_nothing_and_is_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = faces(tmp_path / "set")
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_pack(FOLDER, root, tmp_path / "store", interrupt)
+    assert files(tmp_path / "store") == []
+    for step in ("_judge", "_compact"):
+        with monkeypatch.context() as patch:
+            patch.setattr(pack, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                open_pack(FOLDER, root, tmp_path / "store")
+        assert files(tmp_path / "store") == []
+    assert open_pack(FOLDER, root, tmp_path / "store").manifest.count == 72
+
+
+BUILD = """
+import sys, time
+from pathlib import Path
+from hmtl_ablate.config import DataConfig
+from hmtl_ablate.data import pack
+def slow(done, total, what):
+    print("reading", flush=True)
+    time.sleep(float(sys.argv[3]))
+print(pack.open_pack(DataConfig(name="folder", size=32), Path(sys.argv[1]), Path(sys.argv[2]), slow).fingerprint)
+"""
+
+
+def build(root: Path, store: Path, pause: float) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", BUILD, str(root), str(store), str(pause)], stdout=subprocess.PIPE,
+                            text=True)
+
+
+def test_a_killed_build_is_rebuilt(tmp_path: Path) -> None:
+    root, store = faces(tmp_path / "set"), tmp_path / "store"
+    with build(root, store, 60) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "reading\n"
+        process.send_signal(signal.SIGKILL)
+    assert any(".building" in file for file in files(store))
+    made = open_pack(FOLDER, root, store)
+    assert made.manifest.count == 72
+    assert not any(".building" in file for file in files(store))
+
+
+def test_two_processes_build_one_pack(tmp_path: Path) -> None:
+    root, store = faces(tmp_path / "set"), tmp_path / "store"
+    with build(root, store, 0.5) as one, build(root, store, 0.5) as two:
+        outputs = [process.communicate()[0].splitlines() for process in (one, two)]
+    assert outputs[0][-1] == outputs[1][-1]
+    assert len([folder for folder in (store / "packs").iterdir() if folder.is_dir()]) == 1
+
+
+@pytest.mark.parametrize("spoilt", ["images.npy", "labels.npz", "manifest.json"])
+def test_a_damaged_pack_is_refused(spoilt: str, tmp_path: Path) -> None:
+    made = open_pack(FOLDER, faces(tmp_path / "set"), tmp_path / "store")
+    file = made.folder / spoilt
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(DataError, match="damaged"):
+        load_pack(made.folder)
+    file.unlink()
+    with pytest.raises(DataError, match=f"no finished pack here .{spoilt} is missing"):
+        load_pack(made.folder)
+
+
+def test_a_store_that_cant_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = faces(tmp_path / "set")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="can't be written"):
+        open_pack(FOLDER, root, tmp_path / "file" / "store")
+    made = open_pack(FOLDER, root, tmp_path / "store")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system", "store")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # chmod does not stop root
+    with pytest.raises(StoreError, match="Read-only file system; choose another store with --runs"):
+        open_pack(FOLDER, root, tmp_path / "other")
+    assert open_pack(FOLDER, root, tmp_path / "store").fingerprint == made.fingerprint  # a built pack needs no writing
+
+
+def test_a_labs_own_format_makes_packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(number: int) -> Sample:
+        def one(size: int) -> tuple[np.ndarray, Labels]:
+            return picture(number, size, grey=True), {"emotion": number % 2}
+
+        return Sample(f"drawn {number}", formats.TRAIN, one)
+
+    monkeypatch.setattr(formats, "FORMATS", dict(formats.FORMATS))
+    formats.register("lab", lambda path, data: Source([draw(i) for i in range(100)], {"emotion": ("no", "yes")}),
+                     needs_path=False)
+    made = open_pack(DataConfig(name="lab", size=32), None, tmp_path)
+    assert made.images.shape == (100, 32, 32, 1)
+    assert made.labels["emotion"].tolist() == [0, 1] * 50

@@ -1,0 +1,109 @@
+"""The study files that come with the project, and their schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from hmtl_ablate.study import load_study, missing_data, planned, schema_text, study_schema
+
+FOLDER = Path(__file__).parents[2] / "search_spaces"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+def test_all_are_there() -> None:
+    assert [path.stem for path in FILES] == ["affectnet_paper", "inpainting", "low_data", "puzzling"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_runs_on_rendered_faces_and_at_the_papers_scale(path: Path) -> None:
+    quick, paper = load_study(path), load_study(path, profile="paper")
+    assert quick.name == path.stem
+    assert quick.datasets.keys() == {"rendered"}
+    assert missing_data(quick) == []
+    assert paper.datasets.keys() == {"affectnet"}
+    assert len(missing_data(paper)) == 1
+    assert paper.resources.gpus == 1
+    for _, _, config in planned(quick):
+        assert config.data.size == 48
+    for _, _, config in planned(paper):
+        assert (config.training.epochs, config.training.optimizer, config.data.augment) == (100, "adabelief", "strong")
+    assert len({variant.key for variant in paper.variants}) == len(paper.variants)
+    assert len({variant.key for variant in quick.variants}) == len(quick.variants)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_names_the_schema_and_its_command(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# yaml-language-server: $schema=schema.json"
+    assert any(f"hmtl-ablate run search_spaces/{path.name}" in line for line in lines[:20])
+
+
+@pytest.mark.parametrize("name", ["puzzling", "inpainting"])
+def test_siamese_stays_out_of_the_quick_search(name: str) -> None:
+    for profile, feeds in (("quick", ("shared", "mixed")), ("paper", ("shared", "siamese", "mixed"))):
+        search = load_study(FOLDER / f"{name}.yaml", profile=profile).search
+        assert search is not None
+        assert {p.key: p.choices for p in search.parameters}[f"pretext.{name}.feed"] == feeds
+
+
+def test_puzzling_compares_at_equal_passes() -> None:
+    study = load_study(FOLDER / "puzzling.yaml")
+    passes = {variant.name: variant.config(0).passes_per_image for variant in study.variants}
+    assert passes == {"SL": 1, "SL, 2 views": 2, "SL + puzzling": 2}
+
+
+def test_low_data_has_three_arms_of_equal_cost_at_each_fraction() -> None:
+    study = load_study(FOLDER / "low_data.yaml")
+    configs = [variant.config(0) for variant in study.variants]
+    assert [config.data.fraction for config in configs] == [f for f in (0.05, 0.1, 0.2, 0.5, 1.0) for _ in range(3)]
+    assert {config.passes_per_image for config in configs} == {2}
+    assert [set(config.pretext) for config in configs[:3]] == [set(), {"puzzling"}, {"inpainting"}]
+
+
+def test_affectnet_paper_has_the_eight_rows() -> None:
+    study = load_study(FOLDER / "affectnet_paper.yaml", profile="paper")
+    assert len(study.variants) == 8
+    for variant in study.variants:
+        config = variant.config(0)
+        assert config.model.backbone == ("efficientnet_b2" if "(B2)" in variant.name else "efficientnet_b0")
+        assert config.data.fraction == (0.2 if "20% train" in variant.name else 1.0)
+        assert set(config.pretext) == {name for name, word in (("puzzling", "puzzling"), ("inpainting", "in-painting"))
+                                       if word in variant.name}
+        assert (config.data.size, config.data.stored, config.data.protocol, config.loss.class_weights) == (
+            224, 350, "paper", "inverse")
+        if "puzzling" in config.pretext:
+            assert config.pretext["puzzling"].weight == 1.2
+            assert len(config.pretext["puzzling"].changed_views) == 3
+
+
+def test_the_committed_schema_is_current() -> None:
+    assert (FOLDER / "schema.json").read_text(encoding="utf-8") == schema_text(), \
+        "run: hmtl-ablate schema > search_spaces/schema.json"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_suits_the_schema(path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")), study_schema())
+
+
+def test_the_schema_refuses_what_the_loader_refuses() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    check = jsonschema.Draft202012Validator(study_schema())
+    good = {"name": "a", "variants": {"SL": {"data.views": 2, "pretext": {"puzzling": {"grid": 2}}}}}
+    assert check.is_valid(good)
+    for change in ({"nam": 1}, {"name": "../a"}, {"base": {"data.sise": 3}}, {"base": {"data": {"size": 3}}},
+                   {"base": {"pretext": {"puzling": {}}}}, {"variants": {"search": {}}}, {"seeds": []},
+                   {"search": {"space": {"seed": {"choice": [1]}}}}, {"search": {"sampler": "tpee"}},
+                   {"search": {"space": {"training.lr": {"choice": [1], "int": [1, 2]}}}},
+                   {"profiles": {"quick": {"sedes": [1]}}}, {"resources": {"workers": 0}}):
+        assert not check.is_valid({**good, **change}), change
+
+
+def test_every_option_is_described() -> None:
+    options = study_schema()["$defs"]["config"]["properties"]
+    for key in ("task", "data.size", "pretext.puzzling.grid", "pretext.inpainting.mask_ratio", "training.lr"):
+        assert options[key]["description"]
