@@ -45,7 +45,7 @@ class InferenceModel(nn.Module):
 class HMTLModel(nn.Module):
     """The inference model with a head for each pretext task beside it.
 
-    The inference model's weights are drawn first, so trials with the same seed start alike whatever their pretext tasks.
+    The inference model's weights are drawn first: trials with one seed start alike, whatever their pretext tasks.
     """
 
     def __init__(self, config: ModelConfig, options: Mapping[str, PretextOptions], classes: int, size: int) -> None:

@@ -2,7 +2,8 @@
 
 from hmtl_ablate.study.schema import schema_text, study_schema
 from hmtl_ablate.study.space import Parameter, Pruner, Search
-from hmtl_ablate.study.spec import Resources, Study, Variant, load_study, missing_data, planned
+from hmtl_ablate.study.spec import Resources, Study, Variant, data_configs, load_study, missing_data, planned
 
-__all__ = ["Parameter", "Pruner", "Resources", "Search", "Study", "Variant", "load_study", "missing_data", "planned",
+__all__ = ["Parameter", "Pruner", "Resources", "Search", "Study", "Variant", "data_configs", "load_study",
+           "missing_data", "planned",
            "schema_text", "study_schema"]

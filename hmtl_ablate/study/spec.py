@@ -15,13 +15,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from hmtl_ablate.config import PRETEXT_OPTIONS, Frozen, TrialConfig, model_faults, parse_config
+from hmtl_ablate.config import PRETEXT_OPTIONS, DataConfig, Frozen, TrialConfig, model_faults, parse_config
 from hmtl_ablate.errors import Fault, StudyError, nearest
 from hmtl_ablate.study.merge import merge, override, put, tasks
 from hmtl_ablate.study.options import SECTIONS, config_faults, own_fault
 from hmtl_ablate.study.searching import impossible, read_search
 from hmtl_ablate.study.source import Misfit, Node, Place, parse, read_text, refuse
-from hmtl_ablate.study.space import Search
+from hmtl_ablate.study.space import Search, combinations, resolved
 
 KEYS = ("name", "question", "metric", "base", "variants", "seeds", "search", "profiles", "resources")
 PROFILE_KEYS = ("base", "variants", "seeds", "search", "resources")
@@ -31,6 +31,8 @@ DEFAULT_SEEDS = (0, 1, 2)
 MAX_NAME = 80
 RESERVED = ("search", "best of search")
 """Names of variants that results use for the search's trials and for its confirmed winner."""
+_PACKED = ("data.size", "data.stored")
+"""Options a search may draw that ask for another pack."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _REPLACED = {("objective",), ("pruner",), ("space", "*")}
 """Maps of `search` that a profile replaces as a whole: half an objective or range of each would mean nothing."""
@@ -87,6 +89,16 @@ def planned(study: Study) -> list[tuple[Variant, int, TrialConfig]]:
     """The variants' trials in the order they run: all variants at the first seed, then at the next, so that a study
     stopped halfway has whole pairs."""
     return [(variant, seed, variant.config(seed)) for seed in study.seeds for variant in study.variants]
+
+
+def data_configs(study: Study) -> list[DataConfig]:
+    """The data of every config that the study may train, each once: variants, and what the search can draw."""
+    found = [variant.config(study.seeds[0]).data for variant in study.variants]
+    if study.search is not None:
+        sizes = tuple(parameter for parameter in study.search.parameters if parameter.key in _PACKED)
+        for values in combinations(sizes):
+            found.append(DataConfig.model_validate(resolved(study.search.base, values).get("data", {})))
+    return list(dict.fromkeys(found))
 
 
 def missing_data(study: Study) -> list[str]:

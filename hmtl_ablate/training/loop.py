@@ -46,10 +46,10 @@ def train(config: TrialConfig, pack: Pack, folder: Path, *, evaluate_test: bool,
     """Train one trial to its end and return its result, which then stands in `folder`/result.json.
 
     Continues from the last checkpoint; returns at once when the trial is over. on_epoch gets each epoch's metrics after
-    they are stored; True ends the trial as pruned (and a later call would go on). stop is asked every step; on True
-    the trial writes a checkpoint and raises TrialInterrupted. evaluate_test: measure the test split, once, with the
-    best weights. With world_size > 1 torch.distributed must be up; rank 0 alone writes. A loss that is NaN or infinite
-    gives a result of status failed. Raises DataError, ConfigError, StoreError.
+    they are stored; True, from any worker, ends the trial as pruned (and a later call would go on). stop is asked every
+    step; on True the trial writes a checkpoint and raises TrialInterrupted. evaluate_test: measure the test split,
+    once, with the best weights. With world_size > 1 torch.distributed must be up; rank 0 alone writes. A loss that is
+    NaN or infinite gives a result of status failed. Raises DataError, ConfigError, StoreError.
     """
     place = TrialFolder(folder)
     with place.lock() if rank == 0 else nullcontext():
@@ -303,7 +303,7 @@ class _Trial:
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         self._checkpoint()
         self.model.train()
-        return self._agree(on_epoch(row) if self.rank == 0 else False) and self.epoch <= self.config.training.epochs
+        return self._agree(on_epoch(row)) and self.epoch <= self.config.training.epochs
 
     def _evaluate(self, images: EvaluationImages) -> tuple[dict[str, float], Tensor]:
         logits = evaluate.predict(self.model.inference, images, self.setup, self.norm, self.rank, self.world_size)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-import types
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -73,16 +70,6 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("schema")
     Store(folder)
     return folder / "mlflow.db"
-
-
-@pytest.fixture(autouse=True)
-def tracking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for hmtl_ablate.tracking where a checkout does not have it."""
-    if find_spec("hmtl_ablate.tracking") is None:
-        module = types.ModuleType("hmtl_ablate.tracking")
-        module.open_tracking = lambda uri, store: types.SimpleNamespace(  # type: ignore[attr-defined]
-            client=Store(store).client, experiment_id=Store(store).experiment)
-        monkeypatch.setitem(sys.modules, "hmtl_ablate.tracking", module)
 
 
 @pytest.fixture

@@ -1,0 +1,102 @@
+"""Views of an image: the augmentation levels of the authors' scripts, and the validation view (PAPER.md, the recipe).
+
+Lengths that the scripts give in pixels of their 112 px input are scaled to the size asked for; crops are shares of the
+stored image's side.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # albumentations asks PyPI for its newest version on import otherwise
+
+import albumentations as A
+import cv2
+import numpy as np
+
+cv2.setNumThreads(1)  # trials run side by side: threads of OpenCV would only fight for the cores
+
+JITTER = {"brightness": (0.68, 1.32), "contrast": (0.68, 1.32), "saturation": (0.68, 1.32), "hue": (-0.08, 0.08)}
+"""Strong level: 0.32 around 1 for brightness, contrast and saturation, 0.08 for hue."""
+
+
+class CentredCrop(A.ImageOnlyTransform):
+    """A square about the centre whose side is a share of the image's, drawn uniformly from `scale`."""
+
+    def __init__(self, scale: tuple[float, float]) -> None:
+        super().__init__(p=1.0)
+        self.scale = scale
+
+    def get_params(self) -> dict[str, float]:
+        return {"share": self.py_random.uniform(*self.scale)}
+
+    def apply(self, img: np.ndarray, share: float = 1.0, **params: Any) -> np.ndarray:
+        side = max(1, round(img.shape[0] * share))
+        start = (img.shape[0] - side) // 2
+        return img[start:start + side, start:start + side]
+
+
+class RandomCrop(CentredCrop):
+    """The same, anywhere in the image."""
+
+    def get_params(self) -> dict[str, float]:
+        return super().get_params() | {"top": self.py_random.random(), "left": self.py_random.random()}
+
+    def apply(self, img: np.ndarray, share: float = 1.0, **params: Any) -> np.ndarray:
+        top, left = params["top"], params["left"]
+        side = max(1, round(img.shape[0] * share))
+        y, x = round((img.shape[0] - side) * top), round((img.shape[1] - side) * left)
+        return img[y:y + side, x:x + side]
+
+
+class View:
+    """Turns a stored image uint8 [S, S, C] into what the model sees, uint8 [size, size, 3].
+
+    The result depends on the image and the seed alone. A grey image becomes three equal channels first.
+    """
+
+    def __init__(self, steps: list[A.BasicTransform]) -> None:
+        self._compose = A.Compose(steps)
+
+    def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
+        if image.shape[-1] == 1:
+            image = np.repeat(image, 3, axis=-1)
+        self._compose.set_random_seed(seed)
+        view: np.ndarray = self._compose(image=np.ascontiguousarray(image))["image"]
+        return view
+
+
+def training_view(level: str, stored: int, size: int, channels: int) -> View:
+    """The training view at augmentation `level`: none, weak or strong."""
+    resize = A.Resize(size, size, interpolation=cv2.INTER_AREA if stored > size else cv2.INTER_LINEAR)
+    colour = channels > 1  # a grey set stays grey: hue and saturation have nothing to act on
+    if level == "none":
+        return View([CentredCrop((0.69, 0.80)), A.HorizontalFlip(p=0.5), resize])
+    if level == "weak":
+        steps = [A.Rotate(limit=(-15, 15), border_mode=cv2.BORDER_REFLECT_101, p=1.0), CentredCrop((0.69, 0.99)),
+                 A.HorizontalFlip(p=0.5), resize, _jitter(0.4, colour)]
+        return View(steps + ([A.ToGray(num_output_channels=3, p=0.2)] if colour else []))
+    hole = round(size * 40 / 112)
+    steps = [A.Rotate(limit=(-25, 25), border_mode=cv2.BORDER_REFLECT_101, p=1.0), RandomCrop((0.75, 1.0)),
+             A.HorizontalFlip(p=0.5), resize, _jitter(0.9, colour)]
+    steps += [A.ToGray(num_output_channels=3, p=0.3)] if colour else []
+    return View([*steps,
+                 A.GaussianBlur(blur_limit=(3, 3), sigma_limit=(1.5, 1.5), p=0.2),
+                 A.Downscale(scale_range=(64 / 112, 0.99), interpolation_pair={
+                     "downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}, p=0.2),
+                 A.GaussNoise(std_range=(0.0, 0.05), p=1.0),
+                 A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(hole, hole),
+                                 hole_width_range=(hole, hole), fill=127, p=1.0)])
+
+
+def validation_view(stored: int, size: int, channels: int) -> View:
+    """Central crop of 0.85 (0.80 from 224 px on), then the model's size."""
+    share = 0.80 if size >= 224 else 0.85
+    interpolation = cv2.INTER_AREA if stored * share > size else cv2.INTER_LINEAR
+    return View([CentredCrop((share, share)), A.Resize(size, size, interpolation=interpolation)])
+
+
+def _jitter(p: float, colour: bool) -> A.BasicTransform:
+    still = {} if colour else {"saturation": (1.0, 1.0), "hue": (0.0, 0.0)}
+    return A.ColorJitter(**(JITTER | still), p=p)

@@ -1,0 +1,362 @@
+"""The conductor of a run: from a study to finished trials, their MLflow runs and Optuna's record of them.
+
+Every trial's truth is its folder. The driver starts what is missing, and writes Optuna and MLflow from the folders;
+what a crash kept it from writing it writes at the next run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState
+
+import hmtl_ablate
+from hmtl_ablate.config import DataConfig, TrialConfig, trial_id
+from hmtl_ablate.data.pack import Pack
+from hmtl_ablate.errors import StoreError, TrackingError
+from hmtl_ablate.search.deciding import Decider, Draw
+from hmtl_ablate.search.progress import Progress
+from hmtl_ablate.search.trainable import PRUNE, Task
+from hmtl_ablate.study import Study, Variant, planned
+from hmtl_ablate.tracking import StudyStatus, Tracking, TrialStatus
+from hmtl_ablate.training.folder import TrialFolder, TrialResult
+
+WINNER = "best of search"
+
+
+@dataclass
+class Summary:
+    """How a run ended: numbers of trials, and (name, reason, log) of each failed one."""
+
+    done: int = 0
+    skipped: int = 0
+    pruned: int = 0
+    failed: list[tuple[str, str, Path]] = field(default_factory=list)
+    interrupted: bool = False
+
+
+@dataclass
+class Job:
+    """One training run and whom it serves: variants' arms, a search's draw, or both."""
+
+    trial_id: str
+    config: TrialConfig
+    folder: TrialFolder
+    pack: Pack
+    arms: list[Variant] = field(default_factory=list)
+    draws: list[Draw] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    """MLflow runs it is written to."""
+
+    @property
+    def name(self) -> str:
+        if self.arms:
+            return f"{' = '.join(arm.name for arm in self.arms)} · seed {self.config.seed}"
+        return f"search · {self.trial_id[:6]}"
+
+
+class Packs:
+    """The pack of each config, opened once."""
+
+    def __init__(self, opened: Mapping[tuple[str, str], Pack]) -> None:
+        self._opened = opened
+
+    @staticmethod
+    def key(data: DataConfig) -> tuple[str, str]:
+        """Configs with the same key share a pack."""
+        return data.name, f"{data.stored_size}/{data.images}/{data.seed if data.name == 'rendered' else ''}"
+
+    def of(self, config: TrialConfig) -> Pack:
+        return self._opened[self.key(config.data)]
+
+    def fingerprints(self) -> list[str]:
+        return [pack.fingerprint for pack in self._opened.values()]
+
+
+class Conductor:
+    """Hands out jobs, follows them, and writes down how they end. Knows Optuna and MLflow, but no Ray."""
+
+    def __init__(self, study: Study, packs: Packs, store: Path, tracking: Tracking, decider: Decider | None,
+                 progress: Progress, pictures: bool) -> None:
+        self.study, self.packs, self.store, self.tracking = study, packs, store, tracking
+        self.decider, self.progress, self.pictures = decider, progress, pictures
+        self.summary = Summary()
+        self.running: dict[str, Job] = {}
+        self._tracking_down = False
+        self.commit = _commit()
+        self.variants = list(study.variants)
+        self.parent = tracking.study_run(study.name, study.profile, ", ".join(sorted(study.datasets)),
+                                         tags=self._study_tags(), study_text=study.text)
+        self.queue = self._missing(planned(study))
+
+    def next(self) -> Job | None:
+        """The next job to start, or None when there is none (for now, or for good)."""
+        while self.queue:
+            job = self.queue.pop(0)
+            if not self._settle_known(job):
+                return self._start(job)
+        while self.decider is not None:
+            draw = self.decider.next()
+            if draw is None:
+                return None
+            twin = self.running.get(draw.trial_id)
+            if twin is not None:  # a variant that is under way is this very run
+                twin.draws.append(draw)
+                self._open_runs(twin)
+                continue
+            job = self._job(draw.config)
+            job.draws.append(draw)
+            if not self._settle_known(job):
+                return self._start(job)
+        return None
+
+    def epoch(self, job: Job, metrics: Mapping[str, float]) -> None:
+        """An epoch of a running job is in its folder; a search's trial is asked to end when the pruner says so."""
+        self.progress.epoch(job.trial_id, dict(metrics))
+        self._track(job)
+        for draw in job.draws:
+            stop = self._decider.report(draw, int(metrics["epoch"]), metrics[self._decider.search.metric])
+            if stop and not job.arms:
+                (job.folder.path / PRUNE).touch()
+
+    def end(self, job: Job, lost: str = "") -> None:
+        """A job's function has returned; `lost` is why its process died, if it did."""
+        self.running.pop(job.trial_id, None)
+        result = self._result(job.folder)
+        before = job.folder.failure()
+        if result is not None and not (result.status == "pruned" and job.arms) and not (before and not lost):
+            self._settle(job, result)
+        elif lost or before:
+            if lost and not before:
+                job.folder.write_failure(f"the process that trained it died: {lost}\n")
+            self._fail(job, (job.folder.failure() or lost).strip().splitlines()[-1])
+            self._track(job)
+            self._finish_runs(job, "failed", {}, {"hmtl.reason": (job.folder.failure() or "")[-400:]})
+            for draw in job.draws:
+                self._decider.leave(draw)
+        else:
+            self.progress.end(job.trial_id, "interrupted", {}, 0.0)
+
+    def confirm(self) -> None:
+        """Queue the search's best configuration with the study's seeds, as a variant of its own."""
+        search = self.study.search
+        if search is None or not search.confirm or self.decider is None:
+            return
+        best = self.decider.best()
+        if best is None:
+            return
+        raw = best.config.model_dump(mode="json", exclude_defaults=True)
+        raw.pop("seed", None)
+        winner = Variant(WINNER, raw)
+        self.variants.append(winner)
+        self.tracking.study_run(self.study.name, self.study.profile, ", ".join(sorted(self.study.datasets)),
+                                tags=self._study_tags(), study_text=self.study.text)
+        self.progress.say(f"confirming the search's best, {best.trial_id[:6]}, with seeds "
+                          f"{', '.join(map(str, self.study.seeds))}")
+        self.queue = self._missing([(winner, seed, winner.config(seed)) for seed in self.study.seeds])
+        self.progress.total += len(self.study.seeds)
+
+    def task(self, job: Job, stop: Path, imports: Sequence[str], sys_path: Sequence[str], results: str) -> Task:
+        """What the actor is told."""
+        resources = self.study.resources
+        return {"config": job.config.model_dump(mode="json", exclude_defaults=True) | {"seed": job.config.seed},
+                "pack": str(job.pack.folder.resolve()), "folder": str(job.folder.path.resolve()),
+                "evaluate_test": bool(job.arms), "threads": max(1, int(resources.cpus)), "cpus": resources.cpus,
+                "gpus": resources.gpus, "workers": resources.workers, "stop": str(stop), "imports": list(imports),
+                "sys_path": list(sys_path), "ray_results": results}
+
+    # ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def _decider(self) -> Decider:
+        assert self.decider is not None  # only a decider makes draws
+        return self.decider
+
+    def _missing(self, arms: Sequence[tuple[Variant, int, TrialConfig]]) -> list[Job]:
+        """One job for each distinct config; what is finished already is put right in MLflow and left out."""
+        jobs: dict[str, Job] = {}
+        for variant, _, config in arms:
+            job = self._job(config)
+            jobs.setdefault(job.trial_id, job).arms.append(variant)
+        return [job for job in jobs.values() if not self._settle_known(job)]
+
+    def _job(self, config: TrialConfig) -> Job:
+        pack = self.packs.of(config)
+        identity = trial_id(config, pack.fingerprint)
+        return Job(identity, config, TrialFolder(self.store / "trials" / identity), pack)
+
+    def _start(self, job: Job) -> Job:
+        self._open_runs(job)
+        (job.folder.path / PRUNE).unlink(missing_ok=True)
+        (job.folder.path / "failure.txt").unlink(missing_ok=True)
+        self.running[job.trial_id] = job
+        self.progress.start(job.trial_id, job.name, job.config.training.epochs)
+        return job
+
+    def _settle_known(self, job: Job) -> bool:
+        """Write down a trial whose folder says that it is over; False when there is something left to train."""
+        result = self._result(job.folder)
+        if result is None or (job.arms and (
+                result.status == "pruned" or (result.status == "finished" and "test/accuracy" not in result.metrics))):
+            return False
+        self._open_runs(job)
+        self._settle(job, result, known=True)
+        return True
+
+    def _settle(self, job: Job, result: TrialResult, known: bool = False) -> None:
+        self._track(job)
+        self._finish_runs(job, result.status, result.metrics, self._result_tags(result), self._artifacts(job, result))
+        for draw in job.draws:
+            self._tell(draw, job, result)
+        if result.status == "failed":
+            self._fail(job, result.reason)
+        elif known:
+            self.progress.skipped += 1
+            self.summary.skipped += 1
+        else:
+            self.progress.end(job.trial_id, result.status, result.metrics, result.seconds)
+            self.summary.done += result.status == "finished"
+            self.summary.pruned += result.status == "pruned"
+
+    def _tell(self, draw: Draw, job: Job, result: TrialResult) -> None:
+        metric = self._decider.search.metric
+        for row in job.folder.history():  # what a killed driver did not pass on; known epochs stay as they are
+            self._decider.report(draw, int(row["epoch"]), row[metric])
+        state = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+        value = result.metrics[f"best/{metric}"] if result.status == "finished" else None
+        self._decider.tell(draw, state[result.status], value)
+
+    def _fail(self, job: Job, reason: str) -> None:
+        log = job.folder.path / ("failure.txt" if job.folder.failure() else "log.txt")
+        self.progress.end(job.trial_id, "failed", {}, 0.0)
+        self.progress.warn(f"{job.name}: failed: {reason} (see {log})")
+        self.summary.failed.append((job.name, reason, log))
+
+    def _result(self, folder: TrialFolder) -> TrialResult | None:
+        try:
+            return folder.result()
+        except StoreError as error:
+            folder.write_failure(f"{error}\n")
+            return None
+
+    # MLflow. A store that goes down in the middle stops no training: the next run delivers what is missing. -----
+
+    def _open_runs(self, job: Job) -> None:
+        served = [(arm.name, arm.key) for arm in job.arms] + ([("search", "")] if job.draws else [])
+        if len(job.runs) == len(served):
+            return
+        with self._tolerant():
+            job.runs = [self.tracking.trial_run(
+                self.parent, f"{name} · seed {job.config.seed}" if key else f"search · {job.trial_id[:6]}",
+                trial_id=job.trial_id, variant=name, params=_flat(job.config.model_dump(mode="json")),
+                tags={**self._common_tags(), "hmtl.kind": "trial", "hmtl.trial_id": job.trial_id,
+                      "hmtl.variant": name, "hmtl.variant_key": key, "hmtl.seed": str(job.config.seed),
+                      "hmtl.task": job.config.task, "hmtl.data": job.config.data.name,
+                      "hmtl.protocol": job.config.data.protocol, "hmtl.data_fingerprint": job.pack.fingerprint,
+                      "hmtl.numerics": str(hmtl_ablate.config.NUMERICS_VERSION)})
+                for name, key in served]
+
+    def _track(self, job: Job) -> None:
+        with self._tolerant():
+            history = job.folder.history()
+            for run in job.runs:
+                self.tracking.log_epochs(run, history)
+
+    def _finish_runs(self, job: Job, status: TrialStatus, metrics: Mapping[str, float], tags: Mapping[str, str],
+                     artifacts: Mapping[str, Path] | None = None) -> None:
+        with self._tolerant():
+            for run in job.runs:
+                self.tracking.finish_trial(run, status=status, metrics=dict(metrics), tags=dict(tags),
+                                           artifacts=dict(artifacts or {}))
+
+    def finish_study(self) -> None:
+        with self._tolerant():
+            ended: StudyStatus = "FAILED" if self.summary.failed else "FINISHED"
+            status: StudyStatus = "KILLED" if self.summary.interrupted else ended
+            self.tracking.finish_study(self.parent, status, {})
+
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        try:
+            yield
+        except TrackingError as error:
+            if not self._tracking_down:
+                self.progress.warn(f"MLflow can't be written just now: {error}. Training goes on; the same command "
+                                   "delivers what is missing.")
+            self._tracking_down = True
+
+    def _study_tags(self) -> dict[str, str]:
+        return {**self._common_tags(), "hmtl.kind": "study", "hmtl.question": self.study.question,
+                "hmtl.metric": self.study.metric, "hmtl.seeds": json.dumps(list(self.study.seeds)),
+                "hmtl.variants": json.dumps({variant.name: variant.key for variant in self.variants},
+                                            ensure_ascii=False),
+                "mlflow.note.content": self.study.question}
+
+    def _common_tags(self) -> dict[str, str]:
+        return {"hmtl.study": self.study.name, "hmtl.profile": self.study.profile, "hmtl.git_commit": self.commit}
+
+    def _result_tags(self, result: TrialResult) -> dict[str, str]:
+        return {"hmtl.reason": result.reason, **{f"hmtl.{name}": value for name, value in result.tags.items()}}
+
+    def _artifacts(self, job: Job, result: TrialResult) -> dict[str, Path]:
+        names = ["config.json", "result.json", "log.txt"] + (["best.safetensors"] if result.best_epoch else [])
+        files = {name: job.folder.path / name for name in names}
+        for picture in sorted((job.folder.path / "pictures").glob("*.png")):
+            if self.pictures or picture.name.startswith("confusion"):  # a confusion matrix shows no face
+                files[f"pictures/{picture.name}"] = picture
+        return {name: path for name, path in files.items() if path.exists()}
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested config as dotted keys, for MLflow's parameters."""
+    flat: dict[str, str] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def _commit() -> str:
+    """The commit of the checkout this package runs from; "" outside one."""
+    try:
+        found = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True,
+                               text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
+
+
+@contextmanager
+def stop_file() -> Iterator[tuple[Path, list[bool]]]:
+    """A path that comes to exist at the first Ctrl-C or SIGTERM, and a list that then holds True.
+
+    Trials look at it every step, write their checkpoints and end. A second Ctrl-C ends at once.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="hmtl-ablate-"))
+    path, asked = folder / "stop", list[bool]()
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(True)
+        path.touch()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield path, asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        path.unlink(missing_ok=True)
+        os.rmdir(folder)

@@ -1,0 +1,98 @@
+"""The one live display of a run; plain lines where the output is no terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person writes them: 42 s, 3 min 05 s, 2 h 07 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Progress:
+    """Counts of trials and what a person waits for. `total` may grow when a search is confirmed."""
+
+    def __init__(self, console: Console, total: int, quiet: bool) -> None:
+        self.console, self.total, self.quiet = console, total, quiet
+        self.done = self.pruned = self.failed = self.skipped = 0
+        self.running: dict[str, tuple[str, dict[str, float], int]] = {}
+        self.best: tuple[str, float, str] | None = None
+        self._started = time.monotonic()
+        self._worked = 0.0
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal and not self.quiet:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live.is_started:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """One line that stays on screen; quiet leaves it out."""
+        if not self.quiet:
+            self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def warn(self, text: str) -> None:
+        """One line that stays on screen, quiet or not."""
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def start(self, trial_id: str, name: str, epochs: int) -> None:
+        self.running[trial_id] = (name, {}, epochs)
+
+    def epoch(self, trial_id: str, metrics: dict[str, float]) -> None:
+        if trial_id in self.running:
+            name, _, epochs = self.running[trial_id]
+            self.running[trial_id] = (name, metrics, epochs)
+
+    def end(self, trial_id: str, status: str, result: dict[str, float], seconds: float) -> None:
+        """A trial is over: finished, pruned, failed or interrupted."""
+        name, _, _ = self.running.pop(trial_id, (trial_id, {}, 0))
+        self._worked += seconds
+        self.done += status == "finished"
+        self.pruned += status == "pruned"
+        self.failed += status == "failed"
+        value = result.get("best/val/accuracy")
+        if status == "finished" and value is not None and (self.best is None or value > self.best[1]):
+            self.best = (name, value, trial_id)
+        if status in {"finished", "pruned"}:
+            shown = f"val accuracy {100 * value:.1f} %" if value is not None else ""
+            if "test/accuracy" in result:
+                shown += f", test {100 * result['test/accuracy']:.1f} %"
+            ended = self.done + self.pruned + self.failed + self.skipped
+            self.say(f"[{ended}/{self.total}] {name}: {status}, {shown}, {duration(seconds)}")
+
+    def _left(self) -> str:
+        ended = self.done + self.pruned + self.failed
+        todo = self.total - self.skipped - ended
+        if not ended or todo <= 0:
+            return ""
+        each = (time.monotonic() - self._started) / ended
+        return f", about {duration(each * todo)} left"
+
+    def _render(self) -> Text:
+        speed = sum(metrics.get("images_per_second", 0.0) for _, metrics, _ in self.running.values())
+        ended = self.done + self.skipped
+        lines = [f"trials: {ended} of {self.total} done, {len(self.running)} running, {self.pruned} stopped early, "
+                 f"{self.failed} failed · {speed:,.0f} images/s · {duration(time.monotonic() - self._started)}"
+                 f"{self._left()}"]
+        if self.best:
+            lines.append(f"best so far: {self.best[0]}, val accuracy {100 * self.best[1]:.1f} %")
+        for name, metrics, epochs in self.running.values():
+            state: Any = f"epoch {metrics['epoch']:.0f}/{epochs}, val accuracy {100 * metrics['val/accuracy']:.1f} %" \
+                if metrics else "starting"
+            lines.append(f"  {name}: {state}")
+        return Text("\n".join(lines))

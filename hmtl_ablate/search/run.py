@@ -1,0 +1,47 @@
+"""run_study: reach what a study declares."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from hmtl_ablate.config import TrialConfig, trial_id
+from hmtl_ablate.search import cluster
+from hmtl_ablate.search.conductor import Conductor, Packs, Summary, stop_file
+from hmtl_ablate.search.deciding import Decider, connect
+from hmtl_ablate.search.progress import Progress
+from hmtl_ablate.study import Study
+from hmtl_ablate.tracking import Tracking
+
+
+def run_study(study: Study, *, packs: Packs, store: Path, tracking: Tracking, progress: Progress,
+              address: str | None = None, max_concurrent: int | None = None, pictures: bool = True,
+              storage: str | None = None, imports: tuple[str, ...] = ()) -> Summary:
+    """Train what the study declares and the store lacks; write Optuna and MLflow.
+
+    Raises SearchError, ClusterError, TrackingError or StoreError before any trial starts when one of them can't be
+    used. A failed trial raises nothing: it is in the summary, and the others go on.
+    """
+    decider = None
+    if study.search is not None:
+        def identify(config: TrialConfig) -> str:
+            return trial_id(config, packs.of(config).fingerprint)
+
+        content = "".join(sorted(packs.fingerprints()))
+        prefix = f"{study.name}@{study.profile}#{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        decider = Decider(study.search, prefix, study.seeds[0], connect(storage, store), identify)
+        progress.total += max(0, study.search.trials - decider.counted())
+    with stop_file() as (stop, asked):
+        conductor = Conductor(study, packs, store, tracking, decider, progress, pictures)
+        if conductor.queue or decider is not None:
+            with cluster.joined(address, study.resources):
+                room = cluster.capacity(study.resources)
+                most = min(room, max_concurrent) if max_concurrent else room
+                cluster.conduct(conductor, most, stop, asked, imports)
+                if not asked:
+                    conductor.confirm()
+                    if conductor.queue:
+                        cluster.conduct(conductor, most, stop, asked, imports)
+        conductor.summary.interrupted = bool(asked)
+        conductor.finish_study()
+    return conductor.summary
