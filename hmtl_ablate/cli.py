@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hmtl_ablate.search.conductor import Packs, Summary
     from hmtl_ablate.study import Study
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                   pretty_exceptions_enable=False)
 data_app = typer.Typer(help="Look at datasets and pack them, apart from a run.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -70,7 +70,7 @@ def run(file: File, runs: Runs = DEFAULT_RUNS, tracking_uri: TrackingUri = None,
             "--no-pictures", help="No face leaves the trial's folder for MLflow.")] = False) -> None:
     """Train what a study declares and the store lacks. The same command again goes on after any interruption."""
     from rich.console import Console
-    console = Console(highlight=False)
+    console = Console(file=sys.stdout, highlight=False)  # the real stream: Ray's own prints are muted
     study = _study(file, profile, sets, datasets, trials, seeds, imports, needs_data=True)
     store = _store(runs)
     _check_backbones(study)
@@ -82,7 +82,7 @@ def run(file: File, runs: Runs = DEFAULT_RUNS, tracking_uri: TrackingUri = None,
     from hmtl_ablate.search.run import run_study
     from hmtl_ablate.study import planned
     if not quiet:
-        console.print(f"{study.name} ({study.profile}): {study.question}", markup=False)
+        console.print(f"{study.name} ({study.profile}): {study.question}", markup=False, soft_wrap=True)
         console.print(_device_line(), markup=False)
     distinct = {(variant.key, seed) for variant, seed, _ in planned(study)}
     with Progress(console, len(distinct), quiet) as progress:

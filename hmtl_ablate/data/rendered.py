@@ -238,7 +238,8 @@ class _Face:
         for side, end in ((left, a), (right, b)):
             if side[12] > 0.3 or side[9] > 0.3:  # the fold from nose to mouth
                 start = np.array([side.sign * self.nose_w * 1.2, self.nose_y])
-                self.stroke(_curve(start, (start + end) / 2 + [side.sign * 0.07, 0.0], end + [side.sign * 0.05, 0.0]),
+                out = np.array([side.sign * 0.07, 0.0])
+                self.stroke(_curve(start, (start + end) / 2 + out, end + np.array([side.sign * 0.05, 0.0])),
                             self.skin * 0.74, 0.025)
 
     def _hair_front(self) -> None:

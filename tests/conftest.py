@@ -1,0 +1,51 @@
+"""The real command line, as a user types it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SPACES = ROOT / "search_spaces"
+PROGRAM = Path(sys.executable).parent / "hmtl-ablate"
+
+TINY = """\
+name: tiny
+question: Does it run?
+base:
+  data: {images: 96, size: 32}
+  training: {optimizer: adamw, lookahead: false, lr: 0.004, batch_size: 32, epochs: 2, warmup_epochs: 0}
+variants:
+  SL: {}
+  SL + puzzling: {pretext: {puzzling: {feed: siamese}}}
+seeds: [0, 1]
+"""
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Runs `hmtl-ablate …` in a folder of its own; nobody ever sees a traceback."""
+
+    def call(*words: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run([PROGRAM, *map(str, words)], cwd=tmp_path, env=environment(), capture_output=True,
+                              text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL)
+        assert "Traceback" not in done.stdout + done.stderr
+        return done
+
+    return call
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
