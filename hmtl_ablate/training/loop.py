@@ -165,7 +165,7 @@ class _Trial:
         self.model.train()
         for batch in stream(self.batches, start, workers, pin=self.setup.device.type == "cuda"):
             for name, value in self._optimise(batch).items():
-                sums[name] = sums[name] + value if name in sums else value
+                sums[name] = sums.get(name, 0.0) + value.double()
             self.step, self.passes = batch.step + 1, self.passes + self.batches.batch_size * len(self.plan)
             stopping = self._agree(stop())
             if stopping or self.step == self.batches.steps or time.monotonic() - saved > CHECKPOINT_EVERY:

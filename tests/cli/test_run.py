@@ -118,7 +118,8 @@ search:
 
 def test_a_diverging_trial_fails_alone(cli: Cli, tiny: Path, tmp_path: Path) -> None:
     text = tiny.read_text().replace("  SL + puzzling: {pretext: {puzzling: {feed: siamese}}}",
-                                    "  wild: {training.lr: 10, training.optimizer: sgd, training.clip: null}")
+                                    "  wild: {training.lr: 10, training.optimizer: sgd, training.clip: null,\n"
+                                    "         training.weight_decay: 1, training.epochs: 40}")
     tiny.write_text(text)
     done = cli("run", tiny, "--seeds", "0")
     assert done.returncode == 1

@@ -1,0 +1,199 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from safetensors.torch import load_file
+from torch.utils.flop_counter import FlopCounterMode
+
+from hmtl_ablate.config import parse_config
+from hmtl_ablate.data.pack import Pack, load_pack
+from hmtl_ablate.errors import CheckpointError, StoreError, TrialInterrupted
+from hmtl_ablate.model import HMTLModel, InferenceModel
+from hmtl_ablate.training.folder import TrialFolder
+from hmtl_ablate.training.loop import train
+
+HMTL = {"puzzling": {"feed": "siamese", "supervised_weight": 0.5}, "inpainting": {"feed": "mixed", "share": 0.25}}
+
+
+def curve(folder: Path) -> list[dict[str, float]]:
+    timed = {"seconds", "images_per_second"}
+    return [{k: v for k, v in row.items() if k not in timed} for row in TrialFolder(folder).history()]
+
+
+def test_golden_loss_curve(make, run, tmp_path: Path) -> None:
+    """Pins the numerics: when this moves, NUMERICS_VERSION must be bumped and the reason written down.
+
+    The tolerance covers other processors' rounding, not another algorithm.
+    """
+    run(make(pretext=HMTL), "golden")
+    golden = json.loads((Path(__file__).parent / "golden.json").read_text())
+    for row, expected in zip(curve(tmp_path / "golden"), golden, strict=True):
+        for name, value in expected.items():
+            assert row[name] == pytest.approx(value, rel=2e-3, abs=2e-3), (row["epoch"], name)
+
+
+def test_the_same_config_gives_the_same_numbers(make, run, tmp_path: Path) -> None:
+    config = make(pretext=HMTL, training__epochs=2)
+    run(config, "a")
+    run(config, "b")
+    assert curve(tmp_path / "a") == curve(tmp_path / "b")
+    a, b = (load_file(tmp_path / name / "best.safetensors") for name in "ab")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    run(make(pretext=HMTL, training__epochs=2, seed=1), "c")
+    assert curve(tmp_path / "a") != curve(tmp_path / "c")
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_stopped_trial_continues_as_if_it_never_stopped(make, run, tmp_path: Path, after: int) -> None:
+    config = make(pretext=HMTL, training__epochs=2, training__optimizer="adabelief", training__lookahead=True)
+    run(config, "whole")
+    calls = iter(range(100))
+    with pytest.raises(TrialInterrupted):
+        run(config, "parts", stop=lambda: next(calls) >= after - 1)
+    assert TrialFolder(tmp_path / "parts").result() is None
+    result = run(config, "parts")
+    for row, expected in zip(curve(tmp_path / "parts"), curve(tmp_path / "whole"), strict=True):
+        assert row == pytest.approx(expected, rel=1e-9)  # an epoch's mean is summed in two parts
+    a, b = (load_file(tmp_path / name / "best.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert result.status == "finished"
+
+
+def test_a_finished_trial_is_not_trained_again(make, run, tmp_path: Path) -> None:
+    config = make(training__epochs=1)
+    first = run(config, "x")
+    (tmp_path / "x" / "last.safetensors").unlink()
+    assert run(config, "x") == first
+
+
+def test_test_is_measured_once_and_only_when_asked(make, run, tmp_path: Path) -> None:
+    config = make(training__epochs=1)
+    search = run(config, "x", evaluate_test=False)
+    assert not any(name.startswith("test/") for name in search.metrics)
+    variant = run(config, "x")
+    assert "test/accuracy" in variant.metrics
+    assert variant.metrics["best/val/accuracy"] == search.metrics["best/val/accuracy"]
+    assert len(curve(tmp_path / "x")) == 1
+
+
+def test_pruning_ends_after_the_epoch_and_can_go_on(make, run, tmp_path: Path) -> None:
+    config = make(training__epochs=3)
+    pruned = run(config, "x", on_epoch=lambda metrics: metrics["epoch"] == 2)
+    assert (pruned.status, pruned.epochs) == ("pruned", 2)
+    assert run(config, "x").epochs == 3
+
+
+def test_passes_results_and_predictions(make, run, pack: Pack, tmp_path: Path) -> None:
+    result = run(make(pretext={"puzzling": {"feed": "siamese"}}, training__epochs=2), "x")
+    train_images = int((pack.split == 0).sum())
+    assert result.image_passes == 2 * (train_images // 32) * 32 * 2
+    assert result.epochs == 2
+    with np.load(tmp_path / "x" / "predictions.npz", allow_pickle=False) as kept:
+        told = kept["test_probability"].argmax(axis=1) == kept["test_label"]
+        assert told.mean() == pytest.approx(result.metrics["test/accuracy"])
+        assert np.allclose(kept["test_probability"].sum(axis=1), 1, atol=1e-5)
+    assert sum(map(sum, result.confusion["test"])) == int((pack.split == 2).sum())
+    assert {path.name for path in (tmp_path / "x" / "pictures").iterdir()} >= {
+        "puzzling-epoch-0001.png", "puzzling-epoch-0002.png", "confusion-test.png"}
+
+
+def test_best_epoch_is_the_earliest_of_the_best(make, run, tmp_path: Path) -> None:
+    result = run(make(training__epochs=3), "x")
+    values = [row["val/accuracy"] for row in curve(tmp_path / "x")]
+    assert result.best_epoch == values.index(max(values)) + 1
+    assert result.metrics["best/val/accuracy"] == max(values)
+
+
+def test_a_diverged_trial_ends_with_its_reason(make, run) -> None:
+    result = run(make(training__optimizer="sgd", training__lr=10.0, training__weight_decay=1.0, training__clip=None,
+                      training__epochs=40), "x")
+    assert result.status == "failed"
+    assert "NaN or infinite" in result.reason
+
+
+def test_the_inference_model_is_the_sl_model(make) -> None:
+    """Equal weights names, equal outputs, equal cost (parameters and operations), whatever the pretext tasks."""
+    sl, hmtl = make(), make(pretext=HMTL)
+    models = []
+    for config in (sl, hmtl):
+        torch.manual_seed(0)
+        models.append(HMTLModel(config.model, config.pretext, 8, 32).inference.eval())
+    alone = InferenceModel(hmtl.model, 8).eval()
+    alone.load_state_dict(models[1].state_dict())
+    images = torch.randn(4, 3, 32, 32)
+    assert torch.equal(alone(images), models[1](images))
+    assert torch.equal(models[0](images), models[1](images))  # the same seed starts both alike
+    costs = []
+    for model in models:
+        with FlopCounterMode(display=False) as counter:
+            model(images)
+        costs.append((counter.get_total_flops(), sum(p.numel() for p in model.parameters())))
+    assert costs[0] == costs[1]
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_b0", "efficientnet_b2", "resnet50", "resnet10t", "test_resnet"])
+def test_backbones(backbone: str) -> None:
+    config = parse_config({"model": {"backbone": backbone}, "data": {"size": 48}, "pretext": HMTL})
+    model = HMTLModel(config.model, config.pretext, 8, 48)
+    ((logits, outputs),) = model([(torch.randn(2, 3, 48, 48), {name: torch.arange(2) for name in HMTL})])
+    assert logits.shape == (2, 8)
+    assert outputs["puzzling"].shape == (2, 4, 4)
+    (logits.sum() + sum(output.sum() for output in outputs.values())).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize(("feed", "combine"), [("shared", "sum"), ("mixed", "geometric"), ("siamese", "geometric")])
+def test_every_feed_and_combination_trains(make, run, tmp_path: Path, feed: str, combine: str) -> None:
+    result = run(make(pretext={"inpainting": {"feed": feed}}, loss={"combine": combine, "class_weights": "inverse"},
+                      training__epochs=1), "x")
+    assert result.status == "finished"
+    assert math.isfinite(curve(tmp_path / "x")[0]["train/inpainting"])
+
+
+def test_a_damaged_checkpoint_is_named(make, run, tmp_path: Path) -> None:
+    config = make(training__epochs=2)
+    calls = iter(range(100))
+    with pytest.raises(TrialInterrupted):
+        run(config, "x", stop=lambda: next(calls) >= 2)
+    (tmp_path / "x" / "last.safetensors").write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match=r"last\.safetensors"):
+        run(config, "x")
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path / "x")
+    with folder.lock(), pytest.raises(StoreError, match="in use"), folder.lock(wait=0.2):
+        pass
+
+
+def _worker(rank: int, raw: dict, pack_folder: str, folder: str, port: int) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    train(parse_config(raw), load_pack(Path(pack_folder)), Path(folder), evaluate_test=True, rank=rank, world_size=2)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("combine", ["sum", "geometric"])
+def test_two_workers_equal_one(make, run, pack: Pack, tmp_path: Path, combine: str) -> None:
+    """At equal global batch, for a net without batch norm and dropout: the same curve within float tolerance."""
+    import socket
+    still = {"feed": "mixed", "share": 0.4, "dropout": 0.0}
+    config = make(model={"backbone": "test_convnext", "dropout": 0.0}, loss={"combine": combine},
+                  pretext={"puzzling": still, "inpainting": {**still, "share": 0.3}}, training__epochs=2,
+                  training__lr=0.001)
+    run(config, "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    raw = config.model_dump(mode="json", exclude_defaults=True)
+    mp.spawn(_worker, args=(raw, str(pack.folder), str(tmp_path / "two"), port), nprocs=2)
+    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
+    for a, b in zip(one, two, strict=True):
+        for name in ("train/loss", "train/supervised", "train/puzzling", "train/inpainting", "val/loss"):
+            assert b[name] == pytest.approx(a[name], rel=1e-3), name
+    both = [TrialFolder(tmp_path / name).result() for name in ("one", "two")]
+    assert both[0].image_passes == both[1].image_passes
+    assert sum(map(sum, both[1].confusion["test"])) == sum(map(sum, both[0].confusion["test"]))
