@@ -132,15 +132,16 @@ class Conductor:
         """A job's function has returned; `lost` is why its process died, if it did."""
         self.running.pop(job.trial_id, None)
         result = self._result(job.folder)
-        before = job.folder.failure()
-        if result is not None and not (result.status == "pruned" and job.arms) and not (before and not lost):
+        failure = job.folder.failure()
+        if result is not None and failure is None and _complete(job, result):
             self._settle(job, result)
-        elif lost or before:
-            if lost and not before:
-                job.folder.write_failure(f"the process that trained it died: {lost}\n")
-            self._fail(job, (job.folder.failure() or lost).strip().splitlines()[-1])
+        elif lost or failure:
+            if failure is None:
+                failure = f"the process that trained it died: {lost}\n"
+                job.folder.write_failure(failure)
+            self._fail(job, failure.strip().splitlines()[-1])
             self._track(job)
-            self._finish_runs(job, "failed", {}, {"hmtl.reason": (job.folder.failure() or "")[-400:]})
+            self._finish_runs(job, "failed", {}, {"hmtl.reason": failure[-400:]})
             for draw in job.draws:
                 self._decider.leave(draw)
         else:
@@ -205,8 +206,7 @@ class Conductor:
     def _settle_known(self, job: Job) -> bool:
         """Write down a trial whose folder says that it is over; False when there is something left to train."""
         result = self._result(job.folder)
-        if result is None or (job.arms and (
-                result.status == "pruned" or (result.status == "finished" and "test/accuracy" not in result.metrics))):
+        if result is None or not _complete(job, result):
             return False
         self._open_runs(job)
         self._settle(job, result, known=True)
@@ -314,6 +314,12 @@ class Conductor:
             if self.pictures or picture.name.startswith("confusion"):  # a confusion matrix shows no face
                 files[f"pictures/{picture.name}"] = picture
         return {name: path for name, path in files.items() if path.exists()}
+
+
+def _complete(job: Job, result: TrialResult) -> bool:
+    """Is this all that the job is for? A variant's trial runs to its end and measures test; a search's need not."""
+    return not job.arms or result.status == "failed" or (
+        result.status == "finished" and "test/accuracy" in result.metrics)
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

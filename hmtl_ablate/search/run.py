@@ -31,17 +31,17 @@ def run_study(study: Study, *, packs: Packs, store: Path, tracking: Tracking, pr
         prefix = f"{study.name}@{study.profile}#{hashlib.sha256(content.encode()).hexdigest()[:8]}"
         decider = Decider(study.search, prefix, study.seeds[0], connect(storage, store), identify)
         progress.total += max(0, study.search.trials - decider.counted())
-    with stop_file() as (stop, asked):
-        conductor = Conductor(study, packs, store, tracking, decider, progress, pictures)
-        if conductor.queue or decider is not None:
-            with cluster.joined(address, study.resources):
-                room = cluster.capacity(study.resources)
-                most = min(room, max_concurrent) if max_concurrent else room
-                cluster.conduct(conductor, most, stop, asked, imports)
-                if not asked:
-                    conductor.confirm()
-                    if conductor.queue:
-                        cluster.conduct(conductor, most, stop, asked, imports)
-        conductor.summary.interrupted = bool(asked)
-        conductor.finish_study()
+    conductor = Conductor(study, packs, store, tracking, decider, progress, pictures)
+    if conductor.queue or decider is not None:
+        # Ray sets a signal handler of its own when it starts, so ours come after it.
+        with cluster.joined(address, study.resources), stop_file() as (stop, asked):
+            room = cluster.capacity(study.resources)
+            most = min(room, max_concurrent) if max_concurrent else room
+            cluster.conduct(conductor, most, stop, asked, imports)
+            if not asked:
+                conductor.confirm()
+                if conductor.queue:
+                    cluster.conduct(conductor, most, stop, asked, imports)
+            conductor.summary.interrupted = bool(asked)
+    conductor.finish_study()
     return conductor.summary

@@ -128,14 +128,15 @@ def test_a_diverging_trial_fails_alone(cli: Cli, tiny: Path, tmp_path: Path) -> 
     assert statuses == ["failed", "finished"]
 
 
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tiny: Path, tmp_path: Path, cli: Cli) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_says_how_to_go_on(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
     words = ["run", tiny, "--set", "training.epochs=200", "--set", "data.images=400", "--seeds", "0"]
     driver = subprocess.Popen([PROGRAM, *map(str, words)], cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     store, deadline = tmp_path / "runs", time.monotonic() + 240
     while time.monotonic() < deadline and not any(p.read_text() for p in store.glob("trials/*/metrics.jsonl")):
         time.sleep(0.2)
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(number)
     out, err = driver.communicate(timeout=120)
     assert driver.returncode == 130, out + err
     assert "the same command goes on from here" in out
