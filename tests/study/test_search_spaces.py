@@ -14,10 +14,18 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 
 
 def test_all_are_there() -> None:
-    assert [path.stem for path in FILES] == ["affectnet_paper", "inpainting", "low_data", "puzzling"]
+    assert [path.stem for path in FILES] == ["affectnet_paper", "ferplus", "inpainting", "low_data", "puzzling"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_ferplus_stands_in_at_a_fifth_of_train_with_paired_seeds() -> None:
+    study = load_study(FOLDER / "ferplus.yaml", profile="standin")
+    assert missing_data(study)
+    assert len(study.seeds) == 3
+    assert {variant.config(0).data.fraction for variant in study.variants} == {0.2}
+    assert [variant.config(0).passes_per_image for variant in study.variants] == [1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem != "ferplus"], ids=lambda path: path.stem)
 def test_every_file_runs_on_rendered_faces_and_at_the_papers_scale(path: Path) -> None:
     quick, paper = load_study(path), load_study(path, profile="paper")
     assert quick.name == path.stem
