@@ -8,7 +8,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +21,7 @@ from hmtl_ablate.errors import DataError, HmtlError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hmtl_ablate.config import DataConfig
+    from hmtl_ablate.config import DataConfig, TrialConfig
     from hmtl_ablate.data.pack import Manifest
     from hmtl_ablate.search.conductor import Packs, Summary
     from hmtl_ablate.study import Study
@@ -46,6 +46,8 @@ Imports = Annotated[list[str], typer.Option(
     "--import", metavar="MODULE", help="Import a module that registers a backbone, pretext task or dataset.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print failures and the summary only.")]
 DEFAULT_RUNS = Path("runs")
+_NETWORKS = ("model.backbone", "pretext.inpainting.perceptual")
+"""Options that a search may draw and that name a network."""
 
 
 class Format(StrEnum):
@@ -73,19 +75,17 @@ def run(file: File, runs: Runs = DEFAULT_RUNS, tracking_uri: TrackingUri = None,
     console = Console(file=sys.stdout, highlight=False)  # the real stream: Ray's own prints are muted
     study = _study(file, profile, sets, datasets, trials, seeds, imports, needs_data=True)
     store = _store(runs)
-    _check_backbones(study)
+    _check_networks(study)
     with console.status("starting") if console.is_terminal else _nothing():
         from hmtl_ablate.tracking import open_tracking
         tracking = open_tracking(tracking_uri, store)
     packs = _packs(study, store, console, quiet)
     from hmtl_ablate.search.progress import Progress
     from hmtl_ablate.search.run import run_study
-    from hmtl_ablate.study import planned
     if not quiet:
         console.print(f"{study.name} ({study.profile}): {study.question}", markup=False, soft_wrap=True)
         console.print(_device_line(), markup=False)
-    distinct = {(variant.key, seed) for variant, seed, _ in planned(study)}
-    with Progress(console, len(distinct), quiet) as progress:
+    with Progress(console, 0, quiet) as progress:
         summary = run_study(study, packs=packs, store=store, tracking=tracking, progress=progress, address=address,
                             max_concurrent=max_concurrent, pictures=not no_pictures, storage=storage,
                             imports=tuple(imports))
@@ -98,16 +98,17 @@ def plan(file: File, runs: Runs = DEFAULT_RUNS, profile: Profile = "quick", sets
          ) -> None:
     """List the trials that a run would start, and those it would skip."""
     study = _study(file, profile, sets, datasets, trials, seeds, imports, needs_data=False)
-    from hmtl_ablate.study import missing_data, planned
+    from hmtl_ablate.study import missing_data, needed
     finished = _finished(runs)
     counts = {"start": 0, "skip": 0}
     print(f"{study.name} ({study.profile}): {study.question}")
-    for variant, seed, config in planned(study):
-        known = any(config == other for other in finished)
-        word = "skip" if known else "start"
+    for variant, seed, config in needed(study):
+        word = "skip" if _known(study, config, finished) else "start"
         counts[word] += 1
         passes = f"{config.passes_per_image} pass{'es' if config.passes_per_image > 1 else ''} an image"
-        print(f"  {word:5}  {variant.name} · seed {seed}: {config.training.epochs} epochs, {passes}")
+        probed = config.probe.kind != "none"
+        what = f"{config.probe.kind} probe" if probed else f"{config.training.epochs} epochs, {passes}"
+        print(f"  {word:5}  {'stage ' if variant.stage else ''}{variant.name} · seed {seed}: {what}")
     if study.search is not None:
         names = ", ".join(parameter.key for parameter in study.search.parameters)
         print(f"  search {study.search.trials} trials in all by {study.search.sampler} over {names}")
@@ -260,15 +261,23 @@ def _store(runs: Path) -> Path:
     return runs
 
 
-def _check_backbones(study: Study) -> None:
-    from hmtl_ablate.model import check_backbone
-    names = {variant.config(0).model.backbone for variant in study.variants}
+def _check_networks(study: Study) -> None:
+    from hmtl_ablate.config import parse_config, trial_id
+    from hmtl_ablate.errors import ConfigError
+    from hmtl_ablate.study import combinations, resolved
+    from hmtl_ablate.weights import check_network
+    configs = [variant.config(0) for variant in (*study.stages, *study.variants)]
     if study.search is not None:
-        names |= {parameter_value for parameter in study.search.parameters if parameter.key == "model.backbone"
-                  for parameter_value in parameter.choices}
-        names.add(study.search.base.get("model", {}).get("backbone", "test_resnet"))
-    for name in sorted(names):
-        check_backbone(name)
+        named = tuple(parameter for parameter in study.search.parameters if parameter.key in _NETWORKS)
+        for values in combinations(named):
+            with suppress(ConfigError):  # possible beside other drawn values only
+                configs.append(parse_config(resolved(study.search.base, values)))
+    for config in configs:
+        check_network(config.model.backbone, ("model", "backbone"))
+        for name, options in config.pretext.items():
+            if getattr(options, "perceptual", None) is not None:
+                check_network(getattr(options, "perceptual", ""), ("pretext", name, "perceptual"))
+        trial_id(config, "")  # reads the files of weights, and says so when one is not there
 
 
 def _packs(study: Study, store: Path, console: Console, quiet: bool) -> Packs:
@@ -284,16 +293,25 @@ def _packs(study: Study, store: Path, console: Console, quiet: bool) -> Packs:
     return Packs(opened)
 
 
-def _finished(runs: Path) -> list[object]:
-    """Configs of the store's finished trials."""
+def _finished(runs: Path) -> list[tuple[str, TrialConfig]]:
+    """Ids and configs of the store's finished trials."""
     from hmtl_ablate.training.folder import TrialFolder
-    found: list[object] = []
+    found = []
     for path in sorted((runs / "trials").glob("*/result.json")):
         folder = TrialFolder(path.parent)
         result = folder.result()
-        if result is not None and result.status == "finished" and "test/accuracy" in result.metrics:
-            found.append(folder.config())
+        if result is not None and result.status == "finished":
+            found.append((path.parent.name, folder.config()))
     return found
+
+
+def _known(study: Study, config: TrialConfig, finished: list[tuple[str, TrialConfig]]) -> str:
+    """The id of a finished trial of this config, "" without one; the data's content is not looked at."""
+    sources = {path: study.source(name.removeprefix("trial:")) for path, name in config.weight_sources.items()
+               if name.startswith("trial:")}
+    wanted = config.replaced({path: f"trial:{_known(study, source.config(config.seed), finished) or 'none'}"
+                              for path, source in sources.items() if source is not None})
+    return next((trial for trial, other in finished if other == wanted), "")
 
 
 def _device_line() -> str:

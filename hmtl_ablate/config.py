@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -22,20 +25,70 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from hmtl_ablate.errors import ConfigError, Fault, nearest
+from hmtl_ablate.errors import CheckpointError, ConfigError, Fault, nearest
 
 NUMERICS_VERSION = 1
 """Part of every trial_id; bumped when a change in the code moves the golden loss curve."""
 
 Feed = Literal["shared", "siamese", "mixed"]
-Task = Literal["emotion", "gender"]
 Range = Annotated[tuple[float, float], Field(description="[low, high]")]
+TASK_METRICS: dict[str, dict[str, Literal["max", "min"]]] = {
+    "emotion": {"accuracy": "max", "macro_f1": "max", "loss": "min"},
+    "gender": {"accuracy": "max", "balanced_accuracy": "max", "auc": "max", "macro_f1": "max", "loss": "min"},
+    "pose": {"mae": "min", "mae_yaw": "min", "mae_pitch": "min", "mae_roll": "min", "geodesic": "min", "loss": "min"},
+}
+"""Supervised task → its metrics and their better direction; the first one selects the weights."""
+TASKS = tuple(TASK_METRICS)
+METRICS = tuple(dict.fromkeys((*(name for metrics in TASK_METRICS.values() for name in metrics),
+                               *(f"{task}/{name}" for task, metrics in TASK_METRICS.items() for name in metrics))))
+"""What a split can be measured by; with the task's name in front where a trial has several."""
+
+
+def in_percent(metric: str) -> bool:
+    """Whether people read this metric as a percentage: a fraction from 0 to 1 in MLflow."""
+    return any(part in ("accuracy", "balanced_accuracy", "macro_f1", "auc", "recall") for part in metric.split("/"))
+
+
+def refused(path: tuple[str | int, ...], what: str, hint: str = "") -> PydanticCustomError:
+    """A fault that concerns several fields; `path` is relative to the model that raises it."""
+    return PydanticCustomError("refused", "{what}", {"what": what, "path": path, "hint": hint})
+
+
+def _task(value: Any) -> Any:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names:
+        raise refused((), f"{value!r} is no task", f"write one of {', '.join(TASKS)}, or a list of them")
+    for name in names:
+        if name not in TASKS:
+            raise refused((), f"{name!r} is no supervised task", nearest(name, TASKS))
+    if len(set(names)) < len(names):
+        raise refused((), f"a task stands twice in {', '.join(names)}", "keep one")
+    return names[0] if len(names) == 1 else tuple(names)
+
+
+def _weights(value: Any) -> Any:
+    if value is None or value in ("imagenet", "package"):
+        return value
+    kind, _, rest = str(value).partition(":")
+    if kind == "file" and rest:
+        return f"file:{Path(rest).expanduser().absolute()}"
+    if kind == "trial" and rest and re.fullmatch(r"[^/\\\x00-\x1f]+", rest) and rest.strip(". "):
+        return value
+    raise refused((), f"{value!r} names no weights", "use null, imagenet, package, file:PATH or trial:NAME")
+
+
+Task = Annotated[str | tuple[str, ...], BeforeValidator(_task)]
+Weights = Annotated[str | None, BeforeValidator(_weights)]
 
 
 class Frozen(BaseModel):
     """A strict, immutable model: unknown keys and wrong types are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    def changed(self, name: str) -> bool:
+        """Does a field differ from its default? (A stored config names every field, so its presence says nothing.)"""
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
 
 class DataConfig(Frozen):
@@ -57,6 +110,8 @@ class DataConfig(Frozen):
     """Whole views of each image a step; each is one image pass."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the splits, of `fraction` and of the rendered faces; not of the training."""
+    leave_out: tuple[str, ...] = ()
+    """Emotions whose images are not used: [contempt] makes AffectNet's and FER+'s eight the usual seven."""
     protocol: Literal["selection", "paper"] = "selection"
     """`selection`: weights are chosen on a split apart from test. `paper`: on the official validation set, as
     published work does, which is then also the test split."""
@@ -82,17 +137,28 @@ class ModelConfig(Frozen):
 
     backbone: str = "test_resnet"
     """Name of a timm model, e.g. efficientnet_b0; or one that `--import` registers."""
-    weights: Literal["imagenet"] | None = None
-    """Initial weights: null is random; imagenet asks timm's hub for them."""
+    weights: Weights = None
+    """Initial weights of the backbone: null is random; imagenet (timm's hub); package (ImageNet weights of
+    tf_efficientnet_lite0 from a package); file:PATH; trial:NAME, a stage or variant of the study, or a trial_id."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Dropout before the supervised head (authors' scripts: 0.3)."""
+    pose_head: Literal["regression", "rotation6d"] = "regression"
+    """pose: three angles, or six numbers that make a rotation matrix (Zhou et al. 2019; 6DRepNet)."""
 
 
 class LossConfig(Frozen):
     """How the supervised loss is weighted, and how it combines with the pretext losses."""
 
-    combine: Literal["sum", "geometric"] = "sum"
-    """`sum`: supervised + Σ weight × pretext. `geometric`: the weighted geometric mean of the same losses."""
+    combine: Literal["sum", "geometric", "focused", "uncertainty", "dwa", "pcgrad"] = "sum"
+    """sum: Σ weight × loss. geometric: their weighted geometric mean. focused: that, times the one of the supervised
+    losses alone. uncertainty: weights learned as variances. dwa: dynamic weight averaging. pcgrad: gradients projected
+    off one another where they conflict. Equations: hmtl_ablate/loss.py."""
+    emotion_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Weight of the emotion loss beside the others."""
+    gender_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Weight of the gender loss beside the others."""
+    pose_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Weight of the pose loss, in radians, beside the others."""
     class_weights: Literal["none", "inverse", "effective"] = "none"
     """By class: none; majority count / class count (authors' scripts); effective number (Cui et al. 2019, eq. 2)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -101,6 +167,9 @@ class LossConfig(Frozen):
 class TrainingConfig(Frozen):
     """Optimiser and schedule."""
 
+    supervised: bool = True
+    """false: the pretext tasks alone, on labelled and unlabelled images (self-supervised pre-training); `task` then
+    only says which images are held out."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
     """Images a step over all workers, before views are counted."""
@@ -125,11 +194,41 @@ class TrainingConfig(Frozen):
         return self
 
 
+class ProbeConfig(Frozen):
+    """What is trained on a frozen backbone, in the place of the whole network."""
+
+    kind: Literal["none", "linear", "nonlinear", "knn", "direct"] = "none"
+    """none: the whole network is trained; linear: a linear layer; nonlinear: one hidden layer and a linear one; knn:
+    nothing, the nearest training images vote; direct: nothing, all images of the dataset are a test of the trial that
+    the weights name, its head included. Features are of whole images; there is no augmentation."""
+    hidden: Annotated[int, Field(ge=8, le=16_384)] = 512
+    """nonlinear: units of the hidden layer."""
+    neighbours: Annotated[int, Field(ge=1, le=1000)] = 20
+    """knn: images that vote, by cosine similarity (Wu et al. 2018, section 3.4)."""
+    folds: Annotated[int, Field(ge=2, le=100)] | None = None
+    """Cross-validation over all images of the dataset, folds apart by subject where the data names subjects; the
+    accuracy is over all images, each told by the fold that did not see it. null: the data's own splits."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ProbeConfig:
+        for name, kind in (("hidden", "nonlinear"), ("neighbours", "knn")):
+            if self.changed(name) and self.kind != kind:
+                raise refused((name,), f"has no effect with kind: {self.kind}", f"set kind: {kind}")
+        if self.folds is not None and self.kind == "none":
+            raise refused(("folds",), "only a probe is cross-validated", "set kind: linear, nonlinear or knn")
+        if self.folds is not None and self.kind == "direct":
+            raise refused(("folds",), "a direct measurement fits nothing to folds", "remove it")
+        return self
+
+
 class PretextOptions(Frozen):
     """What every pretext task takes."""
 
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Weight of the pretext loss beside the supervised loss."""
+    joins: str | None = None
+    """Another pretext task whose changed images this one changes too, in one pass; its feed, share, changed_views and
+    supervised_weight hold for both. Tasks with shared feeds always change the same images."""
     feed: Feed = "shared"
     """What the supervised head is shown: `shared` the changed image (cost of SL); `siamese` whole views and, beside
     them, changed ones; `mixed` a batch of which a share is changed (cost of SL)."""
@@ -144,9 +243,12 @@ class PretextOptions(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> PretextOptions:
-        if self.feed != "mixed" and "share" in self.model_fields_set:
+        for name in ("feed", "share", "changed_views", "supervised_weight"):
+            if self.joins is not None and self.changed(name):
+                raise refused((name,), f"is that of {self.joins}, which this task joins", "set it there")
+        if self.feed != "mixed" and self.changed("share"):
             raise refused(("share",), f"only the mixed feed has a share, not {self.feed!r}", "set feed: mixed")
-        if self.feed != "siamese" and "changed_views" in self.model_fields_set:
+        if self.feed != "siamese" and self.changed("changed_views"):
             raise refused(("changed_views",), f"only the siamese feed has changed views, not {self.feed!r}",
                           "set feed: siamese")
         if self.feed == "shared" and self.supervised_weight != 1.0:
@@ -166,6 +268,13 @@ class PuzzlingOptions(PretextOptions):
     """n: the image is cut into n × n tiles."""
 
 
+class RotationOptions(PretextOptions):
+    """Rotation: by how many quarter turns the image, or each of its tiles, is turned (Gidaris et al. 2018)."""
+
+    grid: Annotated[int, Field(ge=1, le=16)] = 1
+    """1: the whole image is turned; n: each of n × n tiles by itself."""
+
+
 class InpaintingOptions(PretextOptions):
     """In-painting: rebuild the masked part of the image (PAPER.md, the method)."""
 
@@ -177,69 +286,182 @@ class InpaintingOptions(PretextOptions):
     """Number of rectangles; together they cover mask_ratio of the image, less where they overlap."""
     patches: Annotated[int, Field(ge=2, le=64)] = 8
     """Cells along a side of the image."""
+    perceptual: str | None = None
+    """Frozen network of the perceptual loss (-pl), a timm model, e.g. vgg16; null: the pixel loss alone."""
+    perceptual_weights: Weights = "imagenet"
+    """Weights of that network: imagenet (timm's hub), package, file:PATH, trial:NAME, or null for random ones."""
+    perceptual_layers: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Layers whose features are compared: relu1_2 … of vgg16, else timm's names of its stages; null: the first three
+    (vgg16: relu1_2, relu2_2, relu3_3)."""
+    perceptual_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Weight of the perceptual loss beside the pixel loss."""
+
+    @model_validator(mode="after")
+    def _check_perceptual(self) -> InpaintingOptions:
+        for name in ("perceptual_weights", "perceptual_layers", "perceptual_weight"):
+            if self.perceptual is None and self.changed(name):
+                raise refused((name,), "has no effect without a perceptual network", "set perceptual: vgg16")
+        return self
 
     @model_validator(mode="after")
     def _check_mask(self) -> InpaintingOptions:
         other = "patches" if self.mask == "regions" else "regions"
-        if other in self.model_fields_set:
+        if self.changed(other):
             raise refused((other,), f"has no effect with mask: {self.mask}", f"set mask: {other}")
         return self
 
 
-PRETEXT_OPTIONS: dict[str, type[PretextOptions]] = {"puzzling": PuzzlingOptions, "inpainting": InpaintingOptions}
-"""Options class of each pretext task; `hmtl_ablate.pretext.register` adds to it."""
+PRETEXT_OPTIONS: dict[str, type[PretextOptions]] = {
+    "puzzling": PuzzlingOptions, "rotation": RotationOptions, "inpainting": InpaintingOptions}
+"""Options class of each pretext task; `hmtl_ablate.pretext.register` adds to it. Tasks that change the same image do so
+in this order: tiles are put in their places, turned there, and masked last."""
 
 
 def _typed_pretext(raw: Any) -> Any:
     if not isinstance(raw, Mapping):
         return raw
-    return {name: PRETEXT_OPTIONS[name].model_validate(options) if isinstance(options, Mapping) else options
-            for name, options in raw.items()}
+    order = list(PRETEXT_OPTIONS)  # never the file's: equal configs must draw equal numbers
+    names = sorted(raw, key=lambda name: order.index(name) if name in order else len(order))
+    return {name: PRETEXT_OPTIONS[name].model_validate(raw[name]) if isinstance(raw[name], Mapping) else raw[name]
+            for name in names}
 
 
 class TrialConfig(Frozen):
     """Everything that defines one training run."""
 
     task: Task = "emotion"
-    """Supervised task."""
+    """Supervised task: emotion, gender or pose; or a list of them, the first of which selects the weights."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     pretext: Annotated[dict[str, SerializeAsAny[PretextOptions]], BeforeValidator(_typed_pretext)] = {}
     """Pretext task → its options; {} is plain supervised learning."""
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
+    probe: ProbeConfig = ProbeConfig()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of initial weights, batch order, augmentation and pretext draws."""
 
     @model_validator(mode="after")
     def _check(self) -> TrialConfig:
-        feeds = [options.feed for options in self.pretext.values()]
-        if "shared" in feeds and len(feeds) > 1:
-            raise refused(("pretext",), "a shared feed has room for one pretext task", "use siamese or mixed feeds")
-        shares = sum(options.share for options in self.pretext.values() if options.feed == "mixed")
-        if shares > 1:
-            raise refused(("pretext",), f"the mixed feeds take {shares:g} of each batch", "use shares of 1 in all")
+        self._check_joins()
+        self._check_feeds()
         for name, options in self.pretext.items():
-            if isinstance(options, PuzzlingOptions) and self.data.size // options.grid < 4:
-                raise refused(("pretext", name, "grid"), f"a {options.grid} × {options.grid} grid cuts data.size "
+            grid = getattr(options, "grid", 1)
+            if self.data.size // grid < 4:
+                raise refused(("pretext", name, "grid"), f"a {grid} × {grid} grid cuts data.size "
                               f"{self.data.size} px into tiles of less than 4 px",
                               f"use 2 to {self.data.size // 4}")
+            turned = isinstance(options, RotationOptions) and "pose" in self.tasks and self.training.supervised
+            if turned and (self.leader(name).feed != "siamese" or self.leader(name).supervised_weight > 0):
+                raise refused(("pretext", name), "a turned face has another pose than its label",
+                              "use feed: siamese with supervised_weight: 0")
+        if not self.training.supervised:
+            self._check_unsupervised()
+        if self.probe.kind != "none":
+            self._check_probe()
         return self
+
+    def _check_joins(self) -> None:
+        for name, options in self.pretext.items():
+            if options.joins is not None and (options.joins == name or options.joins not in self.pretext):
+                others = [other for other in self.pretext if other != name]
+                raise refused(("pretext", name, "joins"), f"{options.joins!r} is no other pretext task here",
+                              nearest(options.joins, others) if others else "remove it")
+            if options.joins is not None and self.pretext[options.joins].joins is not None:
+                raise refused(("pretext", name, "joins"), f"{options.joins} joins another task itself",
+                              f"write joins: {self.pretext[options.joins].joins}")
+
+    def _check_feeds(self) -> None:
+        leaders = [options for options in self.pretext.values() if options.joins is None]
+        if len({options.feed for options in leaders}) > 1 and any(options.feed == "shared" for options in leaders):
+            raise refused(("pretext",), "a shared feed changes every image, so no other feed has whole ones",
+                          "use shared for all, or siamese and mixed")
+        shares = sum(options.share for options in leaders if options.feed == "mixed")
+        if shares > 1:
+            raise refused(("pretext",), f"the mixed feeds take {shares:g} of each batch", "use shares of 1 in all")
+
+    def _check_unsupervised(self) -> None:
+        if not self.pretext:
+            raise refused(("training", "supervised"), "without the supervised loss and a pretext task there is nothing "
+                          "to train", "add a pretext task")
+        for name in self.pretext:
+            if self.leader(name).feed != "shared":
+                raise refused(("pretext", name, "feed"), "pre-training has no supervised head that whole images would "
+                              "go to", "use feed: shared")
+        if self.loss.combine == "focused":
+            raise refused(("loss", "combine"), "focused is about the supervised losses, and there is none", "use sum")
+
+    def _check_probe(self) -> None:
+        if self.pretext:
+            raise refused(("pretext",), "a probe trains no pretext task", "set probe.kind: none, or pretext: {}")
+        direct = self.probe.kind == "direct"
+        if len(self.tasks) > 1 or (self.tasks == ("pose",) and not direct):
+            raise refused(("task",), "a probe tells one task with classes", "use emotion or gender")
+        if direct and not (self.model.weights or "").startswith("trial:"):
+            raise refused(("model", "weights"), "a direct measurement needs a trained head", "write trial:NAME")
+        if self.data.views > 1:
+            raise refused(("data", "views"), "a probe sees each image once, whole", "use 1")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The supervised tasks."""
+        return (self.task,) if isinstance(self.task, str) else self.task
+
+    @property
+    def metrics(self) -> dict[str, Literal["max", "min"]]:
+        """What a split is measured by, without its name: accuracy, or emotion/accuracy where there are several tasks;
+        with the better direction. The first one selects the weights. {}: no supervised task is trained."""
+        if not self.training.supervised:
+            return {}
+        return {name if len(self.tasks) == 1 else f"{task}/{name}": direction
+                for task in self.tasks for name, direction in TASK_METRICS[task].items()}
+
+    @property
+    def selects_by(self) -> str:
+        """The metric that selects the weights, e.g. val/accuracy; "" where nothing does and the last epoch's stay."""
+        whole = self.probe.folds is not None or self.probe.kind == "direct"
+        return f"val/{next(iter(self.metrics))}" if self.metrics and not whole else ""
+
+    def leader(self, name: str) -> PretextOptions:
+        """The options that say what pretext task `name` is fed: its own, or those of the task it joins."""
+        return self.pretext[self.pretext[name].joins or name]
+
+    @property
+    def chains(self) -> tuple[tuple[str, ...], ...]:
+        """Pretext tasks that change the same images, each in the order in which they do."""
+        if all(options.feed == "shared" for options in self.pretext.values() if options.joins is None):
+            return (tuple(self.pretext),) if self.pretext else ()
+        return tuple(tuple(name for name, options in self.pretext.items() if leader in (name, options.joins))
+                     for leader, own in self.pretext.items() if own.joins is None)
+
+    @property
+    def weight_sources(self) -> dict[tuple[str, ...], str]:
+        """Path of each option that names weights → its source."""
+        found: dict[tuple[str, ...], str | None] = {("model", "weights"): self.model.weights}
+        for name, options in self.pretext.items():
+            if getattr(options, "perceptual", None) is not None:
+                found["pretext", name, "perceptual_weights"] = getattr(options, "perceptual_weights", None)
+        return {path: source for path, source in found.items() if source is not None}
 
     @property
     def passes_per_image(self) -> int:
         """Image passes an image costs in one epoch: its whole views and its changed ones."""
-        changed = sum(len(o.changed_views) for o in self.pretext.values() if o.feed == "siamese")
+        changed = sum(len(o.changed_views) for o in self.pretext.values() if o.feed == "siamese" and o.joins is None)
         return self.data.views + changed
+
+    def replaced(self, values: Mapping[tuple[str, ...], Any]) -> TrialConfig:
+        """This config with other values at the paths of some options."""
+        raw = self.declared() | {"seed": self.seed}
+        for (*groups, name), value in values.items():
+            section = raw
+            for group in groups:
+                section = section.setdefault(group, {})
+            section[name] = value
+        return parse_config(raw)
 
     def declared(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as plain JSON data."""
         return self.model_dump(mode="json", exclude_defaults=True)
-
-
-def refused(path: tuple[str | int, ...], what: str, hint: str = "") -> PydanticCustomError:
-    """A fault that concerns several fields; `path` is relative to the model that raises it."""
-    return PydanticCustomError("refused", "{what}", {"what": what, "path": path, "hint": hint})
 
 
 def parse_config(raw: Mapping[str, Any]) -> TrialConfig:
@@ -314,7 +536,28 @@ def _model_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseM
 def trial_id(config: TrialConfig, fingerprint: str) -> str:
     """Name of a trial: 16 hexadecimal digits over the declared fields, the seed, the pack and NUMERICS_VERSION.
 
-    Only fields that differ from their defaults count, so a new option with a neutral default renames no old trial.
+    Only fields that differ from their defaults count, so a new option with a neutral default renames no old trial. A
+    file of weights counts by its content, not its path. Raises CheckpointError when it can't be read.
     """
-    identity = {"config": config.declared(), "seed": config.seed, "data": fingerprint, "numerics": NUMERICS_VERSION}
+    declared = config.declared()
+    for path, source in config.weight_sources.items():
+        if source.startswith("file:"):
+            *groups, name = path
+            section: Any = declared
+            for group in groups:
+                section = section[group]
+            file = Path(source.removeprefix("file:"))
+            try:
+                stat = file.stat()
+                section[name] = f"file:{_digest(file, stat.st_size, stat.st_mtime_ns)}"
+            except OSError as error:
+                raise CheckpointError(f"{'.'.join(path)}: can't read {file}: {error.strerror}") from error
+    identity = {"config": declared, "seed": config.seed, "data": fingerprint, "numerics": NUMERICS_VERSION}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=64)
+def _digest(file: Path, size: int, changed: int) -> str:
+    """sha256 of a file; size and time of change are there to forget a file that was replaced."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -27,16 +28,60 @@ def class_weights(counts: Tensor, how: Literal["none", "inverse", "effective"], 
     return weights.float()
 
 
-def combine(supervised: Tensor, pretext: Mapping[str, Tensor], weights: Mapping[str, float],
-            how: Literal["sum", "geometric"]) -> Tensor:
-    """One loss from the task losses; all are scalars.
+def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Σ wᵢ Lᵢ; all losses are scalars, at least one."""
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
-    sum: L = S + Σ wᵢ Pᵢ. geometric: L = exp((log S + Σ wᵢ log Pᵢ) / (1 + Σ wᵢ)), the weighted geometric mean (the
-    unweighted one: Chennupati et al. 2019, *MultiNet++*, eq. 2).
-    """
-    if how == "sum":
-        return supervised + sum(weights[name] * loss for name, loss in pretext.items())
+
+def geometric_mean(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """exp(Σ wᵢ log Lᵢ / Σ wᵢ), the weighted geometric mean (unweighted: Chennupati et al. 2019, MultiNet++, eq. 2)."""
     tiny = torch.finfo(torch.float32).tiny  # log 0 would make the gradient NaN
-    logs = supervised.clamp_min(tiny).log() + sum(
-        weights[name] * loss.clamp_min(tiny).log() for name, loss in pretext.items())
-    return torch.exp(logs / (1 + sum(weights[name] for name in pretext)))
+    logs = torch.stack([weights[name] * loss.clamp_min(tiny).log() for name, loss in losses.items()])
+    return torch.exp(logs.sum() / sum(weights[name] for name in losses))
+
+
+def focused_geometric_mean(losses: Mapping[str, Tensor], weights: Mapping[str, float], focus: Sequence[str]) -> Tensor:
+    """The geometric mean of all losses times that of the tasks in `focus` (Chennupati et al. 2019, eq. 3)."""
+    return geometric_mean(losses, weights) * geometric_mean({name: losses[name] for name in focus}, weights)
+
+
+def uncertainty(losses: Mapping[str, Tensor], weights: Mapping[str, float], log_variances: Mapping[str, Tensor],
+                regressions: Collection[str]) -> Tensor:
+    """Σ wᵢ (cᵢ exp(−sᵢ) Lᵢ + sᵢ / 2), sᵢ = log σᵢ² a learned scalar; cᵢ is ½ for a regression, else 1.
+
+    Kendall, Gal and Cipolla 2018, *Multi-Task Learning Using Uncertainty to Weigh Losses*, eq. 7 and 10.
+    """
+    terms = [weights[name] * ((0.5 if name in regressions else 1.0) * torch.exp(-log_variances[name]) * loss
+                              + 0.5 * log_variances[name]) for name, loss in losses.items()]
+    return torch.stack(terms).sum()
+
+
+def dynamic_weights(last: Mapping[str, float], before: Mapping[str, float], temperature: float = 2.0
+                    ) -> dict[str, float]:
+    """λᵢ = K exp(rᵢ / T) / Σ exp(rⱼ / T) with rᵢ = Lᵢ(t − 1) / Lᵢ(t − 2): a loss that falls slowly weighs more.
+
+    last, before: mean losses of the epoch before this one, and of the one before that; T = 2 as in the paper. Liu,
+    Johns and Davison 2019, *End-to-End Multi-Task Learning with Attention* (dynamic weight averaging), eq. 7.
+    """
+    rates = {name: loss / max(before[name], 1e-12) / temperature for name, loss in last.items()}
+    highest = max(rates.values())  # taken off before exp, which would overflow; it cancels
+    powers = {name: math.exp(rate - highest) for name, rate in rates.items()}
+    return {name: len(powers) * power / sum(powers.values()) for name, power in powers.items()}
+
+
+def project_conflicting(gradients: Tensor, orders: Sequence[Sequence[int]]) -> Tensor:
+    """Sum of the tasks' gradients, each first projected off those that it conflicts with.
+
+    gradients: [T, N]; orders: for each task, the order in which it meets all tasks (random in the paper; itself is
+    passed over). Where gᵢ · gⱼ < 0: gᵢ ← gᵢ − (gᵢ · gⱼ) / ‖gⱼ‖² gⱼ, gⱼ as it was at first. Returns [N]. Yu et al. 2020,
+    *Gradient Surgery for Multi-Task Learning* (PCGrad), algorithm 1.
+    """
+    projected = gradients.clone()
+    squares = gradients.square().sum(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
+    for task, order in enumerate(orders):
+        for other in order:
+            if other != task:
+                overlap = torch.dot(projected[task], gradients[other])
+                # clamped, not asked: a question would make a GPU wait
+                projected[task] -= overlap.clamp(max=0) / squares[other] * gradients[other]
+    return projected.sum(dim=0)

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from hmtl_ablate import pretext
-from hmtl_ablate.config import ModelConfig, PretextOptions
-from hmtl_ablate.errors import ConfigError, Fault, HmtlError, nearest
+from hmtl_ablate import pretext, weights
+from hmtl_ablate.config import ModelConfig, TrialConfig
+from hmtl_ablate.errors import ConfigError, Fault
 from hmtl_ablate.pretext import FeatureShape
+from hmtl_ablate.weights import check_network
 
 
 class InferenceModel(nn.Module):
     """Backbone and supervised head: what remains after training, the same for SL and HMTL.
 
-    Takes normalised images [B, 3, S, S], gives logits [B, K].
+    Takes normalised images [B, 3, S, S], gives outputs [B, K]: class logits or the numbers of a pose; those of several
+    tasks side by side, in the config's order. Its weights are random.
     """
 
-    def __init__(self, config: ModelConfig, classes: int) -> None:
+    def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
-        check_backbone(config.backbone)
-        self.backbone: Any = _backbone(config)
+        check_network(config.backbone, ("model", "backbone"))
+        self.backbone: Any = timm.create_model(config.backbone, num_classes=0)
         pooled = _pooled_size(self.backbone)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(pooled, classes)
+        self.head = nn.Linear(pooled, outputs)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Feature maps [B, C, h, w] and pooled features [B, P]."""
@@ -35,7 +38,7 @@ class InferenceModel(nn.Module):
         return maps, self.backbone.forward_head(maps, pre_logits=True)
 
     def classify(self, pooled: Tensor) -> Tensor:
-        """Logits [B, K] from pooled features [B, P]."""
+        """Outputs [B, K] from pooled features [B, P]."""
         return self.head(self.dropout(pooled))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -46,21 +49,34 @@ class HMTLModel(nn.Module):
     """The inference model with a head for each pretext task beside it.
 
     The inference model's weights are drawn first: trials with one seed start alike, whatever their pretext tasks.
+    `learned`: log variances of the losses, for uncertainty weighting; empty for the other combinations.
     """
 
-    def __init__(self, config: ModelConfig, options: Mapping[str, PretextOptions], classes: int, size: int) -> None:
+    def __init__(self, config: TrialConfig, outputs: int) -> None:
         super().__init__()
-        self.inference = InferenceModel(config, classes)
-        shape = feature_shape(self.inference, size, config.backbone) if options else None
+        self.inference = InferenceModel(config.model, outputs)
         self.pretext = nn.ModuleDict()
-        for name, choice in options.items():
-            assert shape is not None
-            self.pretext[name] = pretext.build(name, choice, shape)
+        if config.pretext:
+            shape = feature_shape(self.inference, config.data.size, config.model.backbone)
+            for name, choice in config.pretext.items():
+                self.pretext[name] = pretext.build(name, choice, shape)
+        self.learned = nn.ParameterDict()
+        if config.loss.combine == "uncertainty":
+            names = (*(config.tasks if config.training.supervised else ()), *config.pretext)
+            self.learned.update({name: nn.Parameter(torch.zeros(())) for name in names})
+
+    def load_sources(self, config: TrialConfig, trials: Path) -> None:
+        """Load the weights that the config names; trials: the folder of all trials. Raises CheckpointError."""
+        if config.model.weights is not None:
+            weights.load(self.inference.backbone, config.model.backbone, config.model.weights, trials)
+        for task in self.pretext.values():
+            for network, name, source in task.frozen():  # type: ignore[operator]
+                weights.load(network, name, source, trials)
 
     def forward(self, groups: Sequence[tuple[Tensor, Mapping[str, Tensor]]]
                 ) -> list[tuple[Tensor, dict[str, Tensor]]]:
         """For each group of images [B, 3, S, S] with the rows (int64) that each pretext head is asked about: the
-        logits [B, K] of all its images, and each head's output for its rows.
+        outputs [B, K] of all its images, and each head's output for its rows.
 
         All groups of a step in one call: DistributedDataParallel counts a call as a step.
         """
@@ -70,13 +86,6 @@ class HMTLModel(nn.Module):
             outputs = {name: self.pretext[name](maps[index], pooled[index]) for name, index in rows.items()}
             results.append((self.inference.classify(pooled), outputs))
         return results
-
-
-def check_backbone(name: str) -> None:
-    """Raise ConfigError when timm knows no model of this name."""
-    if not timm.is_model(name):
-        raise ConfigError([Fault(("model", "backbone"), f"timm has no model {name!r}", name,
-                                 nearest(name, timm.list_models()))])
 
 
 def normalisation(model: InferenceModel) -> tuple[Tensor, Tensor]:
@@ -95,19 +104,8 @@ def feature_shape(model: InferenceModel, size: int, name: str) -> FeatureShape:
     if maps.ndim != 4 or maps.shape[1] != model.backbone.num_features:
         raise ConfigError([Fault(("model", "backbone"), f"{name} gives no feature map [channels, height, width]", name,
                                  "choose a convolutional backbone")])
-    return FeatureShape(size, maps.shape[1], maps.shape[2], maps.shape[3], pooled.shape[1])
-
-
-def _backbone(config: ModelConfig) -> nn.Module:
-    try:
-        return timm.create_model(config.backbone, pretrained=config.weights == "imagenet", num_classes=0)
-    except (OSError, RuntimeError) as error:
-        if config.weights is None:
-            raise
-        raise HmtlError(
-            f"model.weights: no ImageNet weights of {config.backbone} at hand ({type(error).__name__}). timm fetches "
-            "them from its hub: run once where the network is open and carry the hub's cache here (HF_HOME), or set "
-            "model.weights: null") from error
+    mean, std = (tuple(value.flatten().tolist()) for value in normalisation(model))
+    return FeatureShape(size, maps.shape[1], maps.shape[2], maps.shape[3], pooled.shape[1], mean, std)
 
 
 def _pooled_size(backbone: Any) -> int:

@@ -50,16 +50,34 @@ class RandomCrop(CentredCrop):
         return img[y:y + side, x:x + side]
 
 
+class Flip(A.HorizontalFlip):
+    """A horizontal flip that remembers whether it happened: a mirrored head has another yaw and roll."""
+
+    flipped = False
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        self.flipped = True
+        return np.asarray(super().apply(img, **params))
+
+
 class View:
     """Turns a stored image uint8 [S, S, C] into what the model sees, uint8 [size, size, 3].
 
     The result depends on the image and the seed alone. A grey image becomes three equal channels first.
+    `flipped` says whether the last image came out mirrored.
     """
 
     def __init__(self, steps: list[A.BasicTransform]) -> None:
         self._compose = A.Compose(steps)
+        self._flip = next((step for step in steps if isinstance(step, Flip)), None)
+
+    @property
+    def flipped(self) -> bool:
+        return self._flip is not None and self._flip.flipped
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
+        if self._flip is not None:
+            self._flip.flipped = False
         if image.shape[-1] == 1:
             image = np.repeat(image, 3, axis=-1)
         self._compose.set_random_seed(seed)
@@ -67,19 +85,17 @@ class View:
         return view
 
 
-def training_view(level: str, stored: int, size: int, channels: int) -> View:
-    """The training view at augmentation `level`: none, weak or strong."""
+def training_view(level: str, stored: int, size: int, channels: int, turn: bool = True) -> View:
+    """The training view at augmentation `level`: none, weak or strong; without `turn` it is never rotated."""
     resize = A.Resize(size, size, interpolation=cv2.INTER_AREA if stored > size else cv2.INTER_LINEAR)
     colour = channels > 1  # a grey set stays grey: hue and saturation have nothing to act on
     if level == "none":
-        return View([CentredCrop((0.69, 0.80)), A.HorizontalFlip(p=0.5), resize])
+        return View([CentredCrop((0.69, 0.80)), Flip(p=0.5), resize])
     if level == "weak":
-        steps = [A.Rotate(limit=(-15, 15), border_mode=cv2.BORDER_REFLECT_101, p=1.0), CentredCrop((0.69, 0.99)),
-                 A.HorizontalFlip(p=0.5), resize, _jitter(0.4, colour)]
+        steps = [*_turn(15, turn), CentredCrop((0.69, 0.99)), Flip(p=0.5), resize, _jitter(0.4, colour)]
         return View(steps + ([A.ToGray(num_output_channels=3, p=0.2)] if colour else []))
     hole = round(size * 40 / 112)
-    steps = [A.Rotate(limit=(-25, 25), border_mode=cv2.BORDER_REFLECT_101, p=1.0), RandomCrop((0.75, 1.0)),
-             A.HorizontalFlip(p=0.5), resize, _jitter(0.9, colour)]
+    steps = [*_turn(25, turn), RandomCrop((0.75, 1.0)), Flip(p=0.5), resize, _jitter(0.9, colour)]
     steps += [A.ToGray(num_output_channels=3, p=0.3)] if colour else []
     return View([*steps,
                  A.GaussianBlur(blur_limit=(3, 3), sigma_limit=(1.5, 1.5), p=0.2),
@@ -95,6 +111,10 @@ def validation_view(stored: int, size: int, channels: int) -> View:
     share = 0.80 if size >= 224 else 0.85
     interpolation = cv2.INTER_AREA if stored * share > size else cv2.INTER_LINEAR
     return View([CentredCrop((share, share)), A.Resize(size, size, interpolation=interpolation)])
+
+
+def _turn(degrees: int, turn: bool) -> list[A.BasicTransform]:
+    return [A.Rotate(limit=(-degrees, degrees), border_mode=cv2.BORDER_REFLECT_101, p=1.0)] if turn else []
 
 
 def _jitter(p: float, colour: bool) -> A.BasicTransform:

@@ -1,7 +1,7 @@
 """Packs: a dataset decoded once, resized and memory-mapped, so that every trial on a machine maps the same pixels.
 
-A pack is a folder: images.npy (uint8 [N, S, S, C]), labels.npz (labels, split, group) and manifest.json. It is built in
-a temporary folder under a lock and renamed when complete, manifest last, so a pack that has its name is whole.
+A pack is a folder: images.npy (uint8 [N, S, S, C]), labels.npz (labels, split, group, subject) and manifest.json. It is
+built in a temporary folder under a lock and renamed when complete, manifest last, so a pack that has its name is whole.
 
     pack = open_pack(DataConfig(name="ferplus"), Path("ferplus"), store=Path("runs"))
 """
@@ -98,7 +98,8 @@ class Pack:
 
     images: uint8 [N, S, S, C], C = 1 (grey) or 3 (RGB); labels: "emotion", "gender": int64 [N], -1 = missing; "pose":
     float32 [N, 3], yaw, pitch and roll in degrees, NaN = missing; split: int8 [N], 0 train, 1 valid, 2 test, -1 = the
-    data has no official split; group: int64 [N], equal for duplicates of one another; classes: task → class names.
+    data has no official split; group: int64 [N], equal for duplicates of one another; subject: int64 [N], equal for
+    images of one person, -1 = the data does not say; classes: task → class names.
     """
 
     folder: Path
@@ -107,6 +108,7 @@ class Pack:
     labels: dict[str, NDArray[Any]]
     split: NDArray[np.int8]
     group: NDArray[np.int64]
+    subject: NDArray[np.int64]
     classes: dict[str, tuple[str, ...]]
     fingerprint: str
 
@@ -120,6 +122,7 @@ def load_pack(folder: Path) -> Pack:
             arrays = {name: file[name] for name in file.files}
         labels = {name.removeprefix("label."): array for name, array in arrays.items() if name.startswith("label.")}
         split, group = arrays["split"], arrays["group"]
+        subject = arrays.get("subject", np.full(len(split), -1, np.int64))
     except FileNotFoundError as error:
         raise DataError(f"{folder}: no finished pack here ({Path(error.filename).name} is missing)") from error
     except PermissionError as error:
@@ -133,11 +136,11 @@ def load_pack(folder: Path) -> Pack:
         raise DataError(f"{folder}: a pack of format {manifest.format}, this version reads {PACK_FORMAT}; "
                         "build it anew")
     shape = (manifest.count, manifest.stored, manifest.stored, manifest.channels)
-    arrays_fit = all(len(array) == manifest.count for array in (*labels.values(), split, group))
+    arrays_fit = all(len(array) == manifest.count for array in (*labels.values(), split, group, subject))
     if images.shape != shape or images.dtype != np.uint8 or not arrays_fit:
         raise DataError(f"{folder}: this pack is damaged (images {images.shape}, manifest {shape}); delete the folder "
                         "to build it anew")
-    return Pack(folder, manifest, images, labels, split, group, manifest.classes, manifest.fingerprint)
+    return Pack(folder, manifest, images, labels, split, group, subject, manifest.classes, manifest.fingerprint)
 
 
 def open_pack(data: DataConfig, path: Path | None, store: Path, progress: Progress | None = None, *,
@@ -375,6 +378,10 @@ def _summarise(data: DataConfig, source: Source, path: Path | None, scan: _Scan,
     labels = [scan.labels[i] for i in rows]
     tasks = {task: len(label) if isinstance(label, tuple) else 0 for found in labels for task, label in found.items()}
     arrays: dict[str, NDArray[Any]] = {"split": split, "group": judgement.group[judgement.keep]}
+    subjects = [source.samples[i].subject for i in rows]
+    if any(subjects):
+        number = {name: place for place, name in enumerate(sorted(set(subjects) - {""}))}
+        arrays["subject"] = np.array([number.get(name, -1) for name in subjects], np.int64)
     for task, width in sorted(tasks.items()):
         missing: Any = (np.nan,) * width if width else -1
         arrays[f"label.{task}"] = np.array([found.get(task, missing) for found in labels],

@@ -12,8 +12,9 @@ from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.pretext.base import FeatureShape, PretextTask
 from hmtl_ablate.pretext.inpainting import Inpainting
 from hmtl_ablate.pretext.puzzling import Puzzling
+from hmtl_ablate.pretext.rotation import Rotation
 
-PRETEXT_TASKS: dict[str, type[PretextTask]] = {"puzzling": Puzzling, "inpainting": Inpainting}
+PRETEXT_TASKS: dict[str, type[PretextTask]] = {"puzzling": Puzzling, "rotation": Rotation, "inpainting": Inpainting}
 
 __all__ = ["PRETEXT_TASKS", "FeatureShape", "PretextTask", "build", "register"]
 

@@ -13,13 +13,18 @@ from hmtl_ablate.config import PretextOptions
 
 @dataclass(frozen=True)
 class FeatureShape:
-    """What a backbone gives for one image of side `size` px: a map [channels, height, width] and a pooled [pooled]."""
+    """What a backbone gives for one image of side `size` px: a map [channels, height, width] and a pooled [pooled].
+
+    mean, std: of the three channels on the 0 … 1 scale, by which the images it is given are normalised.
+    """
 
     size: int
     channels: int
     height: int
     width: int
     pooled: int
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
 class PretextTask(nn.Module, ABC):
@@ -32,10 +37,19 @@ class PretextTask(nn.Module, ABC):
 
     metric: ClassVar[str]
     """Name of what `score` gives, e.g. accuracy."""
+    regression: ClassVar[bool] = False
+    """Is the loss a distance, not a cross-entropy? Uncertainty weighting asks."""
 
     def __init__(self, options: PretextOptions, features: FeatureShape) -> None:
         super().__init__()
         self.weight = options.weight
+
+    def frozen(self) -> list[tuple[nn.Module, str, str]]:
+        """Networks that the loss looks through: the module, its timm name, and the source of its weights.
+
+        They are no part of the task's parameters and state; `_apply` must move them along.
+        """
+        return []
 
     @abstractmethod
     def draw(self, count: int, generator: Generator) -> Tensor:
@@ -51,7 +65,7 @@ class PretextTask(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
-        """Loss of each image, [B]; `images` are the unchanged ones."""
+        """Loss of each image, [B]; `images` are as they were before this task's change."""
 
     @abstractmethod
     def score(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:

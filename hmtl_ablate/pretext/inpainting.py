@@ -1,10 +1,13 @@
 """In-painting: mask a part of the image and let a light decoder rebuild it (PAPER.md, the method).
 
 The paper is silent on masks, decoder and pixel loss; ours are rectangles or patches, a few convolutions on the last
-feature map, and L1 on the masked area.
+feature map, and L1 on the masked area. With a perceptual network (the paper's -pl) the distance between the features of
+the rebuilt and the true image is added.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +15,7 @@ from torch import Generator, Tensor, nn
 
 from hmtl_ablate.config import InpaintingOptions
 from hmtl_ablate.pretext.base import FeatureShape, PretextTask
+from hmtl_ablate.pretext.perceptual import PerceptualNetwork
 
 SHUFFLE = 4
 """The decoder works at a quarter of the image's side and ends in a pixel shuffle: full-size convolutions would cost
@@ -35,14 +39,29 @@ class Decoder(nn.Sequential):
 
 
 class Inpainting(PretextTask):
-    """Masked pixels are set to 0, the mean colour of a normalised image; the loss is L1 on them alone."""
+    """Masked pixels are set to 0, the mean colour of a normalised image; the loss is L1 on them alone, and, with
+    `perceptual`, the perceptual distance of the rebuilt image."""
 
     metric = "l1"
+    regression = True
 
     def __init__(self, options: InpaintingOptions, features: FeatureShape) -> None:
         super().__init__(options, features)
         self.options = options
         self.decoder = Decoder(features, options.dropout)
+        self.norm = (features.mean, features.std)
+        # In a tuple, so that neither checkpoints nor the optimiser nor DDP see the frozen network.
+        self._networks = () if options.perceptual is None else (
+            PerceptualNetwork(options.perceptual, options.perceptual_layers),)
+
+    def frozen(self) -> list[tuple[nn.Module, str, str]]:
+        source = self.options.perceptual_weights
+        return [(inner.network, inner.name, source) for inner in self._networks if source is not None]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Inpainting:
+        for network in self._networks:
+            network._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def draw(self, count: int, generator: Generator) -> Tensor:
         """regions: rectangles [count, regions, 4] as (top, left, height, width) in shares of the side, each of area
@@ -79,17 +98,26 @@ class Inpainting(PretextTask):
         return self.decoder(maps)
 
     def loss(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
-        """Mean absolute error over the masked pixels, in normalised units."""
-        mask = self.mask(draw, images.shape[-1])
-        error = (_to_side(output, images) - images.float()).abs().mean(dim=1, keepdim=True)
-        return (error * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
+        """Mean absolute error over the masked pixels, in normalised units, + weight × perceptual distance."""
+        error = self._pixel_error(output, images, draw)
+        for network in self._networks:
+            mean, std = (images.new_tensor(values).view(3, 1, 1) for values in self.norm)
+            error = error + self.options.perceptual_weight * network(
+                self.rebuilt(output, images, draw) * std + mean, images * std + mean)
+        return error
 
     def score(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
-        return self.loss(output, images, draw)
+        """Mean absolute error over the masked pixels, in normalised units."""
+        return self._pixel_error(output, images, draw)
 
     def rebuilt(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
         """The true image outside the mask, the decoder's inside."""
         return torch.where(self.mask(draw, images.shape[-1]), _to_side(output, images), images)
+
+    def _pixel_error(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
+        mask = self.mask(draw, images.shape[-1])
+        error = (_to_side(output, images) - images.float()).abs().mean(dim=1, keepdim=True)
+        return (error * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
 
 
 def _to_side(output: Tensor, images: Tensor) -> Tensor:

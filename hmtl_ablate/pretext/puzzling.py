@@ -8,26 +8,17 @@ from torch import Generator, Tensor, nn
 
 from hmtl_ablate.config import PuzzlingOptions
 from hmtl_ablate.pretext.base import FeatureShape, PretextTask
+from hmtl_ablate.pretext.tiles import cut, join
 
 
 def shuffle_tiles(images: Tensor, order: Tensor, grid: int) -> Tensor:
     """Shuffle the tiles of each image: position p shows tile order[p].
 
     images: [B, C, S, S]; order: [B, grid²], a permutation of 0 … grid² − 1 an image, row by row from the top left.
-    Tiles have side t = S // grid; what is left at the edges when grid does not divide S is set to 0 (the mean colour of
-    a normalised image), so that no tile can be told by the border it continues. Returns [B, C, S, S].
+    Returns [B, C, S, S]; what is left at the edges when grid does not divide S is 0.
     """
-    batch, channels, side, _ = images.shape
-    tile = side // grid
-    start, inner = (side - grid * tile) // 2, grid * tile
-    centre = images[:, :, start:start + inner, start:start + inner]
-    tiles = centre.reshape(batch, channels, grid, tile, grid, tile).permute(0, 2, 4, 1, 3, 5)
-    tiles = tiles.reshape(batch, grid * grid, channels, tile, tile)
-    rows = torch.arange(batch, device=images.device)[:, None]
-    shuffled = tiles[rows, order].reshape(batch, grid, grid, channels, tile, tile)
-    centre = shuffled.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, inner, inner)
-    margin = side - inner - start
-    return F.pad(centre, (start, margin, start, margin)) if inner < side else centre
+    rows = torch.arange(len(images), device=images.device)[:, None]
+    return join(cut(images, grid)[rows, order], images.shape[-1])
 
 
 class Puzzling(PretextTask):

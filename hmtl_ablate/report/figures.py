@@ -10,8 +10,9 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import StudyError
-from hmtl_ablate.report.render import in_percent, label
+from hmtl_ablate.report.render import label
 from hmtl_ablate.report.results import Results
 from hmtl_ablate.report.statistics import Summary, summarise
 from hmtl_ablate.report.tables import finished

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hmtl_ablate.config import in_percent
 from hmtl_ablate.report import Format
 from hmtl_ablate.report.claims import CLAIMS, RULE, TOLERANCE, ClaimRow, claims_table
 from hmtl_ablate.report.results import Results
@@ -62,22 +63,21 @@ def report_json(report: Report) -> dict[str, Any]:
     return {
         "claims": [_claim_record(row) for row in report.claims],
         "studies": [
-            {"name": table.name, "profile": table.profile, "data": table.data, "metric": table.metric,
-             "rows": [_row_record(row) for row in table.rows]}
+            {"name": table.name, "profile": table.profile, "evaluation": table.evaluation, "data": table.data,
+             "metric": table.metric, "protocol": table.protocol, "question": table.question,
+             "notes": list(table.notes), "rows": [_row_record(row) for row in table.rows]}
             for table in report.tables
         ],
     }
 
 
-def in_percent(metric: str) -> bool:
-    """Whether people read this metric as a percentage: a fraction from 0 to 1 in MLflow."""
-    return any(part in ("accuracy", "macro_f1", "recall") for part in metric.split("/"))
-
-
 def label(metric: str) -> str:
-    """`test/macro_f1` as `test macro F1, %`."""
-    words = metric.replace("/", " ").replace("macro_f1", "macro F1").replace("_", " ")
-    return f"{words}, %" if in_percent(metric) else words
+    """`test/macro_f1` as `test macro F1, %`, `test/mae_yaw` as `test MAE yaw, °`."""
+    words = metric.replace("/", " ").replace("_", " ")
+    for plain, proper in (("macro f1", "macro F1"), ("auc", "AUC"), ("mae", "MAE"), ("geodesic", "geodesic error")):
+        words = words.replace(plain, proper)
+    unit = "%" if in_percent(metric) else "°" if "MAE" in words or "geodesic" in words else ""
+    return f"{words}, {unit}" if unit else words
 
 
 def _claim_record(row: ClaimRow) -> dict[str, Any]:
@@ -96,9 +96,9 @@ def _row_record(row: StudyRow) -> dict[str, Any]:
 
 # --- CSV: claims and studies in one table, so that any reader takes it ---
 
-CSV_COLUMNS = ("table", "study", "profile", "data", "variant", "metric", "unit", "claimed", "n_seeds", "mean", "sd",
-               "mean_ci95_low", "mean_ci95_high", "difference", "ci95_low", "ci95_high", "image_passes", "seconds",
-               "status", "protocol")
+CSV_COLUMNS = ("table", "study", "profile", "evaluation", "data", "variant", "metric", "unit", "claimed", "n_seeds",
+               "mean", "sd", "mean_ci95_low", "mean_ci95_high", "difference", "ci95_low", "ci95_high", "image_passes",
+               "seconds", "status", "protocol")
 
 
 def _csv(report: Report) -> str:
@@ -115,7 +115,8 @@ def _csv(report: Report) -> str:
         unit = "fraction" if in_percent(table.metric) else ""
         for row in table.rows:
             writer.writerow(_safe({
-                "table": "study", "study": table.name, "profile": table.profile, "data": table.data,
+                "table": "study", "study": table.name, "profile": table.profile, "evaluation": table.evaluation,
+                "data": table.data,
                 "metric": table.metric, "unit": unit, "protocol": table.protocol} | _row_record(row)))
     return text.getvalue()
 
@@ -194,8 +195,10 @@ def _study(table: StudyTable) -> _Table:
     about = (f"Protocol {table.protocol}: {protocol}." if protocol != table.protocol else
              f"Protocol: {protocol}." if protocol else "",
              "" if rows else "The study declares no variants.")
-    notes = tuple(line for line in (*about, *table.notes) if line)
-    return _Table(f"{table.name} ({table.profile}), data: {table.data or 'none yet'}", table.question, header,
+    lower = "Lower is better." if not percent and table.rows else ""
+    notes = tuple(line for line in (lower, *about, *table.notes) if line)
+    kind = f", evaluation: {table.evaluation}" if table.evaluation else ""
+    return _Table(f"{table.name} ({table.profile}){kind}, data: {table.data or 'none yet'}", table.question, header,
                   rows, frozenset({1, 2, 3, 4, 5}), notes)
 
 
@@ -216,7 +219,7 @@ def _difference(difference: Summary, percent: bool) -> str:
 
 def _number(value: float, percent: bool, sign: bool = False) -> str:
     form = "+" if sign else ""
-    text = format(100 * value, f"{form}.2f") if percent else format(value, f"{form}.4g")
+    text = format(100 * value, f"{form}.2f") if percent else format(value, f"{form}.3f")
     return text.replace("-", "−")
 
 

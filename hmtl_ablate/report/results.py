@@ -12,18 +12,20 @@ import pandas as pd
 
 from hmtl_ablate.errors import TrackingError
 
-STUDY_COLUMNS = ("run_id", "study", "profile", "question", "metric", "data", "variants", "seeds", "started")
+STUDY_COLUMNS = ("run_id", "study", "profile", "question", "metric", "data", "variants", "evaluations", "seeds",
+                 "started")
 TRIAL_COLUMNS = ("run_id", "parent", "standing", "trial_id", "variant", "variant_key", "seed", "status", "reason",
                  "data", "fingerprint", "protocol", "task", "evaluation", "classes", "started")
-RECALL = "val/recall/"
+RECALLS = ("val/recall/", "test/recall/")
 
 
 @dataclass(frozen=True)
 class Results:
     """What the tracking store holds.
 
-    studies: STUDY_COLUMNS; `variants` is {variant: variant key} in the declared order, the baseline first; `seeds` is
-    a list; `started` is in milliseconds since 1970.
+    studies: STUDY_COLUMNS; `variants` is {variant: variant key} in the declared order, the baseline first;
+    `evaluations` is {variant: evaluation} of those that evaluate another; `seeds` is a list; `started` is in
+    milliseconds since 1970.
 
     trials: TRIAL_COLUMNS, then `params.<key>` (text) and `metrics.<key>` (the last value; accuracies from 0 to 1).
     `parent` is the study's run_id; a trial that two studies share has a row under each. `classes` counts the classes
@@ -32,7 +34,8 @@ class Results:
     - declared: one of the study's variants, seeds and data as they stand now, whatever its status;
     - superseded: a variant, config or seed that the study no longer declares, or an older run of the same;
     - older data: as declared, but the data's content has changed since;
-    - search: a search's trial, which never sees the test split.
+    - search: a search's trial, which never sees the test split;
+    - stage: a trial that others start from.
     """
 
     studies: pd.DataFrame
@@ -80,7 +83,7 @@ def results_of(studies: list[dict[str, Any]], trials: list[dict[str, Any]]) -> R
     trial_frame = pd.DataFrame(trials)
     if trial_frame.empty:
         trial_frame = pd.DataFrame(columns=list(TRIAL_COLUMNS))
-    others = [column for column in trial_frame.columns if column not in TRIAL_COLUMNS]
+    others = [column for column in trial_frame.columns if column not in (*TRIAL_COLUMNS, "stage")]
     trial_frame = trial_frame[[*TRIAL_COLUMNS, *sorted(others)]].sort_values("started", kind="stable")
     return Results(study_frame.reset_index(drop=True), trial_frame.reset_index(drop=True))
 
@@ -118,6 +121,7 @@ def _study(run: Any) -> dict[str, Any]:
         "metric": _tag(run, "metric"),
         "data": tags.get("hmtl.data", ""),
         "variants": _json(run, "variants", dict),
+        "evaluations": _json(run, "evaluations", dict) if "hmtl.evaluations" in tags else {},
         "seeds": _json(run, "seeds", list),
         "started": run.info.start_time,
     }
@@ -142,7 +146,8 @@ def _trial(run: Any) -> dict[str, Any]:
         "protocol": tags.get("hmtl.protocol", ""),
         "task": tags.get("hmtl.task", ""),
         "evaluation": tags.get("hmtl.evaluation", ""),
-        "classes": sum(key.startswith(RECALL) for key in metrics),
+        "stage": tags.get("hmtl.stage", ""),
+        "classes": max(sum(key.startswith(part) for key in metrics) for part in RECALLS),
         "started": run.info.start_time,
     }
     return (row | {f"params.{key}": value for key, value in run.data.params.items()}
@@ -177,6 +182,8 @@ def _set_standings(studies: list[dict[str, Any]], trials: list[dict[str, Any]]) 
         study = declared.get(trial["parent"])
         if trial["variant"] == "search":
             trial["standing"] = "search"
+        elif trial.pop("stage", ""):
+            trial["standing"] = "stage"
         elif (study is not None and trial["seed"] in study["seeds"]
               and study["variants"].get(trial["variant"]) == trial["variant_key"]):
             trial["standing"] = "declared"

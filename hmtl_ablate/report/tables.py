@@ -31,7 +31,7 @@ class StudyRow:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """One study at one profile on one dataset; the first row is the baseline.
+    """One study at one profile on one dataset, or one of its evaluations; the first row is the baseline.
 
     protocol: how weights were selected, as tagged (several are comma-joined). notes: what is missing or left out.
     """
@@ -44,6 +44,7 @@ class StudyTable:
     protocol: str
     rows: tuple[StudyRow, ...]
     notes: tuple[str, ...]
+    evaluation: str = ""
 
 
 def study_tables(results: Results, study: str | None = None) -> list[StudyTable]:
@@ -55,7 +56,9 @@ def study_tables(results: Results, study: str | None = None) -> list[StudyTable]
         if study not in names:
             raise StudyError(f"no study named {study!r} was run in this store; {nearest(study, names)}")
         studies = studies[studies["study"] == study]
-    return [_table(row, results) for row in studies.to_dict("records")]
+    return [_table(row, results, evaluation) for row in studies.to_dict("records")
+            for evaluation in dict.fromkeys(["", *row["evaluations"].values()])
+            if not row["variants"] or any(row["evaluations"].get(name, "") == evaluation for name in row["variants"])]
 
 
 def finite(value: Any) -> float | None:
@@ -69,11 +72,13 @@ def finished(trials: pd.DataFrame, metric: str) -> list[dict[Hashable, Any]]:
     return [row for row in rows if finite(row.get(f"metrics.{metric}")) is not None]
 
 
-def _table(study: dict[Hashable, Any], results: Results) -> StudyTable:
+def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> StudyTable:
     declared = results.declared(study["run_id"])
     metric = str(study["metric"])
+    names = [name for name in study["variants"] if study["evaluations"].get(name, "") == evaluation]
+    declared = declared[declared["variant"].isin(names)]
     done = finished(declared, metric)
-    scores: dict[str, dict[int, float]] = {name: {} for name in study["variants"]}
+    scores: dict[str, dict[int, float]] = {name: {} for name in names}
     for trial in done:
         scores[trial["variant"]][trial["seed"]] = float(trial[f"metrics.{metric}"])
     baseline = next(iter(scores), None)
@@ -91,11 +96,13 @@ def _table(study: dict[Hashable, Any], results: Results) -> StudyTable:
         name=study["study"],
         profile=study["profile"],
         question=study["question"],
-        data=study["data"] or _joined(trial["data"] for trial in declared.to_dict("records")),
+        data=_joined(trial["data"] for trial in declared.to_dict("records")) or study["data"],
         metric=metric,
         protocol=_joined(trial["protocol"] for trial in done),
         rows=rows,
-        notes=(*_gaps(study, declared, len(done)), *_left_out(study, results), *_pairing(rows)),
+        notes=(*_gaps(len(names) * len(study["seeds"]), declared, len(done), metric),
+               *(_left_out(study, results) if not evaluation else ()), *_pairing(rows)),
+        evaluation=evaluation,
     )
 
 
@@ -108,8 +115,7 @@ def _joined(words: Any) -> str:
     return ", ".join(dict.fromkeys(str(word) for word in words if word))
 
 
-def _gaps(study: dict[Hashable, Any], declared: pd.DataFrame, done: int) -> list[str]:
-    expected = len(study["variants"]) * len(study["seeds"])
+def _gaps(expected: int, declared: pd.DataFrame, done: int, metric: str) -> list[str]:
     failed = declared[declared["status"] == "failed"].to_dict("records")
     notes = []
     if failed:
@@ -118,7 +124,7 @@ def _gaps(study: dict[Hashable, Any], declared: pd.DataFrame, done: int) -> list
         notes.append(f"{len(failed)} of {expected} trials failed: {named}{more}")
     ended = int((declared["status"] == "finished").sum())
     if ended > done:
-        notes.append(f"{ended - done} of {expected} trials finished without a value of {study['metric']}")
+        notes.append(f"{ended - done} of {expected} trials finished without a value of {metric}")
     missing = expected - ended - len(failed)
     if missing > 0:
         notes.append(f"{missing} of {expected} trials not finished yet")

@@ -20,7 +20,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 import hmtl_ablate
-from hmtl_ablate.config import DataConfig, TrialConfig, trial_id
+from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import StoreError, TrackingError
 from hmtl_ablate.search.deciding import Decider, Draw
@@ -28,9 +28,11 @@ from hmtl_ablate.search.progress import Progress
 from hmtl_ablate.search.trainable import PRUNE, Task
 from hmtl_ablate.study import Study, Variant, planned
 from hmtl_ablate.tracking import StudyStatus, Tracking, TrialStatus
-from hmtl_ablate.training.folder import TrialFolder, TrialResult
+from hmtl_ablate.training.folder import TrialFolder, TrialResult, over
 
 WINNER = "best of search"
+PROBES = {"none": "", "linear": "linear probe", "nonlinear": "nonlinear probe", "knn": "k-NN", "direct": "direct"}
+"""Tag of what was trained on a frozen backbone; the claims know it."""
 
 
 @dataclass
@@ -46,12 +48,16 @@ class Summary:
 
 @dataclass
 class Job:
-    """One training run and whom it serves: variants' arms, a search's draw, or both."""
+    """One training run and whom it serves: arms of variants and stages, a search's draw, or several of them.
+
+    config: with every trial that it starts from by its id; needs: those ids.
+    """
 
     trial_id: str
     config: TrialConfig
     folder: TrialFolder
     pack: Pack
+    needs: frozenset[str] = frozenset()
     arms: list[Variant] = field(default_factory=list)
     draws: list[Draw] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
@@ -62,6 +68,15 @@ class Job:
         if self.arms:
             return f"{' = '.join(arm.name for arm in self.arms)} · seed {self.config.seed}"
         return f"search · {self.trial_id[:6]}"
+
+    @property
+    def evaluate_test(self) -> bool:
+        """A search's trial and a stage never look at the test split."""
+        return any(not arm.stage for arm in self.arms)
+
+    def complete(self, result: TrialResult) -> bool:
+        """Is this all that the job is for? An arm's trial runs to its end; a search's need not."""
+        return not self.arms or over(self.config, result, self.evaluate_test)
 
 
 class Packs:
@@ -82,12 +97,36 @@ class Packs:
         return [pack.fingerprint for pack in self._opened.values()]
 
 
+class Resolver:
+    """Names trials: in place of a variant or stage of the study, a config gets the trial_id of that one's trial with
+    the same seed, so that the id of a trial says what it starts from."""
+
+    def __init__(self, study: Study, packs: Packs) -> None:
+        self._study, self._packs = study, packs
+
+    def resolve(self, config: TrialConfig) -> TrialConfig:
+        """The config with every `trial:NAME` as `trial:ID`."""
+        return config.replaced({path: f"trial:{self.identify(source.config(config.seed))}"
+                                for path, source in self.sources(config).items()})
+
+    def identify(self, config: TrialConfig) -> str:
+        """The trial_id of a config."""
+        return trial_id(self.resolve(config), self._packs.of(config).fingerprint)
+
+    def sources(self, config: TrialConfig) -> dict[tuple[str, ...], Variant]:
+        """Path of each option that names a variant or stage → that one."""
+        named = {path: self._study.source(source.removeprefix("trial:"))
+                 for path, source in config.weight_sources.items() if source.startswith("trial:")}
+        return {path: variant for path, variant in named.items() if variant is not None}
+
+
 class Conductor:
     """Hands out jobs, follows them, and writes down how they end. Knows Optuna and MLflow, but no Ray."""
 
     def __init__(self, study: Study, packs: Packs, store: Path, tracking: Tracking, decider: Decider | None,
                  progress: Progress, pictures: bool) -> None:
         self.study, self.packs, self.store, self.tracking = study, packs, store, tracking
+        self.resolver = Resolver(study, packs)
         self.decider, self.progress, self.pictures = decider, progress, pictures
         self.summary = Summary()
         self.running: dict[str, Job] = {}
@@ -96,15 +135,25 @@ class Conductor:
         self.variants = list(study.variants)
         self.parent = tracking.study_run(study.name, study.profile, ", ".join(sorted(study.datasets)),
                                          tags=self._study_tags(), study_text=study.text)
-        self.queue = self._missing(planned(study))
+        arms = planned(study)
+        if study.search is not None:  # what the search's trials start from
+            seed = study.seeds[0]
+            arms += [(source, seed, source.config(seed)) for source in
+                     self.resolver.sources(parse_config({**study.search.base, "seed": seed})).values()]
+        self.queue = self._missing(arms)
 
     def next(self) -> Job | None:
         """The next job to start, or None when there is none (for now, or for good)."""
-        while self.queue:
-            job = self.queue.pop(0)
-            if not self._settle_known(job):
-                return self._start(job)
-        while self.decider is not None:
+        for job in list(self.queue):
+            lost = self._lost(job)
+            if lost or not self._awaited(job):
+                self.queue.remove(job)
+                if lost:
+                    self._fail_for(job, lost)
+                elif not self._settle_known(job):
+                    return self._start(job)
+        stages = [job for job in (*self.queue, *self.running.values()) if any(arm.stage for arm in job.arms)]
+        while self.decider is not None and not stages:
             draw = self.decider.next()
             if draw is None:
                 return None
@@ -115,9 +164,35 @@ class Conductor:
                 continue
             job = self._job(draw.config)
             job.draws.append(draw)
-            if not self._settle_known(job):
+            if lost := self._lost(job):
+                self._fail_for(job, lost)
+            elif not self._settle_known(job):
                 return self._start(job)
         return None
+
+    def _awaited(self, job: Job) -> bool:
+        """Must a trial that this one starts from be trained first?"""
+        under_way = {other.trial_id for other in self.queue} | self.running.keys()
+        return bool(job.needs & under_way)
+
+    def _lost(self, job: Job) -> str:
+        """Why the job can't start, ever: a trial that it starts from is over, but not finished; "" when none is."""
+        for need in sorted(job.needs):
+            if need in self.running or any(other.trial_id == need for other in self.queue):
+                continue
+            result = self._result(TrialFolder(self.store / "trials" / need))
+            if result is None or result.status != "finished":
+                return f"the trial {need} whose weights it starts from is not finished"
+        return ""
+
+    def _fail_for(self, job: Job, reason: str) -> None:
+        """Fail a job that could not start; the next run tries again."""
+        job.folder.write_failure(f"{reason}\n")
+        self._open_runs(job)
+        self._fail(job, reason)
+        self._finish_runs(job, "failed", {}, {"hmtl.reason": reason})
+        for draw in job.draws:
+            self._decider.leave(draw)
 
     def epoch(self, job: Job, metrics: Mapping[str, float]) -> None:
         """An epoch of a running job is in its folder; a search's trial is asked to end when the pruner says so."""
@@ -133,7 +208,7 @@ class Conductor:
         self.running.pop(job.trial_id, None)
         result = self._result(job.folder)
         failure = job.folder.failure()
-        if result is not None and failure is None and _complete(job, result):
+        if result is not None and failure is None and job.complete(result):
             self._settle(job, result)
         elif lost or failure:
             if failure is None:
@@ -164,14 +239,13 @@ class Conductor:
         self.progress.say(f"confirming the search's best, {best.trial_id[:6]}, with seeds "
                           f"{', '.join(map(str, self.study.seeds))}")
         self.queue = self._missing([(winner, seed, winner.config(seed)) for seed in self.study.seeds])
-        self.progress.total += len(self.study.seeds)
 
     def task(self, job: Job, stop: Path, imports: Sequence[str], sys_path: Sequence[str], results: str) -> Task:
         """What the actor is told."""
         resources = self.study.resources
         return {"config": job.config.model_dump(mode="json", exclude_defaults=True) | {"seed": job.config.seed},
                 "pack": str(job.pack.folder.resolve()), "folder": str(job.folder.path.resolve()),
-                "evaluate_test": bool(job.arms), "threads": max(1, int(resources.cpus)), "cpus": resources.cpus,
+                "evaluate_test": job.evaluate_test, "threads": max(1, int(resources.cpus)), "cpus": resources.cpus,
                 "gpus": resources.gpus, "workers": resources.workers, "stop": str(stop), "imports": list(imports),
                 "sys_path": list(sys_path), "ray_results": results}
 
@@ -183,30 +257,43 @@ class Conductor:
         return self.decider
 
     def _missing(self, arms: Sequence[tuple[Variant, int, TrialConfig]]) -> list[Job]:
-        """One job for each distinct config; what is finished already is put right in MLflow and left out."""
+        """One job for each distinct config, behind those that it starts from; what is finished already is put right in
+        MLflow and left out."""
         jobs: dict[str, Job] = {}
-        for variant, _, config in arms:
+
+        def add(variant: Variant, config: TrialConfig) -> None:
+            for source in self.resolver.sources(config).values():
+                add(source, source.config(config.seed))
             job = self._job(config)
-            jobs.setdefault(job.trial_id, job).arms.append(variant)
+            own = jobs.setdefault(job.trial_id, job)
+            if variant not in own.arms:
+                own.arms.append(variant)
+
+        for variant, _, config in arms:
+            add(variant, config)
+        self.progress.total += len(jobs)
         return [job for job in jobs.values() if not self._settle_known(job)]
 
     def _job(self, config: TrialConfig) -> Job:
         pack = self.packs.of(config)
-        identity = trial_id(config, pack.fingerprint)
-        return Job(identity, config, TrialFolder(self.store / "trials" / identity), pack)
+        resolved = self.resolver.resolve(config)
+        identity = trial_id(resolved, pack.fingerprint)
+        needs = frozenset(source.removeprefix("trial:") for source in resolved.weight_sources.values()
+                          if source.startswith("trial:"))
+        return Job(identity, resolved, TrialFolder(self.store / "trials" / identity), pack, needs)
 
     def _start(self, job: Job) -> Job:
         self._open_runs(job)
         (job.folder.path / PRUNE).unlink(missing_ok=True)
         (job.folder.path / "failure.txt").unlink(missing_ok=True)
         self.running[job.trial_id] = job
-        self.progress.start(job.trial_id, job.name, job.config.training.epochs)
+        self.progress.start(job.trial_id, job.name, job.config)
         return job
 
     def _settle_known(self, job: Job) -> bool:
         """Write down a trial whose folder says that it is over; False when there is something left to train."""
         result = self._result(job.folder)
-        if result is None or not _complete(job, result):
+        if result is None or not job.complete(result):
             return False
         self._open_runs(job)
         self._settle(job, result, known=True)
@@ -251,7 +338,7 @@ class Conductor:
     # MLflow. A store that goes down in the middle stops no training: the next run delivers what is missing. -----
 
     def _open_runs(self, job: Job) -> None:
-        served = [(arm.name, arm.key) for arm in job.arms] + ([("search", "")] if job.draws else [])
+        served = [(arm.name, arm.key, arm) for arm in job.arms] + ([("search", "", None)] if job.draws else [])
         if len(job.runs) == len(served):
             return
         with self._tolerant():
@@ -260,10 +347,12 @@ class Conductor:
                 trial_id=job.trial_id, variant=name, params=_flat(job.config.model_dump(mode="json")),
                 tags={**self._common_tags(), "hmtl.kind": "trial", "hmtl.trial_id": job.trial_id,
                       "hmtl.variant": name, "hmtl.variant_key": key, "hmtl.seed": str(job.config.seed),
-                      "hmtl.task": job.config.task, "hmtl.data": job.config.data.name,
+                      "hmtl.task": "+".join(job.config.tasks), "hmtl.data": job.config.data.name,
+                      "hmtl.evaluation": PROBES[job.config.probe.kind],
+                      "hmtl.stage": "yes" if arm is not None and arm.stage else "",
                       "hmtl.protocol": job.config.data.protocol, "hmtl.data_fingerprint": job.pack.fingerprint,
                       "hmtl.numerics": str(hmtl_ablate.config.NUMERICS_VERSION)})
-                for name, key in served]
+                for name, key, arm in served]
 
     def _track(self, job: Job) -> None:
         with self._tolerant():
@@ -299,6 +388,8 @@ class Conductor:
                 "hmtl.metric": self.study.metric, "hmtl.seeds": json.dumps(list(self.study.seeds)),
                 "hmtl.variants": json.dumps({variant.name: variant.key for variant in self.variants},
                                             ensure_ascii=False),
+                "hmtl.evaluations": json.dumps({variant.name: variant.evaluation for variant in self.variants
+                                                if variant.evaluation}, ensure_ascii=False),
                 "mlflow.note.content": self.study.question}
 
     def _common_tags(self) -> dict[str, str]:
@@ -314,12 +405,6 @@ class Conductor:
             if self.pictures or picture.name.startswith("confusion"):  # a confusion matrix shows no face
                 files[f"pictures/{picture.name}"] = picture
         return {name: path for name, path in files.items() if path.exists()}
-
-
-def _complete(job: Job, result: TrialResult) -> bool:
-    """Is this all that the job is for? A variant's trial runs to its end and measures test; a search's need not."""
-    return not job.arms or result.status == "failed" or (
-        result.status == "finished" and "test/accuracy" in result.metrics)
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+
+from hmtl_ablate.config import TrialConfig, in_percent
 
 
 def duration(seconds: float) -> str:
@@ -20,14 +21,21 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def shown(metric: str, value: float) -> str:
+    """A metric as a person reads it: val accuracy 63.2 %, val mae 5.31."""
+    name = metric.replace("/", " ").replace("_", " ")
+    return f"{name} {100 * value:.1f} %" if in_percent(metric) else f"{name} {value:.3g}"
+
+
 class Progress:
     """Counts of trials and what a person waits for. `total` may grow when a search is confirmed."""
 
     def __init__(self, console: Console, total: int, quiet: bool) -> None:
         self.console, self.total, self.quiet = console, total, quiet
         self.done = self.pruned = self.failed = self.skipped = 0
-        self.running: dict[str, tuple[str, dict[str, float], int]] = {}
-        self.best: tuple[str, float, str] | None = None
+        self.running: dict[str, tuple[str, dict[str, float], TrialConfig]] = {}
+        self.best: dict[str, tuple[str, float]] = {}
+        """Metric that selects weights → the best trial's name and value."""
         self._started = time.monotonic()
         self._worked = 0.0
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
@@ -50,30 +58,33 @@ class Progress:
         """One line that stays on screen, quiet or not."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def start(self, trial_id: str, name: str, epochs: int) -> None:
-        self.running[trial_id] = (name, {}, epochs)
+    def start(self, trial_id: str, name: str, config: TrialConfig) -> None:
+        self.running[trial_id] = (name, {}, config)
 
     def epoch(self, trial_id: str, metrics: dict[str, float]) -> None:
         if trial_id in self.running:
-            name, _, epochs = self.running[trial_id]
-            self.running[trial_id] = (name, metrics, epochs)
+            name, _, config = self.running[trial_id]
+            self.running[trial_id] = (name, metrics, config)
 
     def end(self, trial_id: str, status: str, result: dict[str, float], seconds: float) -> None:
         """A trial is over: finished, pruned, failed or interrupted."""
-        name, _, _ = self.running.pop(trial_id, (trial_id, {}, 0))
+        name, _, config = self.running.pop(trial_id, (trial_id, {}, TrialConfig()))
         self._worked += seconds
         self.done += status == "finished"
         self.pruned += status == "pruned"
         self.failed += status == "failed"
-        value = result.get("best/val/accuracy")
-        if status == "finished" and value is not None and (self.best is None or value > self.best[1]):
-            self.best = (name, value, trial_id)
+        metric = config.selects_by
+        value = result.get(f"best/{metric}")
+        if status == "finished" and value is not None:
+            sign = 1 if config.metrics[metric.removeprefix("val/")] == "max" else -1
+            if metric not in self.best or sign * value > sign * self.best[metric][1]:
+                self.best[metric] = (name, value)
         if status in {"finished", "pruned"}:
-            shown = f"val accuracy {100 * value:.1f} %" if value is not None else ""
-            if "test/accuracy" in result:
-                shown += f", test {100 * result['test/accuracy']:.1f} %"
+            parts = [status] + ([shown(metric, value)] if value is not None else [])
+            test = f"test/{next(iter(config.metrics), '')}"
+            parts += [shown(test, result[test])] if test in result else []
             ended = self.done + self.pruned + self.failed + self.skipped
-            self.say(f"[{ended}/{self.total}] {name}: {status}, {shown}, {duration(seconds)}")
+            self.say(f"[{ended}/{self.total}] {name}: {', '.join(parts)}, {duration(seconds)}")
 
     def _left(self) -> str:
         ended = self.done + self.pruned + self.failed
@@ -89,10 +100,10 @@ class Progress:
         lines = [f"trials: {ended} of {self.total} done, {len(self.running)} running, {self.pruned} stopped early, "
                  f"{self.failed} failed · {speed:,.0f} images/s · {duration(time.monotonic() - self._started)}"
                  f"{self._left()}"]
-        if self.best:
-            lines.append(f"best so far: {self.best[0]}, val accuracy {100 * self.best[1]:.1f} %")
-        for name, metrics, epochs in self.running.values():
-            state: Any = f"epoch {metrics['epoch']:.0f}/{epochs}, val accuracy {100 * metrics['val/accuracy']:.1f} %" \
-                if metrics else "starting"
+        lines += [f"best so far: {name}, {shown(metric, value)}" for metric, (name, value) in self.best.items()]
+        for name, metrics, config in self.running.values():
+            state = f"epoch {metrics['epoch']:.0f}/{config.training.epochs}" if metrics else "starting"
+            if config.selects_by in metrics:
+                state += f", {shown(config.selects_by, metrics[config.selects_by])}"
             lines.append(f"  {name}: {state}")
         return Text("\n".join(lines))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from hmtl_ablate.config import TrialConfig, trial_id
 from hmtl_ablate.search import cluster
-from hmtl_ablate.search.conductor import Conductor, Packs, Summary, stop_file
+from hmtl_ablate.search.conductor import Conductor, Packs, Resolver, Summary, stop_file
 from hmtl_ablate.search.deciding import Decider, connect
 from hmtl_ablate.search.progress import Progress
 from hmtl_ablate.study import Study
@@ -24,12 +23,10 @@ def run_study(study: Study, *, packs: Packs, store: Path, tracking: Tracking, pr
     """
     decider = None
     if study.search is not None:
-        def identify(config: TrialConfig) -> str:
-            return trial_id(config, packs.of(config).fingerprint)
-
         content = "".join(sorted(packs.fingerprints()))
         prefix = f"{study.name}@{study.profile}#{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-        decider = Decider(study.search, prefix, study.seeds[0], connect(storage, store), identify)
+        decider = Decider(study.search, prefix, study.seeds[0], connect(storage, store),
+                          Resolver(study, packs).identify)
         progress.total += max(0, study.search.trials - decider.counted())
     conductor = Conductor(study, packs, store, tracking, decider, progress, pictures)
     if conductor.queue or decider is not None:

@@ -1,9 +1,8 @@
 """From a YAML file to trials: spec, merging, search space, plan. Pure: it reads the study file and nothing else."""
 
 from hmtl_ablate.study.schema import schema_text, study_schema
-from hmtl_ablate.study.space import Parameter, Pruner, Search
-from hmtl_ablate.study.spec import Resources, Study, Variant, data_configs, load_study, missing_data, planned
+from hmtl_ablate.study.space import Parameter, Pruner, Search, combinations, resolved
+from hmtl_ablate.study.spec import Resources, Study, Variant, data_configs, load_study, missing_data, needed, planned
 
-__all__ = ["Parameter", "Pruner", "Resources", "Search", "Study", "Variant", "data_configs", "load_study",
-           "missing_data", "planned",
-           "schema_text", "study_schema"]
+__all__ = ["Parameter", "Pruner", "Resources", "Search", "Study", "Variant", "combinations", "data_configs",
+           "load_study", "missing_data", "needed", "planned", "resolved", "schema_text", "study_schema"]

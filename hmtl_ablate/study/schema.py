@@ -12,7 +12,7 @@ from hmtl_ablate.config import PRETEXT_OPTIONS, TrialConfig
 from hmtl_ablate.study.options import SECTIONS, option_fields
 from hmtl_ablate.study.searching import MAX_TRIALS, OBJECTIVES, SAMPLERS, searchable
 from hmtl_ablate.study.space import Pruner
-from hmtl_ablate.study.spec import METRICS, RESERVED, Resources
+from hmtl_ablate.study.spec import RESERVED, TABLE_METRICS, Resources
 
 Schema = dict[str, Any]
 
@@ -27,6 +27,20 @@ def study_schema() -> Schema:
             "description": "An ablation: named arms, each a change of the base; the first is the baseline.",
             "propertyNames": {"minLength": 1, "maxLength": 80, "not": {"enum": list(RESERVED)}},
             "additionalProperties": {"anyOf": [{"$ref": "#/$defs/config"}, {"type": "null"}]},
+        },
+        "stages": {
+            "type": ["object", "null"],
+            "description": "Trials that run first and stand in no table; others start from them: "
+                           "model.weights: trial:NAME.",
+            "propertyNames": {"minLength": 1, "maxLength": 80, "not": {"enum": list(RESERVED)}},
+            "additionalProperties": {"anyOf": [{"$ref": "#/$defs/config"}, {"type": "null"}]},
+        },
+        "evaluations": {
+            "type": ["object", "null"],
+            "description": "What is asked of each trained variant: a probe of its frozen backbone, or fine-tuning, on "
+                           "this dataset or another. Each a change of the base; the weights are the variant's.",
+            "propertyNames": {"minLength": 1, "maxLength": 80, "not": {"enum": list(RESERVED)}},
+            "additionalProperties": {"anyOf": [{"$ref": "#/$defs/evaluation"}, {"type": "null"}]},
         },
         "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}, "minItems": 1,
                   "uniqueItems": True, "default": [0, 1, 2],
@@ -45,12 +59,13 @@ def study_schema() -> Schema:
             "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
                      "description": "Name of the study: letters, digits, - and _."},
             "question": {"type": "string", "description": "What the study asks."},
-            "metric": {"enum": list(METRICS), "default": METRICS[0], "description": "What its table compares."},
+            "metric": {"enum": list(TABLE_METRICS), "description": "What its table compares; when left out, what "
+                       "selects the weights, on test."},
             **shared,
             "profiles": {"type": "object", "additionalProperties": profile,
                          "description": "Named scales of the study, merged over the file; quick is the default."},
         },
-        "$defs": {"config": _config(), "search": _search(), "parameter": _parameter(),
+        "$defs": {"config": _config(), "evaluation": _evaluation(), "search": _search(), "parameter": _parameter(),
                   "resources": _model(Resources, "What one trial is given.")},
     }
 
@@ -100,6 +115,13 @@ def _config() -> Schema:
     return {"type": "object", "additionalProperties": False, "properties": properties,
             "description": "Options by section, or one by its dotted key. Maps merge, lists and scalars replace, a "
                            "nested pretext replaces the whole of it."}
+
+
+def _evaluation() -> Schema:
+    config = _config()
+    of = {"type": "array", "items": {"type": "string"}, "minItems": 1,
+          "description": "Variants and stages that are evaluated; all variants when left out."}
+    return {**config, "properties": {"of": of, **config["properties"]}}
 
 
 def _search() -> Schema:

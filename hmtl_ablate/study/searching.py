@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal, NamedTuple, get_args
 
-from hmtl_ablate.config import model_faults
+from hmtl_ablate.config import METRICS, model_faults, parse_config
 from hmtl_ablate.errors import Fault, nearest
 from hmtl_ablate.study.merge import tasks
 from hmtl_ablate.study.options import config_faults, key_fault, option_fields, value_faults
@@ -16,11 +16,12 @@ from hmtl_ablate.study.source import Misfit, Node
 from hmtl_ablate.study.space import MAX_GRID, Kind, Parameter, Pruner, Search, combinations, contains, resolved
 
 SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes")
-OBJECTIVES = ("val/accuracy", "val/macro_f1", "val/loss")
+OBJECTIVES = tuple(f"val/{metric}" for metric in METRICS)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 KEYS = ("base", "space", "sampler", "pruner", "trials", "objective", "confirm")
 MAX_TRIALS = 1_000_000
-FIXED = ("task", "data.name", "data.images", "data.seed", "data.protocol")
+FIXED = ("task", "data.name", "data.images", "data.seed", "data.protocol", "data.leave_out", "training.supervised",
+         "probe.kind", "probe.folds")
 """Options that say what is measured and on which images: a score across their values compares nothing."""
 _ATTEMPTS = 2000
 """Combinations tried before a value is given the benefit of the doubt."""
@@ -51,7 +52,7 @@ def read_search(node: Node, base: Node, misfits: list[Misfit]) -> tuple[Search |
     drafts = _parameters(node, base, report)
     pruner = _pruner(node, report)
     trials = _trials(node, report)
-    metric, direction = _objective(node, report)
+    metric, direction = _objective(node, base, report)
     confirm = node.entries.get("confirm")
     if confirm is not None and not isinstance(confirm.content, bool):
         report(confirm, f"should be true or false, not {confirm.plain()!r}")
@@ -103,10 +104,13 @@ def _trials(node: Node, report: Report) -> int:
     return value
 
 
-def _objective(node: Node, report: Report) -> tuple[str, Literal["max", "min"]]:
+def _objective(node: Node, base: Node, report: Report) -> tuple[str, Literal["max", "min"]]:
+    """The objective; when left out, what selects the weights of the base's task."""
     entry = node.entries.get("objective")
+    raw = base.plain()
+    measured: Mapping[str, Literal["max", "min"]] = {} if config_faults(raw) else parse_config(raw).metrics
     if entry is None:
-        return "val/accuracy", "max"
+        return next(((f"val/{name}", way) for name, way in measured.items()), ("val/accuracy", "max"))
     if not entry.is_map or len(entry.entries) != 1:
         report(entry, "is one metric with its direction", "write e.g. objective: {val/accuracy: max}")
         return "val/accuracy", "max"
@@ -117,6 +121,9 @@ def _objective(node: Node, report: Report) -> tuple[str, Literal["max", "min"]]:
                else nearest(metric, OBJECTIVES), at_key=True)
     elif metric not in OBJECTIVES:
         report(direction, f"there is no objective {metric!r}", nearest(metric, OBJECTIVES), at_key=True)
+    elif measured and metric.removeprefix("val/") not in measured:
+        report(direction, f"the search's trials are not measured by {metric!r}",
+               nearest(metric, [f"val/{name}" for name in measured]), at_key=True)
     if direction.content not in ("max", "min"):
         report(direction, f"{direction.plain()!r} is no direction", nearest(direction.plain(), ("max", "min")))
     return metric, "min" if direction.content == "min" else "max"

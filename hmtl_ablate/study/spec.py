@@ -15,7 +15,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from hmtl_ablate.config import PRETEXT_OPTIONS, DataConfig, Frozen, TrialConfig, model_faults, parse_config
+from hmtl_ablate.config import (
+    METRICS,
+    PRETEXT_OPTIONS,
+    DataConfig,
+    Frozen,
+    TrialConfig,
+    model_faults,
+    parse_config,
+)
 from hmtl_ablate.errors import Fault, StudyError, nearest
 from hmtl_ablate.study.merge import merge, override, put, tasks
 from hmtl_ablate.study.options import SECTIONS, config_faults, own_fault
@@ -23,10 +31,13 @@ from hmtl_ablate.study.searching import impossible, read_search
 from hmtl_ablate.study.source import Misfit, Node, Place, parse, read_text, refuse
 from hmtl_ablate.study.space import Search, combinations, resolved
 
-KEYS = ("name", "question", "metric", "base", "variants", "seeds", "search", "profiles", "resources")
-PROFILE_KEYS = ("base", "variants", "seeds", "search", "resources")
+KEYS = ("name", "question", "metric", "base", "stages", "variants", "evaluations", "seeds", "search", "profiles",
+        "resources")
+PROFILE_KEYS = ("base", "stages", "variants", "evaluations", "seeds", "search", "resources")
 SETTABLE = ("question", "metric", "seeds", "search", "resources")
-METRICS = ("test/accuracy", "test/macro_f1", "test/loss", "best/val/accuracy", "best/val/macro_f1", "best/val/loss")
+TABLE_METRICS = tuple(f"{split}/{metric}" for split in ("test", "best/val") for metric in METRICS)
+ARROW = " → "
+"""Between a variant's name and that of an evaluation of it."""
 DEFAULT_SEEDS = (0, 1, 2)
 MAX_NAME = 80
 RESERVED = ("search", "best of search")
@@ -34,6 +45,7 @@ RESERVED = ("search", "best of search")
 _PACKED = ("data.size", "data.stored")
 """Options a search may draw that ask for another pack."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_TRIAL = re.compile(r"[0-9a-f]{16}")
 _REPLACED = {("objective",), ("pruner",), ("space", "*")}
 """Maps of `search` that a profile replaces as a whole: half an objective or range of each would mean nothing."""
 
@@ -51,11 +63,18 @@ class Resources(Frozen):
 
 @dataclass(frozen=True)
 class Variant:
-    """A named arm of an ablation."""
+    """A named arm of an ablation, or a stage: a trial that others start from.
+
+    sources: the variants and stages whose weights it names, by name; evaluation: the evaluation that it is, "" for a
+    variant of the study itself.
+    """
 
     name: str
     raw: Mapping[str, Any]
-    """The merged data of its TrialConfig, without a seed."""
+    """The merged data of its TrialConfig, without a seed. Weights of another variant or stage are `trial:NAME`."""
+    sources: Mapping[str, Variant] = field(default_factory=dict)
+    evaluation: str = ""
+    stage: bool = False
 
     def config(self, seed: int) -> TrialConfig:
         """Its config for one seed."""
@@ -63,13 +82,17 @@ class Variant:
 
     @property
     def key(self) -> str:
-        """12 hexadecimal digits over the options that differ from their defaults, without the seed."""
-        return hashlib.sha256(json.dumps(self.config(0).declared(), sort_keys=True).encode()).hexdigest()[:12]
+        """12 hexadecimal digits over the options that differ from their defaults, without the seed, and over those of
+        its sources."""
+        declared = self.config(0).declared()
+        identity = [declared, {name: source.key for name, source in self.sources.items()}] if self.sources else declared
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study at one profile. The first variant is the baseline; search trials use the first seed."""
+    """A study at one profile. The first variant is the baseline; search trials use the first seed. The evaluations
+    stand among the variants, behind those of the study itself; stages are trials that others start from."""
 
     name: str
     profile: str
@@ -83,6 +106,11 @@ class Study:
     """The file, as it was read."""
     datasets: Mapping[str, Path | None] = field(default_factory=dict)
     """Every dataset its configs use → where it lies, None where that is not said."""
+    stages: tuple[Variant, ...] = ()
+
+    def source(self, name: str) -> Variant | None:
+        """The stage or variant of this name."""
+        return next((one for one in (*self.stages, *self.variants) if one.name == name), None)
 
 
 def planned(study: Study) -> list[tuple[Variant, int, TrialConfig]]:
@@ -91,9 +119,23 @@ def planned(study: Study) -> list[tuple[Variant, int, TrialConfig]]:
     return [(variant, seed, variant.config(seed)) for seed in study.seeds for variant in study.variants]
 
 
+def needed(study: Study) -> list[tuple[Variant, int, TrialConfig]]:
+    """The trials of `planned`, each behind the stages that it starts from."""
+    found: dict[tuple[str, int], Variant] = {}
+
+    def add(variant: Variant, seed: int) -> None:
+        for source in variant.sources.values():
+            add(source, seed)
+        found.setdefault((variant.name, seed), variant)
+
+    for variant, seed, _ in planned(study):
+        add(variant, seed)
+    return [(variant, seed, variant.config(seed)) for (_, seed), variant in found.items()]
+
+
 def data_configs(study: Study) -> list[DataConfig]:
     """The data of every config that the study may train, each once: variants, and what the search can draw."""
-    found = [variant.config(study.seeds[0]).data for variant in study.variants]
+    found = [variant.config(study.seeds[0]).data for variant in (*study.stages, *study.variants)]
     if study.search is not None:
         sizes = tuple(parameter for parameter in study.search.parameters if parameter.key in _PACKED)
         for values in combinations(sizes):
@@ -228,29 +270,139 @@ class _Reader:
     def study(self, text: str) -> Study | None:
         before = len(self.misfits)
         base = self._base()
-        variants = {name: [*base, *steps] for name, steps in self._variants(base[-1]).items()}
+        variants = {name: [*base, *steps] for name, steps in self._named("variants", base[-1]).items()}
+        stages = {name: [*base, *steps] for name, steps in self._named("stages", base[-1]).items()}
+        for name in stages.keys() & variants.keys():
+            self._misfit(self._entry("stages", name), f"{name!r} is a variant too", "choose another name", at_key=True)
+        evaluated = self._evaluations(base, stages | variants, variants)
         search_map = self._section("search")
         if search_map is not None and search_map.content is None:
             search_map = None
         search_base = [*base, *self._search_base(base[-1])]
-        configs = [*variants.values(), *([search_base] if search_map else [])]
+        arms = variants | {name: steps for name, (steps, _) in evaluated.items()}
+        configs = [*stages.values(), *arms.values(), *([search_base] if search_map else [])]
         used = self._command(configs)
-        for steps in variants.values():
+        for steps in (*stages.values(), *arms.values()):
             self._check_config(steps)
         search = self._search(search_map, search_base) if search_map is not None else None
         if not variants and search_map is None:
             self._misfit(self.root, "there is nothing to run", "give it variants, a search, or both")
-        name, question, metric = self._text("name"), self._text("question"), self._text("metric") or METRICS[0]
+        name, question, metric = self._text("name"), self._text("question"), self._text("metric")
         self._check_name(name)
-        if metric not in METRICS:
-            self._misfit(self._found("metric"), f"there is no metric {metric!r}", nearest(metric, METRICS))
+        if metric and metric not in TABLE_METRICS:
+            self._misfit(self._found("metric"), f"there is no metric {metric!r}", nearest(metric, TABLE_METRICS))
         seeds, resources = self._seeds(), self._resources()
+        if len(self.misfits) == before:
+            self._check_weights({**stages, **arms}, search_base if search_map else None, {*stages, *variants})
+        if len(self.misfits) > before:
+            return None
+        known: dict[str, Variant] = {}
+        for one in stages | arms:
+            self._variant(one, {**stages, **arms}, known, stages,
+                          {name: evaluation for name, (_, evaluation) in evaluated.items()})
+        metric = metric or self._metric(tuple(known[one] for one in arms), search)
+        self._check_metric(metric, tuple(known[one] for one in arms))
         if len(self.misfits) > before:
             return None
         return Study(name=name, profile=self.profile, question=question, metric=metric,
-                     variants=tuple(Variant(name, steps[-1].plain()) for name, steps in variants.items()),
+                     variants=tuple(known[one] for one in arms), stages=tuple(known[one] for one in stages),
                      seeds=seeds, search=search, resources=resources, text=text,
                      datasets={name: self.command.datasets.get(name) for name in used})
+
+    def _entry(self, section: str, name: str) -> Node:
+        """A named entry of a section, of the profile or else of the file."""
+        for owner in (self.part, self.root):
+            found = owner.entries.get(section)
+            if found is not None and name in found.entries:
+                return found.entries[name]
+        return self.root
+
+    def _evaluations(self, base: list[Node], owners: Mapping[str, list[Node]], variants: Mapping[str, list[Node]]
+                     ) -> dict[str, tuple[list[Node], str]]:
+        """Each evaluation of each variant (or of those that its `of` names), as the configs of one more variant."""
+        own = _map(self.root.entries.get("evaluations"), self.misfits)
+        over = _map(self.part.entries.get("evaluations"), self.misfits)
+        found: dict[str, tuple[list[Node], str]] = {}
+        for name in {**own, **over}:
+            entry = self._entry("evaluations", name)
+            if fault := _variant_name_fault(name):
+                self._misfit(entry, *fault, at_key=True)
+            for owner in self._evaluated([own.get(name), over.get(name)], owners, variants):
+                merged = [None if node is None else replace(node, content={
+                    key: value for key, value in node.entries.items() if key != "of"}) for node in
+                    (own.get(name), over.get(name))]
+                steps = self._steps(base[-1], [self._handed(entry, owner, owners[owner][-1]), *merged])
+                found[f"{owner}{ARROW}{name}"] = [*base, *steps], name
+        return found
+
+    def _evaluated(self, nodes: list[Node | None], owners: Mapping[str, Any], variants: Mapping[str, Any]) -> list[str]:
+        listed = next((node.entries["of"] for node in reversed(nodes) if node and "of" in node.entries), None)
+        if listed is None:
+            return list(variants)
+        if not isinstance(listed.content, list) or not listed.content:
+            self._misfit(listed, f"is a list of variants or stages, not {listed.plain()!r}", "write e.g. of: [SL]")
+            return []
+        for item in listed.content:
+            if item.content not in owners:
+                self._misfit(item, f"there is no variant or stage {item.plain()!r}", nearest(item.plain(), owners))
+        return [item.content for item in listed.content if item.content in owners]
+
+    def _handed(self, entry: Node, owner: str, config: Node) -> Node:
+        """What an evaluation takes from the trial that it looks at: the model, and its weights."""
+        model = config.entries.get("model")
+        weights = replace(entry, content=f"trial:{owner}")
+        kept = {key: node for key, node in model.entries.items() if key in ("backbone", "pose_head")} if model else {}
+        return replace(entry, content={"model": replace(entry, content={**kept, "weights": weights}),
+                                       "pretext": replace(entry, content={})})
+
+    def _check_weights(self, arms: Mapping[str, list[Node]], search_base: list[Node] | None, names: set[str]) -> None:
+        """Refuse weights of a trial that the study does not have, and trials that wait for one another."""
+        needs: dict[str, set[str]] = {}
+        for owner, steps in (*arms.items(), *([("", search_base)] if search_base else [])):
+            needs[owner] = set()
+            nodes = {path: node for path, node in steps[-1].walk() if path}
+            for path, source in parse_config(steps[-1].plain()).weight_sources.items():
+                name = source.removeprefix("trial:")
+                if not source.startswith("trial:"):
+                    continue
+                if name in names:
+                    needs[owner].add(name)
+                elif not _TRIAL.fullmatch(name):
+                    self._misfit(nodes.get(path, self.root), f"there is no stage or variant {name!r}, nor is it a "
+                                 "trial_id", nearest(name, names))
+        while ready := [owner for owner, below in needs.items() if not below & needs.keys()]:
+            for owner in ready:
+                del needs[owner]
+        for owner in sorted(needs):
+            self._misfit(self._entry("variants" if owner in (self.root.entries.get("variants") or self.root).entries
+                                     else "stages", owner), f"{owner!r} waits for its own weights, by way of "
+                         + ", ".join(sorted(needs[owner])), "start one of them from other weights", at_key=True)
+
+    def _variant(self, name: str, arms: Mapping[str, list[Node]], known: dict[str, Variant],
+                 stages: Mapping[str, Any], evaluations: Mapping[str, str]) -> Variant:
+        """The variant or stage of this name, with its sources; each is made once."""
+        if name not in known:
+            raw = arms[name][-1].plain()
+            named = {source.removeprefix("trial:") for source in parse_config(raw).weight_sources.values()}
+            sources = {one: self._variant(one, arms, known, stages, evaluations) for one in sorted(named & arms.keys())}
+            known[name] = Variant(name, raw, sources, evaluations.get(name, ""), name in stages)
+        return known[name]
+
+    def _metric(self, variants: tuple[Variant, ...], search: Search | None) -> str:
+        """The metric that selects the weights of the first variant that has one."""
+        configs = [variant.config(0) for variant in variants]
+        if search is not None:
+            configs.append(parse_config(dict(search.base)))
+        return next((f"test/{next(iter(config.metrics))}" for config in configs if config.metrics), TABLE_METRICS[0])
+
+    def _check_metric(self, metric: str, variants: tuple[Variant, ...]) -> None:
+        own = metric.removeprefix("test/").removeprefix("best/val/")
+        for variant in variants:
+            measured = variant.config(0).metrics
+            if measured and own not in measured:
+                self._misfit(self._found("metric"), f"{variant.name!r} is not measured by {metric}",
+                             nearest(own, measured))
+                return
 
     def _misfit(self, node: Node, what: str, hint: str = "", at_key: bool = False) -> None:
         self.misfits.append(Misfit(node.key if at_key else node.place, node.path, what, hint))
@@ -347,9 +499,10 @@ class _Reader:
             steps.append(config)
         return steps
 
-    def _variants(self, base: Node) -> dict[str, list[Node]]:
-        own = _map(self.root.entries.get("variants"), self.misfits)
-        over = _map(self.part.entries.get("variants"), self.misfits)
+    def _named(self, section: str, base: Node) -> dict[str, list[Node]]:
+        """Variants or stages: the steps from the base to each one's config."""
+        own = _map(self.root.entries.get(section), self.misfits)
+        over = _map(self.part.entries.get(section), self.misfits)
         for name, node in [*own.items(), *over.items()]:
             if fault := _variant_name_fault(name):
                 self._misfit(node, *fault, at_key=True)
@@ -391,6 +544,10 @@ class _Reader:
     def _replaced_dataset(self, used: set[str]) -> Node | None:
         given = self.command.datasets
         foreign = [name for name in given if name not in used]
+        if foreign and len(used) > 1:
+            self.misfits.append(Misfit(Place(f"--data {foreign[0]}"), (), f"the study uses {', '.join(sorted(used))}: "
+                                       f"{foreign[0]!r} can't take the place of several", nearest(foreign[0], used)))
+            return None
         if len(given) > 1 and foreign:
             self.misfits.append(Misfit(Place(f"--data {foreign[0]}"), (), f"the study uses {', '.join(sorted(used))}; "
                                        "one other dataset can take its place, not several", "keep one --data"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.augment import training_view, validation_view
 from hmtl_ablate.data.pack import Pack
+from hmtl_ablate.training.tasks import SupervisedTask
 
 
 def seed_of(*numbers: int) -> int:
@@ -26,13 +27,15 @@ def seed_of(*numbers: int) -> int:
 class Batch:
     """One step's images on one worker.
 
-    epoch: from 1; step: from 0 within the epoch; views: uint8 [V, B, S, S, 3]; targets: int64 [B].
+    epoch: from 1; step: from 0 within the epoch; views: uint8 [V, B, S, S, 3]; targets: supervised task → its targets
+    of each view, [V, B] or [V, B, 3]; labelled: supervised task → bool [all images of the step, over the workers].
     """
 
     epoch: int
     step: int
     views: Tensor
-    targets: Tensor
+    targets: dict[str, Tensor]
+    labelled: dict[str, np.ndarray]
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -42,25 +45,36 @@ class TrainingBatches(Dataset[Batch]):
     whichever worker it falls to.
     """
 
-    def __init__(self, config: TrialConfig, pack: Pack, indices: np.ndarray, rank: int, world_size: int) -> None:
-        self.config, self.pack, self.indices = config, pack, indices
+    def __init__(self, config: TrialConfig, pack: Pack, indices: np.ndarray, tasks: Mapping[str, SupervisedTask],
+                 rank: int, world_size: int) -> None:
+        self.config, self.pack, self.indices, self.tasks = config, pack, indices, tasks
         self.rank, self.world_size = rank, world_size
         self.batch_size = min(config.training.batch_size, len(indices))
         self.steps = len(indices) // self.batch_size
         """Steps an epoch; what is left of a last, smaller batch is another in the next epoch."""
+        # The sign of roll differs from dataset to dataset, so with pose no image is turned.
         self.view = training_view(config.data.augment, config.data.stored_size, config.data.size,
-                                  pack.images.shape[-1])
+                                  pack.images.shape[-1], turn="pose" not in tasks)
         self._order: tuple[int, np.ndarray] = (-1, indices)
 
     def __getitem__(self, number: int) -> Batch:
         epoch, step = number // self.steps + 1, number % self.steps
         whole = self._ordered(epoch)[step * self.batch_size:(step + 1) * self.batch_size]
         rows = whole[self.rank::self.world_size]
-        views = np.stack([
-            np.stack([self.view(self.pack.images[i], seed_of(self.config.seed, epoch, int(i), v)) for i in rows])
-            for v in range(self.config.passes_per_image)])
-        targets = self.pack.labels[self.config.task][rows]
-        return Batch(epoch, step, torch.from_numpy(views), torch.from_numpy(np.asarray(targets, dtype=np.int64)))
+        count, passes = len(rows), self.config.passes_per_image
+        views = np.empty((passes, count, self.config.data.size, self.config.data.size, 3), np.uint8)
+        flipped = np.zeros((passes, count), np.bool_)
+        for v in range(passes):
+            for place, i in enumerate(rows):
+                views[v, place] = self.view(self.pack.images[i], seed_of(self.config.seed, epoch, int(i), v))
+                flipped[v, place] = self.view.flipped
+        targets = {name: torch.stack([task.targets(rows)] * passes) for name, task in self.tasks.items()}
+        if "pose" in targets:
+            mirrored = torch.from_numpy(np.where(flipped, np.float32(-1), np.float32(1)))
+            targets["pose"][..., 0] *= mirrored  # yaw
+            targets["pose"][..., 2] *= mirrored  # roll
+        labelled = {name: task.present(task.targets(whole)).numpy() for name, task in self.tasks.items()}
+        return Batch(epoch, step, torch.from_numpy(views), targets, labelled)
 
     def __len__(self) -> int:
         return self.steps * self.config.training.epochs
@@ -87,7 +101,6 @@ class EvaluationImages:
 
     def __init__(self, config: TrialConfig, pack: Pack, indices: np.ndarray) -> None:
         self.pack, self.indices = pack, indices
-        self.targets = np.asarray(pack.labels[config.task][indices], dtype=np.int64)
         self._view = validation_view(config.data.stored_size, config.data.size, pack.images.shape[-1])
         small = len(indices) * config.data.size**2 * 3 <= self.KEEP
         self._kept = self._prepare(np.arange(len(indices))) if small and len(indices) else None

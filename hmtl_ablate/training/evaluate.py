@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ PRETEXT_IMAGES = 512
 @torch.inference_mode()
 def predict(model: InferenceModel, images: EvaluationImages, setup: Setup, norm: tuple[Tensor, Tensor],
             rank: int = 0, world_size: int = 1) -> Tensor:
-    """Logits float32 [N, K] of a split on the CPU; with several workers each predicts a part, and all get the whole."""
+    """Outputs float32 [N, K] of a split on the CPU; several workers predict a part each, and all get the whole."""
     model.eval()
     count = len(images.indices)
     mine = np.arange(rank, count, world_size)
@@ -31,11 +32,11 @@ def predict(model: InferenceModel, images: EvaluationImages, setup: Setup, norm:
         batch = setup.images(images.take(mine[start:start + BATCH]), *norm)
         with setup.autocast():
             parts.append(model(batch).float().cpu())
-    logits = torch.cat(parts) if parts else torch.empty(0, model.head.out_features)
+    outputs = torch.cat(parts) if parts else torch.empty(0, model.head.out_features)
     if world_size == 1:
-        return logits
+        return outputs
     gathered: list[Tensor] = [torch.empty(0)] * world_size
-    dist.all_gather_object(gathered, logits)
+    dist.all_gather_object(gathered, outputs)
     whole = torch.empty(count, model.head.out_features)
     for part, chunk in enumerate(gathered):
         whole[part::world_size] = chunk
@@ -43,26 +44,43 @@ def predict(model: InferenceModel, images: EvaluationImages, setup: Setup, norm:
 
 
 @torch.inference_mode()
-def score_pretext(model: HMTLModel, images: EvaluationImages, setup: Setup, norm: tuple[Tensor, Tensor],
-                  seed: int) -> dict[str, float]:
+def score_pretext(model: HMTLModel, chains: Sequence[Sequence[str]], images: EvaluationImages, setup: Setup,
+                  norm: tuple[Tensor, Tensor], seed: int) -> dict[str, float]:
     """Mean score of each pretext task on images spread over a split, with the same draws at every call."""
     model.eval()
     rows = np.linspace(0, len(images.indices) - 1, min(PRETEXT_IMAGES, len(images.indices))).round().astype(int)
-    tasks: Mapping[str, PretextTask] = dict(model.pretext.items())  # type: ignore[arg-type]
-    sums = dict.fromkeys(tasks, 0.0)
+    sums: dict[str, float] = {}
     generator = Generator().manual_seed(seed)
     for start in range(0, len(rows), BATCH):
         whole = setup.images(images.take(rows[start:start + BATCH]), *norm)
-        for name, task in tasks.items():
-            output, draw = attempt(model, task, whole, setup, generator)
-            sums[name] += float(task.score(output, whole, draw).sum())
-    return {f"{name}/{tasks[name].metric}": total / len(rows) for name, total in sums.items()}
+        for chain in chains:
+            for name, attempt in attempts(model, chain, whole, setup, generator)[0].items():
+                task: PretextTask = model.pretext[name]  # type: ignore[assignment]
+                key = f"{name}/{task.metric}"
+                sums[key] = sums.get(key, 0.0) + float(task.score(attempt.output, attempt.before, attempt.draw).sum())
+    return {key: total / len(rows) for key, total in sums.items()}
 
 
-def attempt(model: HMTLModel, task: PretextTask, whole: Tensor, setup: Setup, generator: Generator
-            ) -> tuple[Tensor, Tensor]:
-    """A pretext head's output for freshly changed images, and the draw that changed them."""
-    draw = task.draw(len(whole), generator).to(whole.device)
+@dataclass(frozen=True)
+class Attempt:
+    """A pretext head's output for freshly changed images, what was drawn, and the images before this task's change."""
+
+    output: Tensor
+    draw: Tensor
+    before: Tensor
+
+
+def attempts(model: HMTLModel, chain: Sequence[str], whole: Tensor, setup: Setup, generator: Generator
+             ) -> tuple[dict[str, Attempt], Tensor]:
+    """Change whole images [B, 3, S, S] by a chain of pretext tasks and ask each head; also the changed images."""
+    images = whole
+    changed: dict[str, tuple[Tensor, Tensor]] = {}
+    for name in chain:
+        task: PretextTask = model.pretext[name]  # type: ignore[assignment]
+        draw = task.draw(len(whole), generator).to(whole.device)
+        changed[name] = draw, images
+        images = task.change(images, draw)
     with setup.autocast():
-        output = task(*model.inference.features(task.change(whole, draw)))
-    return output.float(), draw
+        maps, pooled = model.inference.features(images)
+        outputs = {name: model.pretext[name](maps, pooled) for name in chain}
+    return {name: Attempt(outputs[name].float(), *changed[name]) for name in chain}, images

@@ -1,7 +1,8 @@
 """What a step shows the model: whole images, changed ones, or both (DESIGN: feed).
 
 A batch of B images in V views becomes V streams. `shared` changes all rows of the whole views; `mixed` the first
-share of them (the batch is shuffled, so any images); `siamese` adds a stream for each changed view.
+share of them (the batch is shuffled, so any images); `siamese` adds a stream for each changed view. Tasks that join
+one another change the same images in turn, each what the one before it left.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from hmtl_ablate.config import Range, TrialConfig
@@ -19,9 +22,9 @@ from hmtl_ablate.pretext import PretextTask
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows low … high − 1 of the global batch that pretext task `task` changes."""
+    """Rows low … high − 1 of the global batch that pretext tasks `tasks` change, in this order."""
 
-    task: str
+    tasks: tuple[str, ...]
     low: int
     high: int
 
@@ -39,71 +42,101 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Given:
-    """One stream on one worker, ready for the model.
+class Asked:
+    """What a pretext head is asked about: rows int64 [m] of the images, their draws [m, …], and the images as they were
+    before the task changed them, [m, 3, s, s]."""
 
-    images: as shown, [b, 3, s, s]; whole: the same before the change; weights: of the supervised loss, [b];
-    tasks: name → (rows int64 [m], draw [m, …]).
+    rows: Tensor
+    draw: Tensor
+    before: Tensor
+
+
+@dataclass(frozen=True)
+class Given:
+    """Images of one size on one worker, ready for the model.
+
+    images: as shown, [b, 3, s, s]; weights: of the supervised loss, [b]; views: number of the view each stream of
+    images shows, in the order in which they stand here; asked: pretext task → what its head is asked.
     """
 
     images: Tensor
-    whole: Tensor
     weights: Tensor
-    tasks: dict[str, tuple[Tensor, Tensor]]
+    views: tuple[int, ...]
+    asked: dict[str, Asked]
 
 
 def streams(config: TrialConfig, batch: int) -> list[Stream]:
     """The streams of a global batch of `batch` images; their number is config.passes_per_image."""
-    segments, weight, used = [], 1.0, 0
-    for name, options in config.pretext.items():
+    segments, changed, weight, used = [], [], 1.0, 0
+    for chain in config.chains:
+        options = config.leader(chain[0])
         if options.feed == "shared":
-            segments.append(Segment(name, 0, batch))
+            segments.append(Segment(chain, 0, batch))
         elif options.feed == "mixed":
             count = min(max(1, round(options.share * batch)), batch - used)
-            segments.append(Segment(name, used, used + count))
+            segments.append(Segment(chain, used, used + count))
             used, weight = used + count, options.supervised_weight
+        else:
+            changed += [Stream(scale, (Segment(chain, 0, batch),), options.supervised_weight)
+                        for scale in options.changed_views]
     whole = Stream((1.0, 1.0), tuple(segments), weight)
-    changed = [Stream(scale, (Segment(name, 0, batch),), options.supervised_weight)
-               for name, options in config.pretext.items() if options.feed == "siamese"
-               for scale in options.changed_views]
     return [whole] * config.data.views + changed
 
 
 def give(plan: list[Stream], tasks: Mapping[str, PretextTask], views: Tensor, rows: Tensor, batch: int,
          generator: Generator) -> list[Given]:
-    """Change the views as planned.
+    """Change the views as planned, and put those of one size together: they go through the backbone together.
 
     views: normalised [V, b, 3, S, S]; rows: int64 [b], where this worker's images stand in the global batch of `batch`.
     All random numbers are drawn for the global batch, so they do not depend on how it is split.
     """
-    given = []
-    for stream, whole in zip(plan, views, strict=True):
+    by_side: dict[int, list[Given]] = {}
+    for number, (stream, whole) in enumerate(zip(plan, views, strict=True)):
         low, high = stream.scale
         if (low, high) != (1.0, 1.0):
             share = low + (high - low) * float(torch.rand((), generator=generator))
             side = round(whole.shape[-1] * share)
             whole = F.interpolate(whole, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
-        images, weights, placed = whole, torch.ones(len(rows)), {}
+        images, weights, asked = whole, torch.ones(len(rows)), {}
         for segment in stream.segments:
-            task = tasks[segment.task]
-            draw = task.draw(segment.high - segment.low, generator)
             mine = ((rows >= segment.low) & (rows < segment.high)).nonzero().flatten()
-            draw = draw[rows[mine] - segment.low].to(whole.device)
             weights[mine] = stream.weight
-            index = mine.to(whole.device)
-            if len(mine) == len(rows):
-                images = task.change(whole, draw)
+            index, everything = mine.to(whole.device), len(mine) == len(rows)
+            shown = whole if everything else whole[index]
+            for name in segment.tasks:
+                draw = tasks[name].draw(segment.high - segment.low, generator)[rows[mine] - segment.low]
+                asked[name] = Asked(index, draw.to(whole.device), shown)
+                shown = tasks[name].change(shown, asked[name].draw)
+            if everything:
+                images = shown
             else:
                 images = images.clone()
-                images[index] = task.change(whole[index], draw)
-            placed[segment.task] = (index, draw)
-        given.append(Given(images, whole, weights.to(whole.device), placed))
-    return given
+                images[index] = shown
+        by_side.setdefault(images.shape[-1], []).append(Given(images, weights.to(whole.device), (number,), asked))
+    return [_together(items) for items in by_side.values()]
 
 
-def supervised_total(plan: list[Stream], batch: int) -> float:
-    """Sum of the supervised weights over all rows of all streams of the global batch."""
-    return sum(batch - sum((1 - stream.weight) * (s.high - s.low) for s in stream.segments) for stream in plan)
+def _together(items: list[Given]) -> Given:
+    """Streams of one size as one."""
+    asked: dict[str, list[Asked]] = {}
+    start = 0
+    for item in items:
+        for name, one in item.asked.items():
+            asked.setdefault(name, []).append(Asked(one.rows + start, one.draw, one.before))
+        start += len(item.images)
+    return Given(torch.cat([item.images for item in items]), torch.cat([item.weights for item in items]),
+                 tuple(view for item in items for view in item.views),
+                 {name: Asked(torch.cat([one.rows for one in parts]), torch.cat([one.draw for one in parts]),
+                              torch.cat([one.before for one in parts])) for name, parts in asked.items()})
+
+
+def supervised_total(plan: list[Stream], labelled: NDArray[np.bool_]) -> float:
+    """Sum of the supervised weights over the labelled rows of all streams; labelled: bool [B], of the global batch."""
+    total = 0.0
+    for stream in plan:
+        changed = sum(int(labelled[segment.low:segment.high].sum()) for segment in stream.segments)
+        total += int(labelled.sum()) - (1 - stream.weight) * changed
+    return total
 
 
 def changed_total(plan: list[Stream]) -> dict[str, int]:
@@ -111,5 +144,6 @@ def changed_total(plan: list[Stream]) -> dict[str, int]:
     totals: dict[str, int] = {}
     for stream in plan:
         for segment in stream.segments:
-            totals[segment.task] = totals.get(segment.task, 0) + segment.high - segment.low
+            for task in segment.tasks:
+                totals[task] = totals.get(task, 0) + segment.high - segment.low
     return totals

@@ -4,7 +4,7 @@
     metrics.jsonl      one line an epoch
     last.safetensors   checkpoint: everything that continuing needs
     best.safetensors   the model's weights at the best epoch on the selection split
-    predictions.npz    per-image probabilities of val and test
+    predictions.npz    per-image labels and probabilities (or angles) of val and test
     pictures/          what the pretext tasks show the model, and what it makes of them
     log.txt            what happened, in words;  failure.txt: the traceback of an unexpected end
     result.json        written last: once it is there the trial is over
@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import tempfile
@@ -22,10 +23,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from hmtl_ablate.config import Frozen, TrialConfig, parse_config
-from hmtl_ablate.errors import StoreError
+from hmtl_ablate.errors import CheckpointError, StoreError
 
 
 class TrialResult(Frozen):
@@ -38,18 +41,19 @@ class TrialResult(Frozen):
     epochs: int
     """Epochs trained."""
     best_epoch: int
-    """Epoch of the best val/accuracy, from 1; the earliest of equals; 0 when none was finished."""
+    """Epoch of the best value of what selects the weights (`TrialConfig.selects_by`), from 1; the earliest of equals;
+    the last without such a metric; 0 when none was finished."""
     metrics: dict[str, float] = {}
     """`best/val/…` of the best epoch; `test/…` with its weights, when test was evaluated."""
     image_passes: int
-    """Images the backbone was trained on, each view counted."""
+    """Images the backbone was trained on, each view counted; those of the trial it started from included."""
     seconds: float
     """Time spent in training and validation, over all sessions."""
     tags: dict[str, str] = {}
     """Where it ran: device, precision, threads, versions."""
     classes: list[str] = []
     confusion: dict[str, list[list[int]]] = {}
-    """Split → counts, rows true and columns predicted."""
+    """Split (of several tasks: split/task) → counts, rows true and columns predicted."""
 
 
 class TrialFolder:
@@ -113,6 +117,11 @@ class TrialFolder:
         write_atomically(self.path / "result.json", _json(result.model_dump(mode="json")))
         (self.path / "failure.txt").unlink(missing_ok=True)
 
+    def write_predictions(self, arrays: dict[str, NDArray[Any]]) -> None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        write_atomically(self.path / "predictions.npz", buffer.getvalue())
+
     def log(self, text: str) -> None:
         """Add a line to log.txt."""
         with (self.path / "log.txt").open("a") as file:
@@ -144,6 +153,27 @@ class TrialFolder:
         except (OSError, ValueError) as error:
             raise StoreError(f"can't read {self.path / name}: {error}; delete this trial's folder and run again"
                              ) from error
+
+
+def over(config: TrialConfig, result: TrialResult, evaluate_test: bool) -> bool:
+    """Is this result the end of the trial, with the test split if it is asked for? A pruned trial can go on."""
+    measured = not evaluate_test or not config.metrics or any(name.startswith("test/") for name in result.metrics)
+    return result.status == "failed" or (result.status == "finished" and measured)
+
+
+def passes_before(config: TrialConfig, trials: Path) -> int:
+    """Image passes behind the initial weights: those of the trial that the config starts from, else 0.
+
+    Raises CheckpointError when that trial is not finished.
+    """
+    source = config.model.weights or ""
+    if not source.startswith("trial:"):
+        return 0
+    result = TrialFolder(trials / source.removeprefix("trial:")).result()
+    if result is None or result.status != "finished":
+        raise CheckpointError(f"model.weights {source}: there is no finished trial of this id in {trials}; name a "
+                              "stage or variant of the study, or a trial of this store")
+    return result.image_passes
 
 
 def write_atomically(path: Path, content: bytes) -> None:

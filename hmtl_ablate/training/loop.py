@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from safetensors.torch import load_file, save
 from torch import Generator, Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -22,18 +20,26 @@ from hmtl_ablate.config import TrialConfig, trial_id
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.data.splits import Splits, split
 from hmtl_ablate.errors import CheckpointError, DataError, TrialDiverged, TrialInterrupted
-from hmtl_ablate.loss import class_weights, combine
+from hmtl_ablate.loss import (
+    dynamic_weights,
+    focused_geometric_mean,
+    geometric_mean,
+    project_conflicting,
+    uncertainty,
+    weighted_sum,
+)
 from hmtl_ablate.model import HMTLModel, normalisation
 from hmtl_ablate.pretext import PretextTask
 from hmtl_ablate.training import evaluate, feeds, pictures
 from hmtl_ablate.training.batches import Batch, EvaluationImages, TrainingBatches, seed_of, stream
 from hmtl_ablate.training.checkpoint import load_state, save_state
 from hmtl_ablate.training.device import Setup, choose, provenance
-from hmtl_ablate.training.folder import TrialFolder, TrialResult, write_atomically
-from hmtl_ablate.training.metrics import classification_metrics, confusion_matrix
+from hmtl_ablate.training.folder import TrialFolder, TrialResult, over, passes_before, write_atomically
+from hmtl_ablate.training.metrics import confusion_matrix
 from hmtl_ablate.training.optim import build_optimizer, learning_rate
+from hmtl_ablate.training.probe import probe
+from hmtl_ablate.training.tasks import SupervisedTask, build_tasks, named, task_weights
 
-SELECT_BY = "val/accuracy"
 CHECKPOINT_EVERY = 120.0
 """Seconds between checkpoints inside a long epoch."""
 
@@ -49,13 +55,21 @@ def train(config: TrialConfig, pack: Pack, folder: Path, *, evaluate_test: bool,
     they are stored; True, from any worker, ends the trial as pruned (and a later call would go on). stop is asked every
     step; on True the trial writes a checkpoint and raises TrialInterrupted. evaluate_test: measure the test split,
     once, with the best weights. With world_size > 1 torch.distributed must be up; rank 0 alone writes. A loss that is
-    NaN or infinite gives a result of status failed. Raises DataError, ConfigError, StoreError.
+    NaN or infinite gives a result of status failed. A config whose `probe` is set trains that alone, on rank 0. Weights
+    of another trial are looked for beside `folder`. Raises DataError, ConfigError, StoreError.
     """
     place = TrialFolder(folder)
     with place.lock() if rank == 0 else nullcontext():
         torch.set_num_threads(threads)
+        result = place.result()
+        if result is not None and over(config, result, evaluate_test):
+            return result
+        on_epoch, stop = on_epoch or (lambda metrics: False), stop or (lambda: False)
+        if config.probe.kind != "none":
+            return probe(config, pack, place, evaluate_test=evaluate_test, on_epoch=on_epoch, stop=stop,
+                         threads=threads, write=rank == 0)
         trial = _Trial(config, pack, place, threads, rank, world_size)
-        return trial.run(evaluate_test, on_epoch or (lambda metrics: False), stop or (lambda: False))
+        return trial.run(result, evaluate_test, on_epoch, stop)
 
 
 class _Trial:
@@ -71,12 +85,8 @@ class _Trial:
         self.sums: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
 
-    def run(self, evaluate_test: bool, on_epoch: OnEpoch, stop: Callable[[], bool]) -> TrialResult:
-        result = self.folder.result()
-        over = result is not None and (result.status == "failed" or (
-            result.status == "finished" and (not evaluate_test or "test/accuracy" in result.metrics)))
-        if result is not None and over:
-            return result
+    def run(self, result: TrialResult | None, evaluate_test: bool, on_epoch: OnEpoch, stop: Callable[[], bool]
+            ) -> TrialResult:
         if self.rank == 0:
             self.folder.write_config(self.config)
         self._build()
@@ -96,29 +106,40 @@ class _Trial:
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
         self.setup: Setup = choose(config.training.precision)
-        self.classes = self.pack.classes.get(config.task, ())
-        if not self.classes:
-            raise DataError(f"dataset {self.pack.manifest.name!r} has no labels for task {config.task!r}; it has: "
-                            f"{', '.join(sorted(self.pack.classes)) or 'none'}")
-        self.splits: Splits = split(self.pack, config.data, config.task)
+        self.splits: Splits = split(self.pack, config.data, config.tasks, unlabelled=not config.training.supervised)
         for name, rows in (("train", self.splits.train), ("val", self.splits.val)):
             if len(rows) < 2:
                 raise DataError(f"dataset {self.pack.manifest.name!r}: {len(rows)} images in {name}; use more data "
                                 "or a larger data.fraction")
         torch.manual_seed(config.seed)
-        model = HMTLModel(config.model, config.pretext, len(self.classes), config.data.size)
+        self.supervised: dict[str, SupervisedTask] = {}
+        if config.training.supervised:
+            self.supervised = build_tasks(config, self.pack, self.splits.train)
+        widths = [task.width for task in self.supervised.values()]
+        model = HMTLModel(config, sum(widths) or 1)
+        if not self.supervised:
+            model.inference.head.requires_grad_(False)
+        trials = self.folder.path.parent
+        model.load_sources(config, trials)
+        self.passes = passes_before(config, trials)
+        ends = np.cumsum(widths).tolist()
+        self.columns = {name: slice(end - task.width, end)
+                        for (name, task), end in zip(self.supervised.items(), ends, strict=True)}
+        self.weights = (task_weights(config) if self.supervised else {}) | {
+            name: options.weight for name, options in config.pretext.items()}
         mean, std = normalisation(model.inference)
         self.norm = (mean.to(self.setup.device), std.to(self.setup.device))
         self.model: HMTLModel = self.setup.place(model)  # type: ignore[assignment]
         self.tasks: dict[str, PretextTask] = dict(self.model.pretext.items())  # type: ignore[arg-type]
-        self.step_model: Any = DistributedDataParallel(self.model) if self.world_size > 1 else self.model
+        # pcgrad needs each task's gradient by itself, which DDP does not give: the step averages them.
+        spread = self.world_size > 1 and config.loss.combine != "pcgrad"
+        self.step_model: Any = DistributedDataParallel(self.model) if spread else self.model
         self.optimizer = build_optimizer(self.model, config.training)
-        self.batches = TrainingBatches(config, self.pack, self.splits.train, self.rank, self.world_size)
+        self.batches = TrainingBatches(config, self.pack, self.splits.train, self.supervised, self.rank,
+                                       self.world_size)
         if self.batches.batch_size < self.world_size:
             raise DataError(f"{self.batches.batch_size} images a step can't be split over {self.world_size} workers")
         self.plan = feeds.streams(config, self.batches.batch_size)
-        counts = np.bincount(self.pack.labels[config.task][self.splits.train], minlength=len(self.classes))
-        self.class_weights = class_weights(torch.from_numpy(counts), config.loss.class_weights).to(self.setup.device)
         self.val = EvaluationImages(config, self.pack, self.splits.val)
         self.rows = torch.arange(self.rank, self.batches.batch_size, self.world_size)
         self.log(f"{self.setup.reason}; {self.threads} threads, {self.world_size} workers; "
@@ -194,67 +215,119 @@ class _Trial:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         views = self.setup.images(batch.views.flatten(0, 1), *self.norm).unflatten(0, batch.views.shape[:2])
-        targets = batch.targets.to(self.setup.device, non_blocking=True)
+        targets = {name: values.to(self.setup.device, non_blocking=True) for name, values in batch.targets.items()}
         given = feeds.give(self.plan, self.tasks, views, self.rows, size, Generator().manual_seed(seed))
-        supervised, pretext, right = self._losses(given, targets)
-        weights = {name: options.weight for name, options in config.pretext.items()}
-        if self.world_size == 1:
-            loss = combine(supervised, pretext, weights, config.loss.combine)
+        losses, right = self._losses(given, targets, batch.labelled)
+        self.optimizer.zero_grad(set_to_none=True)
+        if config.loss.combine == "pcgrad":
+            total = self._surgery(losses, Generator().manual_seed(seed_of(seed, 1)))
+        elif self.world_size == 1:
+            loss = self._combined(losses)
+            loss.backward()
             total = loss.detach()
         else:
-            loss, total = self._combine_over_workers(supervised, pretext, weights)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+            total = self._combined_over_workers(losses)
         if config.training.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.training.clip)
         self.optimizer.step()
-        return {"loss": total, "supervised": supervised.detach(), "accuracy": right,
-                **{name: value.detach() for name, value in pretext.items()}}
+        return {"loss": total, **right, **{self._logged(name): value.detach() for name, value in losses.items()}}
 
-    def _losses(self, given: list[feeds.Given], targets: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Supervised loss, pretext losses, and share of images told right.
+    def _logged(self, name: str) -> str:
+        """A loss's name in the history: that of a lone supervised task is `supervised`."""
+        return "supervised" if name in self.supervised and len(self.supervised) == 1 else name
 
-        Each is scaled so that its mean over the workers is the mean over the global batch.
+    def _losses(self, given: list[feeds.Given], targets: Mapping[str, Tensor], labelled: Mapping[str, Any]
+                ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The loss of each supervised and pretext task, and the share of images each classification told right.
+
+        targets: task → [V, b, …]; labelled: task → bool of the global batch. Each loss is scaled so that its mean over
+        the workers is the mean over the global batch; a missing label counts in neither.
         """
-        by_side: dict[int, list[feeds.Given]] = {}
-        for item in given:  # views of one size go through the backbone together
-            by_side.setdefault(item.images.shape[-1], []).append(item)
-        groups = [_group(items) for items in by_side.values()]
         with self.setup.autocast():
-            results = self.step_model([(images, {name: rows for name, (rows, _) in tasks.items()})
-                                       for images, _, _, tasks in groups])
-        zero = torch.zeros((), device=targets.device)
-        supervised, right, pretext = zero, zero, dict.fromkeys(self.tasks, zero)
-        for (images, whole, weights, tasks), (logits, outputs) in zip(groups, results, strict=True):
-            logits = logits.float()
-            repeated = targets.repeat(len(images) // len(targets))
-            error = F.cross_entropy(logits, repeated, reduction="none",
-                                    label_smoothing=self.config.loss.label_smoothing)
-            supervised = supervised + (error * weights * self.class_weights[repeated]).sum()
-            right = right + (logits.detach().argmax(dim=1) == repeated).sum()
-            for name, (rows, draw) in tasks.items():
-                output = outputs[name].float()
-                pretext[name] = pretext[name] + self.tasks[name].loss(output, whole[rows], draw).sum()
-        size = self.batches.batch_size
-        supervised = supervised * self.world_size / feeds.supervised_total(self.plan, size)
-        totals = feeds.changed_total(self.plan)
-        pretext = {name: loss * self.world_size / totals[name] for name, loss in pretext.items()}
-        return supervised, pretext, right * self.world_size / (size * len(self.plan))
+            results = self.step_model([(group.images, {name: asked.rows for name, asked in group.asked.items()})
+                                       for group in given])
+        zero = torch.zeros((), device=self.setup.device)
+        losses: dict[str, Tensor] = dict.fromkeys((*self.supervised, *self.tasks), zero)
+        right: dict[str, Tensor] = {}
+        for group, (outputs, answers) in zip(given, results, strict=True):
+            for name, task in self.supervised.items():
+                own = outputs[:, self.columns[name]].float()
+                wanted = torch.cat([targets[name][view] for view in group.views])
+                losses[name] = losses[name] + (task.loss(own, wanted) * group.weights).sum()
+                if task.classes:
+                    right[name] = right.get(name, zero) + (own.detach().argmax(dim=1) == wanted).sum()
+            for name, asked in group.asked.items():
+                with self.setup.autocast():  # a perceptual network runs in the step's own precision
+                    errors = self.tasks[name].loss(answers[name].float(), asked.before, asked.draw)
+                losses[name] = losses[name] + errors.float().sum()
+        totals: dict[str, float] = dict(feeds.changed_total(self.plan))
+        for name in self.supervised:
+            totals[name] = max(feeds.supervised_total(self.plan, labelled[name]), 1e-9)
+        shares = {f"{name}/accuracy" if len(self.supervised) > 1 else "accuracy":
+                  count * self.world_size / max(int(labelled[name].sum()) * len(self.plan), 1)
+                  for name, count in right.items()}
+        return {name: loss * self.world_size / totals[name] for name, loss in losses.items()}, shares
 
-    def _combine_over_workers(self, supervised: Tensor, pretext: dict[str, Tensor], weights: dict[str, float]
-                              ) -> tuple[Tensor, Tensor]:
-        """A local loss whose gradient, averaged over the workers, is that of the combined global losses.
+    def _combined(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """One loss from all, as loss.combine says."""
+        how, weights = self.config.loss.combine, self.weights
+        if how == "geometric":
+            return geometric_mean(losses, weights)
+        if how == "focused":
+            return focused_geometric_mean(losses, weights, tuple(self.supervised))
+        if how == "uncertainty":
+            regressions = {name for name, task in self.supervised.items() if task.regression}
+            regressions |= {name for name, task in self.tasks.items() if task.regression}
+            return uncertainty(losses, weights, dict(self.model.learned.items()), regressions)
+        if how == "dwa" and len(self.history) >= 2:
+            before, last = ({name: row[f"train/{self._logged(name)}"] for name in losses} for row in self.history[-2:])
+            dynamic = dynamic_weights(last, before)
+            weights = {name: weights[name] * dynamic[name] for name in losses}
+        return weighted_sum(losses, weights)
+
+    def _combined_over_workers(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Differentiate the combination of the global losses; gives its value.
 
         DDP averages gradients, which is exact for a sum of means only. So the combination is differentiated at the
         global losses, and each local loss is weighted with that derivative.
         """
-        local = torch.stack([supervised, *pretext.values()])
-        whole = local.detach().clone()
-        dist.all_reduce(whole)
-        whole = (whole / self.world_size).requires_grad_()
-        total = combine(whole[0], dict(zip(pretext, whole[1:], strict=True)), weights, self.config.loss.combine)
-        (slopes,) = torch.autograd.grad(total, whole)
-        return (slopes * local).sum(), total.detach()
+        local = torch.stack(list(losses.values()))
+        whole = (self._averaged(local.detach())).requires_grad_()
+        total = self._combined(dict(zip(losses, whole.unbind(), strict=True)))
+        learned = list(self.model.learned.values())
+        slopes, *own = torch.autograd.grad(total, [whole, *learned])
+        surrogate = (slopes * local).sum()
+        for parameter, slope in zip(learned, own, strict=True):
+            surrogate = surrogate + slope * parameter
+        surrogate.backward()
+        return total.detach()
+
+    def _surgery(self, losses: Mapping[str, Tensor], generator: Generator) -> Tensor:
+        """Set the gradients as PCGrad does; gives the weighted sum of the losses."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        found = [torch.autograd.grad(self.weights[name] * loss, parameters, retain_graph=True, allow_unused=True)
+                 for name, loss in losses.items()]
+        owners = [sum(grads[k] is not None for grads in found) for k in range(len(parameters))]
+        shared = [k for k, count in enumerate(owners) if count > 1]  # heads belong to one task and stay as they are
+        if shared:
+            flat = self._averaged(torch.stack([
+                torch.cat([_or_zero(grads[k], parameters[k]).flatten() for k in shared]) for grads in found]))
+            orders = [torch.randperm(len(found), generator=generator).tolist() for _ in found]
+            pieces = project_conflicting(flat, orders).split([parameters[k].numel() for k in shared])
+            for k, piece in zip(shared, pieces, strict=True):
+                parameters[k].grad = piece.view_as(parameters[k])
+        for k, count in enumerate(owners):
+            if count == 1:
+                parameters[k].grad = self._averaged(next(grads[k] for grads in found if grads[k] is not None))
+        return self._averaged(weighted_sum(losses, self.weights).detach())
+
+    def _averaged(self, value: Tensor) -> Tensor:
+        """The mean over the workers."""
+        if self.world_size > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+            value = value / self.world_size
+        return value
 
     def _agree(self, flag: bool) -> bool:
         """True on all workers when it is on any."""
@@ -272,7 +345,8 @@ class _Trial:
                 dist.all_reduce(value)
             self.sums[name] = self.sums.get(name, 0.0) + value.item()
         if not math.isfinite(self.sums.get("loss", 0.0)):
-            bad = [name for name in ("supervised", *self.tasks) if not math.isfinite(self.sums.get(name, 0.0))]
+            names = (self._logged(name) for name in (*self.supervised, *self.tasks))
+            bad = [name for name in names if not math.isfinite(self.sums.get(name, 0.0))]
             raise TrialDiverged(f"the loss became NaN or infinite in epoch {self.epoch} ({', '.join(bad) or 'sum'}): "
                                 "lower training.lr or the pretext weight, or set training.clip")
 
@@ -281,10 +355,11 @@ class _Trial:
     def _end_epoch(self, on_epoch: OnEpoch, started: float) -> bool:
         means = {f"train/{name}": total / self.batches.steps for name, total in self.sums.items()}
         trained = time.monotonic() - started + 1e-9
-        val, _ = self._evaluate(self.val)
-        row: dict[str, float] = {"epoch": self.epoch, **means, **{f"val/{k}": v for k, v in val.items()}}
+        row: dict[str, float] = {"epoch": self.epoch, **means}
+        row |= {f"val/{name}": value for name, value in self._measure(self._predict(self.val), self.val).items()}
         if self.tasks and self.rank == 0:
-            scores = evaluate.score_pretext(self.model, self.val, self.setup, self.norm, self.config.data.seed)
+            scores = evaluate.score_pretext(self.model, self.config.chains, self.val, self.setup, self.norm,
+                                            self.config.data.seed)
             row |= {f"val/{name}": value for name, value in scores.items()}
             if self.epoch in {1, self.config.training.epochs // 2, self.config.training.epochs}:
                 self._picture()
@@ -292,8 +367,9 @@ class _Trial:
         row |= {"lr": self.optimizer.param_groups[0]["lr"], "image_passes": self.passes,
                 "seconds": round(self.seconds, 3),
                 "images_per_second": round(self.batches.steps * self.batches.batch_size * len(self.plan) / trained, 1)}
-        if row[SELECT_BY] > self.best:
-            self.best, self.best_epoch = row[SELECT_BY], self.epoch
+        value = self._value(row)
+        if value > self.best:
+            self.best, self.best_epoch = value, self.epoch
             if self.rank == 0:
                 weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
                 write_atomically(self.folder.path / "best.safetensors", save(weights))
@@ -305,22 +381,41 @@ class _Trial:
         self.model.train()
         return self._agree(on_epoch(row)) and self.epoch <= self.config.training.epochs
 
-    def _evaluate(self, images: EvaluationImages) -> tuple[dict[str, float], Tensor]:
-        logits = evaluate.predict(self.model.inference, images, self.setup, self.norm, self.rank, self.world_size)
-        return classification_metrics(logits, torch.from_numpy(images.targets), self.classes), logits
+    def _value(self, row: Mapping[str, float]) -> float:
+        """What selects the weights, higher is better: a metric of val, or, without one, the epoch."""
+        metric = self.config.selects_by
+        if not metric:
+            return row["epoch"]
+        return row[metric] if self.config.metrics[metric.removeprefix("val/")] == "max" else -row[metric]
+
+    def _predict(self, images: EvaluationImages) -> Tensor:
+        if self.world_size > 1:
+            for buffer in self.model.buffers():  # each worker's batch statistics differ; those of rank 0 are saved
+                dist.broadcast(buffer, 0)
+        if not self.supervised:
+            return torch.empty(len(images.indices), 0)
+        return evaluate.predict(self.model.inference, images, self.setup, self.norm, self.rank, self.world_size)
+
+    def _measure(self, outputs: Tensor, images: EvaluationImages) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, task in self.supervised.items():
+            values = task.metrics(outputs[:, self.columns[name]], task.targets(images.indices))
+            found |= named(name, values, len(self.supervised) == 1)
+        return found
 
     def _picture(self) -> None:
         """Whole, changed and rebuilt faces of val, the same ones at every epoch."""
         rows = np.linspace(0, len(self.val.indices) - 1, min(8, len(self.val.indices))).round().astype(int)
         whole = self.setup.images(self.val.take(rows), *self.norm)
         mean, std = self.norm
-        for name, task in self.tasks.items():
+        for chain in self.config.chains:
             with torch.inference_mode():
-                output, draw = evaluate.attempt(self.model, task, whole, self.setup, Generator().manual_seed(0))
-                shown = {"true": whole, "changed": task.change(whole, draw),
-                         "rebuilt": task.rebuilt(output, whole, draw)}
-            pictures.save_rows(self.folder.path / "pictures" / f"{name}-epoch-{self.epoch:04d}.png",
-                               [(label, images * std + mean) for label, images in shown.items()])
+                found, changed = evaluate.attempts(self.model, chain, whole, self.setup, Generator().manual_seed(0))
+                for name, attempt in found.items():
+                    shown = {"true": attempt.before, "changed": changed,
+                             "rebuilt": self.tasks[name].rebuilt(attempt.output, attempt.before, attempt.draw)}
+                    pictures.save_rows(self.folder.path / "pictures" / f"{name}-epoch-{self.epoch:04d}.png",
+                                       [(label, images * std + mean) for label, images in shown.items()])
 
     def _finish(self, status: Any, reason: str, evaluate_test: bool) -> TrialResult:
         if status == "finished" and not self.history:
@@ -337,22 +432,31 @@ class _Trial:
             if evaluate_test:
                 held["test"] = EvaluationImages(self.config, self.pack, self.splits.test)
             predictions: dict[str, np.ndarray] = {}
-            for name, images in held.items():
-                found, logits = self._evaluate(images)
-                if name == "test":
-                    metrics |= {f"test/{key}": value for key, value in found.items()}
-                confusion[name] = confusion_matrix(logits, torch.from_numpy(images.targets), self.classes)
-                predictions |= {f"{name}_index": images.indices, f"{name}_label": images.targets,
-                                f"{name}_probability": logits.softmax(dim=1).numpy()}
+            alone = len(self.supervised) == 1
+            for part, images in held.items() if self.supervised else ():
+                outputs = self._predict(images)
+                if part == "test":
+                    metrics |= {f"test/{key}": value for key, value in self._measure(outputs, images).items()}
+                predictions[f"{part}_index"] = images.indices
+                for name, task in self.supervised.items():
+                    own, targets = outputs[:, self.columns[name]], task.targets(images.indices)
+                    prefix = part if alone else f"{part}_{name}"
+                    predictions |= {f"{prefix}_{key}": value.numpy() for key, value in task.kept(own, targets).items()}
+                    if task.classes:
+                        there = task.present(targets)
+                        confusion[part if alone else f"{part}/{name}"] = confusion_matrix(
+                            own[there], targets[there], task.classes)
             if self.rank == 0:
                 self._write_predictions(predictions)
-                for name, counts in confusion.items():
-                    pictures.save_confusion(self.folder.path / "pictures" / f"confusion-{name}.png", counts,
-                                            self.classes)
+                for part, counts in confusion.items():
+                    task = self.supervised[part.partition("/")[2] or next(iter(self.supervised))]
+                    pictures.save_confusion(self.folder.path / "pictures" / f"confusion-{part.replace('/', '-')}.png",
+                                            counts, task.classes)
         result = TrialResult(
             trial_id=self.id, status=status, reason=reason, epochs=self.epoch - 1, best_epoch=self.best_epoch,
             metrics=metrics, image_passes=self.passes, seconds=round(self.seconds, 3),
-            tags=provenance(self.setup, self.threads, self.world_size), classes=list(self.classes),
+            tags=provenance(self.setup, self.threads, self.world_size),
+            classes=[name for task in list(self.supervised.values())[:1] for name in task.classes],
             confusion=confusion)
         if self.rank == 0:
             self.folder.write_result(result)
@@ -367,25 +471,13 @@ class _Trial:
             raise CheckpointError(f"can't load {path}: delete this trial's folder and run again") from error
 
     def _write_predictions(self, arrays: dict[str, np.ndarray]) -> None:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        write_atomically(self.folder.path / "predictions.npz", buffer.getvalue())
+        if arrays:
+            self.folder.write_predictions(arrays)
 
     def log(self, text: str) -> None:
         if self.rank == 0:
             self.folder.log(text)
 
 
-def _group(items: list[feeds.Given]) -> tuple[Tensor, Tensor, Tensor, dict[str, tuple[Tensor, Tensor]]]:
-    """Streams of one size as one: images, whole images, supervised weights, and each task's rows and draws."""
-    tasks: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
-    start = 0
-    for item in items:
-        for name, (rows, draw) in item.tasks.items():
-            known = tasks.setdefault(name, ([], []))
-            known[0].append(rows + start)
-            known[1].append(draw)
-        start += len(item.images)
-    joined = {name: (torch.cat(rows), torch.cat(draws)) for name, (rows, draws) in tasks.items()}
-    return (torch.cat([item.images for item in items]), torch.cat([item.whole for item in items]),
-            torch.cat([item.weights for item in items]), joined)
+def _or_zero(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if gradient is None else gradient

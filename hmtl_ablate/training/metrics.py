@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import (
+    binary_auroc,
     multiclass_accuracy,
     multiclass_confusion_matrix,
     multiclass_f1_score,
     multiclass_recall,
 )
+
+from hmtl_ablate.training.pose import ANGLES, geodesic, matrix_of_angles
 
 
 def classification_metrics(logits: Tensor, targets: Tensor, classes: Sequence[str]) -> dict[str, float]:
@@ -33,3 +36,26 @@ def confusion_matrix(logits: Tensor, targets: Tensor, classes: Sequence[str]) ->
     """Counts [K][K], rows true and columns predicted."""
     matrix: list[list[int]] = multiclass_confusion_matrix(logits, targets, num_classes=len(classes)).tolist()
     return matrix
+
+
+def binary_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
+    """balanced_accuracy (the mean of both recalls) and auc (area under the ROC curve of class 1), 0 … 1.
+
+    logits: float [N, 2]; targets: int64 [N] of 0 and 1. With one class alone neither means anything: both are left out.
+    """
+    if len(targets.unique()) < 2:
+        return {}
+    return {"balanced_accuracy": float(multiclass_recall(logits, targets, num_classes=2, average="macro")),
+            "auc": float(binary_auroc(logits.softmax(dim=1)[:, 1], targets))}
+
+
+def pose_metrics(angles: Tensor, targets: Tensor) -> dict[str, float]:
+    """mae_yaw, mae_pitch, mae_roll, their mean mae, and the mean geodesic error; all in degrees.
+
+    angles, targets: float [N, 3], yaw, pitch and roll in degrees. A full turn is no error.
+    """
+    apart = (angles - targets).abs() % 360
+    errors = torch.minimum(apart, 360 - apart).mean(dim=0)
+    turned = torch.rad2deg(geodesic(matrix_of_angles(angles.double()), matrix_of_angles(targets.double())))
+    return {"mae": float(errors.mean()), **{f"mae_{name}": float(errors[k]) for k, name in enumerate(ANGLES)},
+            "geodesic": float(turned.mean())}

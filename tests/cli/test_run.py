@@ -35,9 +35,9 @@ def test_every_search_space_runs_and_is_reported(cli: Cli, tmp_path: Path, name:
     assert ended
     assert {result["status"] for result in ended.values()} <= {"finished", "pruned"}
     report = json.loads(cli("report", "--format", "json").stdout)
-    (study,) = report["studies"]
-    assert study["rows"]
-    assert all(row["n_seeds"] == 1 and 0 <= row["mean"] <= 1 and row["image_passes"] > 0 for row in study["rows"])
+    assert report["studies"][0]["rows"]
+    for study in report["studies"]:
+        assert all(row["n_seeds"] == 1 and row["mean"] >= 0 and row["image_passes"] > 0 for row in study["rows"])
     assert {claim["status"] for claim in report["claims"]} == {"Unverified"}
 
 

@@ -12,24 +12,26 @@ from hypothesis import strategies as st
 
 from hmtl_ablate.config import DataConfig
 from hmtl_ablate.data.pack import Manifest, Pack
-from hmtl_ablate.data.splits import Splits, split
+from hmtl_ablate.data.splits import Splits, folds, labels_of, split
 from hmtl_ablate.errors import DataError
 
 CLASSES = ("a", "b", "c", "d")
 
 
-def pack(official: np.ndarray, labels: np.ndarray | None = None, group: np.ndarray | None = None) -> Pack:
+def pack(official: np.ndarray, labels: np.ndarray | None = None, group: np.ndarray | None = None,
+         subject: np.ndarray | None = None) -> Pack:
     count = len(official)
     labels = np.arange(count) % 4 if labels is None else labels
     manifest = Manifest(format=1, name="made", source="", stored=16, channels=1, count=count, splits={},
                         classes={"emotion": CLASSES}, histogram={}, rows=count, left_out={}, dropped=(), duplicates=(),
                         fingerprint="0" * 16)
     return Pack(Path("made"), manifest, np.zeros((count, 16, 16, 1), np.uint8), {"emotion": labels.astype(np.int64)},
-                official.astype(np.int8), np.arange(count) if group is None else group, {"emotion": CLASSES}, "0" * 16)
+                official.astype(np.int8), np.arange(count) if group is None else group,
+                np.full(count, -1) if subject is None else subject, {"emotion": CLASSES}, "0" * 16)
 
 
 def of(made: Pack, **data: Any) -> Splits:
-    return split(made, DataConfig(name="folder", **data), "emotion")
+    return split(made, DataConfig(name="folder", **data), ("emotion",))
 
 
 def official(train: int, valid: int, test: int) -> np.ndarray:
@@ -111,14 +113,14 @@ def test_pose_is_drawn_without_strata() -> None:
     pose = np.zeros((100, 3), np.float32)
     pose[:10, 1] = np.nan
     made.labels["pose"] = pose
-    found = split(made, DataConfig(name="folder", fraction=0.5), "pose")
+    found = split(made, DataConfig(name="folder", fraction=0.5), ("pose",))
     assert (len(found.train), len(found.val), len(found.test)) == (36, 9, 9)
     assert min(found.train) >= 10
 
 
 def test_a_task_without_labels() -> None:
     with pytest.raises(DataError, match="no labels for task 'gender'; it has: emotion"):
-        split(pack(official(10, 10, 10)), DataConfig(name="folder"), "gender")
+        split(pack(official(10, 10, 10)), DataConfig(name="folder"), ("gender",))
 
 
 @settings(max_examples=60, deadline=None)
@@ -142,3 +144,49 @@ def test_fraction_changes_neither_val_nor_test_and_depends_on_the_data_seed() ->
     assert whole.test.tolist() == part.test.tolist()
     assert len(part.train) == 36
     assert part.train.tolist() != other.train.tolist()
+
+
+def test_drawn_splits_keep_a_subject_together() -> None:
+    made = pack(np.full(200, -1), subject=np.arange(200) // 10)
+    found = of(made)
+    parts = [set(made.subject[rows].tolist()) for rows in (found.train, found.val, found.test)]
+    assert sum(map(len, parts)) == 20
+    assert set.union(*parts) == set(range(20))
+    assert [len(rows) for rows in (found.val, found.test)] == [20, 20]
+
+
+@settings(deadline=None)
+@given(st.integers(2, 10), st.integers(10, 40), st.integers(0, 5))
+def test_folds_part_all_rows_by_subject(count: int, subjects: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    more = rng.integers(0, subjects, 120 - subjects)
+    made = pack(np.full(120, -1), subject=np.concatenate([np.arange(subjects), more]))
+    parts = folds(made, np.arange(120), count, seed)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(120))
+    seen = [set(made.subject[rows].tolist()) for rows in parts]
+    assert sum(map(len, seen)) == subjects
+
+
+def test_more_folds_than_subjects_are_refused() -> None:
+    with pytest.raises(DataError, match="3 subjects"):
+        folds(pack(np.full(12, -1), subject=np.arange(12) % 3), np.arange(12), 4, 0)
+
+
+def test_emotions_that_are_left_out_close_up_and_leave_the_splits() -> None:
+    made = pack(official(40, 8, 8))
+    data = DataConfig(name="folder", leave_out=("b",))
+    labels, classes = labels_of(made, data, "emotion")
+    assert classes == ("a", "c", "d")
+    assert labels[:4].tolist() == [0, -1, 1, 2]
+    assert not (np.concatenate([*vars(split(made, data, ("emotion",))).values()]) % 4 == 1).any()
+    with pytest.raises(DataError, match="did you mean"):
+        labels_of(made, DataConfig(name="folder", leave_out=("dd",)), "emotion")
+
+
+def test_pre_training_takes_unlabelled_images_and_holds_out_what_the_task_does() -> None:
+    labels = np.where(np.arange(200) % 3 == 0, -1, np.arange(200) % 4)
+    made = pack(np.full(200, -1), labels)
+    own, more = of(made), split(made, DataConfig(name="folder"), ("emotion",), unlabelled=True)
+    assert (own.val.tolist(), own.test.tolist()) == (more.val.tolist(), more.test.tolist())
+    assert set(more.train) - set(own.train) == set(np.flatnonzero(labels < 0).tolist())
+    assert len(split(made, DataConfig(name="folder"), ("gender",), unlabelled=True).train) == 160

@@ -29,15 +29,18 @@ class Store:
         self.clock = 1_700_000_000_000
 
     def study(self, variants: dict[str, str], seeds: list[int], *, name: str = "puzzling", profile: str = "quick",
-              metric: str = "test/accuracy", data: str = "rendered", question: str = "Does it help?") -> str:
+              metric: str = "test/accuracy", data: str = "rendered", question: str = "Does it help?",
+              evaluations: dict[str, str] | None = None) -> str:
         tags = {"kind": "study", "study": name, "profile": profile, "question": question, "metric": metric,
-                "data": data, "variants": json.dumps(variants), "seeds": json.dumps(seeds)}
+                "data": data, "variants": json.dumps(variants), "seeds": json.dumps(seeds),
+                "evaluations": json.dumps(evaluations or {})}
         return self._run({f"hmtl.{key}": value for key, value in tags.items()})
 
     def trial(self, parent: str, variant: str, key: str, seed: int, value: float | None = None, *,
               status: str = "finished", reason: str = "", data: str = "rendered", fingerprint: str = "f0",
               protocol: str = "selection", metric: str = "test/accuracy", passes: float = 24_000, seconds: float = 30,
-              classes: int = 8, evaluation: str = "", trial_id: str = "", params: dict[str, str] | None = None) -> str:
+              classes: int = 8, evaluation: str = "", trial_id: str = "", images: int = 0,
+              params: dict[str, str] | None = None) -> str:
         tags = {"kind": "trial", "variant": variant, "variant_key": key, "seed": str(seed), "status": status,
                 "reason": reason, "data": data, "data_fingerprint": fingerprint, "protocol": protocol,
                 "task": "emotion", "trial_id": trial_id or f"{key}-{seed}-{fingerprint}"}
@@ -45,7 +48,7 @@ class Store:
             tags["evaluation"] = evaluation
         metrics: dict[str, float] = {f"val/recall/{index}": 0.5 for index in range(classes)}
         if status == "finished":
-            metrics |= {"image_passes": passes, "seconds": seconds}
+            metrics |= {"image_passes": passes, "seconds": seconds} | ({"images": images} if images else {})
         if value is not None:
             metrics[metric] = value
         return self._run({f"hmtl.{name}": text for name, text in tags.items()} | {"mlflow.parentRunId": parent},

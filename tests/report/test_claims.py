@@ -115,8 +115,20 @@ def test_each_claim_finds_its_own_trials(store: Any, model: str, params: dict[st
 def test_the_probe_claim_needs_a_probe(store: Any) -> None:
     log(store, {0: 0.98}, data="ckplus", classes=7, params=PUZZLING)
     assert verified(store) == {}
-    log(store, {0: 0.98}, key="probe", data="ckplus", classes=7, params=PUZZLING, evaluation="nonlinear probe")
-    assert list(verified(store)) == [CLAIMS[8].model]
+    source = {"model.weights": "trial:source", "training.epochs": "20"}
+    probe = {"key": "probe", "data": "ckplus", "classes": 7, "evaluation": "nonlinear probe", "images": 327,
+             "params": PUZZLING | source | {name: "None" for name in PUZZLING if name.startswith("pretext.")}}
+    log(store, {0: 0.98}, **probe)
+    assert verified(store) == {}  # of a trial that nobody knows
+    parent = store.study({"SL + puzzling": "source"}, [0], name="source", data="affectnet")
+    store.trial(parent, "SL + puzzling", "source", 0, 0.6, data="affectnet", passes=PASSES, trial_id="source",
+                params=PAPER | PUZZLING)
+    assert CLAIMS[8].model in verified(store)
+
+
+def test_a_pre_trained_trial_is_no_run_of_the_paper(store: Any) -> None:
+    log(store, {0: 0.6}, params={"model.weights": "trial:x"})
+    assert verified(store) == {}
 
 
 def test_configurations_are_not_pooled_and_the_best_is_not_picked(store: Any) -> None:

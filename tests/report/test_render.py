@@ -14,6 +14,7 @@ from hmtl_ablate.report.render import Report, build_report, render
 from hmtl_ablate.report.results import load_results
 
 CLAIM_KEYS = ["dataset", "model", "metric", "claimed", "verified", "sd", "n_seeds", "status", "protocol"]
+STUDY_KEYS = ["name", "profile", "evaluation", "data", "metric", "protocol", "question", "notes", "rows"]
 ROW_KEYS = ["variant", "n_seeds", "mean", "sd", "mean_ci95_low", "mean_ci95_high", "difference", "ci95_low",
             "ci95_high", "image_passes", "seconds"]
 FORMATS = get_args(Format)
@@ -28,7 +29,7 @@ def filled(store: Any) -> Report:
                             "SL + puzzling": (0.722, 0.719, 0.741)}.items():
         for seed, score in enumerate(scores):
             store.trial(parent, variant, variants[variant], seed, score, passes=1_234_567, seconds=12.34)
-    parent = store.study({"SL": "z", "SL + puzzling": "y"}, [0, 1, 2], name="affectnet_paper", profile="paper",
+    parent = store.study({"SL": "z", "SL + puzzling": "y"}, [0, 1, 2], name="paper", profile="paper",
                          data="affectnet")
     for seed, score in enumerate((0.6021, 0.6043, 0.6032)):
         store.trial(parent, "SL", "z", seed, score, data="affectnet", protocol="paper", passes=3e7, seconds=86_400,
@@ -57,7 +58,7 @@ def test_json_has_exactly_the_declared_keys(filled: Report) -> None:
     data = json.loads(render(filled, "json"))
     assert list(data) == ["claims", "studies"]
     assert [list(claim) for claim in data["claims"]] == [CLAIM_KEYS] * 9
-    assert [list(study) for study in data["studies"]] == [["name", "profile", "data", "metric", "rows"]] * 2
+    assert [list(study) for study in data["studies"]] == [STUDY_KEYS] * 2
     assert [list(row) for row in data["studies"][0]["rows"]] == [ROW_KEYS] * 3
     claim = data["claims"][4]
     assert (claim["status"], claim["protocol"], claim["n_seeds"]) == ("Reproduced", "paper", 3)
@@ -180,5 +181,20 @@ def test_a_loss_is_no_percentage(store: Any) -> None:
     for seed in (0, 1):
         store.trial(parent, "SL", "a", seed, 1.25 + seed / 2, metric="test/loss")
     text = render(build_report(load_results(None, store.path)), "terminal")
-    assert "1.5 ± 0.3536" in text
+    assert "1.500 ± 0.354" in text
+    assert "Lower is better" in text
     assert "points" not in text.split("puzzling (quick)")[1]
+
+
+def test_each_evaluation_has_a_table_and_a_baseline_of_its_own(store: Any) -> None:
+    names = {"SL": "a", "HMTL": "b", "SL → probe": "c", "HMTL → probe": "d"}
+    parent = store.study(names, [0, 1], evaluations={"SL → probe": "probe", "HMTL → probe": "probe"})
+    for place, (name, key) in enumerate(names.items()):
+        for seed in (0, 1):
+            store.trial(parent, name, key, seed, 0.1 * place + 0.01 * seed)
+    own, probe = build_report(load_results(None, store.path)).tables
+    assert ([row.variant for row in own.rows], own.evaluation) == (["SL", "HMTL"], "")
+    assert ([row.variant for row in probe.rows], probe.evaluation) == (["SL → probe", "HMTL → probe"], "probe")
+    assert probe.rows[0].difference is None
+    assert probe.rows[1].difference.mean == pytest.approx(0.1)
+    assert "evaluation: probe" in render(build_report(load_results(None, store.path)), "terminal")

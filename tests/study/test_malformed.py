@@ -44,7 +44,7 @@ CASES = [
     ("name: faces", "name: ../faces", "1:7", ["'../faces'", "letters, digits"]),
     ("name: faces", "name: 7", "1:7", ["name: should be text, not 7", "quotes"]),
     ("metric: test/accuracy", "metric: test/acuracy", "3:9", ["'test/acuracy'", "did you mean 'test/accuracy'?"]),
-    ("task: emotion", "task: emotions", "5:9", ["base.task: 'emotions'", "did you mean 'emotion'?"]),
+    ("task: emotion", "task: emotions", "5:9", ["base.task: 'emotions' is no", "did you mean 'emotion'?"]),
     ("size: 48", "sise: 48", "6:26", ["base.data.sise: there is no option 'sise'", "did you mean 'size'?"]),
     ("size: 48", "size: 4", "6:32", ["base.data.size", "greater than or equal to 16, not 4"]),
     ("size: 48", "size: '48'", "6:32", ["base.data.size: should be a number, not the text '48'", "without quotes"]),

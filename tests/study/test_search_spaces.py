@@ -13,8 +13,11 @@ FOLDER = Path(__file__).parents[2] / "search_spaces"
 FILES = sorted(FOLDER.glob("*.yaml"))
 
 
+STANDINS = ["augmentation", "gender", "head_pose", "loss_combination", "paper", "pretext", "pretraining", "transfer"]
+
+
 def test_all_are_there() -> None:
-    assert [path.stem for path in FILES] == ["affectnet_paper", "ferplus", "inpainting", "low_data", "puzzling"]
+    assert [path.stem for path in FILES] == sorted([*STANDINS, "ferplus", "inpainting", "low_data", "puzzling"])
 
 
 def test_ferplus_stands_in_at_a_fifth_of_train_with_paired_seeds() -> None:
@@ -31,15 +34,36 @@ def test_every_file_runs_on_rendered_faces_and_at_the_papers_scale(path: Path) -
     assert quick.name == path.stem
     assert quick.datasets.keys() == {"rendered"}
     assert missing_data(quick) == []
-    assert paper.datasets.keys() == {"affectnet"}
-    assert len(missing_data(paper)) == 1
+    assert len(missing_data(paper)) == len(paper.datasets) > 0
     assert paper.resources.gpus == 1
     for _, _, config in planned(quick):
         assert config.data.size == 48
-    for _, _, config in planned(paper):
-        assert (config.training.epochs, config.training.optimizer, config.data.augment) == (100, "adabelief", "strong")
+        assert not any(source == "imagenet" for source in config.weight_sources.values())  # nothing is downloaded
+    for variant, _, config in planned(paper):
+        if not variant.evaluation and path.stem != "head_pose":
+            assert (config.training.epochs, config.training.optimizer) == (100, "adabelief")
     assert len({variant.key for variant in paper.variants}) == len(paper.variants)
     assert len({variant.key for variant in quick.variants}) == len(quick.variants)
+
+
+@pytest.mark.parametrize("name", STANDINS)
+def test_standins_have_real_faces_small_nets_and_three_paired_seeds(name: str) -> None:
+    study = load_study(FOLDER / f"{name}.yaml", profile="standin")
+    assert "rendered" not in study.datasets
+    assert len(study.seeds) == 3
+    assert study.resources.gpus == 0
+    for _, _, config in planned(study):
+        assert config.data.size == 48
+
+
+@pytest.mark.parametrize("name", ["pretraining", "transfer", "head_pose", "gender", "loss_combination", "pretext"])
+def test_hmtl_stands_beside_sl_at_equal_epochs_and_at_equal_passes(name: str) -> None:
+    study = load_study(FOLDER / f"{name}.yaml", profile="standin")
+    own = [variant.config(0) for variant in study.variants if not variant.evaluation]
+    plain = {config.passes_per_image for config in own if not config.pretext}
+    assert plain == {1, 2}
+    assert {config.passes_per_image for config in own if config.pretext} <= plain
+    assert len({config.training.epochs for config in own}) == 1
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -71,10 +95,11 @@ def test_low_data_has_three_arms_of_equal_cost_at_each_fraction() -> None:
     assert [set(config.pretext) for config in configs[:3]] == [set(), {"puzzling"}, {"inpainting"}]
 
 
-def test_affectnet_paper_has_the_eight_rows() -> None:
-    study = load_study(FOLDER / "affectnet_paper.yaml", profile="paper")
-    assert len(study.variants) == 8
-    for variant in study.variants:
+def test_paper_has_the_nine_rows() -> None:
+    study = load_study(FOLDER / "paper.yaml", profile="paper")
+    rows = [variant for variant in study.variants if not variant.evaluation and "2 views" not in variant.name]
+    assert len(rows) == 8
+    for variant in rows:
         config = variant.config(0)
         assert config.model.backbone == ("efficientnet_b2" if "(B2)" in variant.name else "efficientnet_b0")
         assert config.data.fraction == (0.2 if "20% train" in variant.name else 1.0)
@@ -85,6 +110,10 @@ def test_affectnet_paper_has_the_eight_rows() -> None:
         if "puzzling" in config.pretext:
             assert config.pretext["puzzling"].weight == 1.2
             assert len(config.pretext["puzzling"].changed_views) == 3
+        if "inpainting" in config.pretext:
+            assert config.pretext["inpainting"].perceptual == "vgg16"
+    probe = next(v for v in study.variants if v.name == "SL + SSL puzzling (B0) → non-linear probe").config(0)
+    assert (probe.data.name, probe.probe.kind, probe.probe.folds) == ("ckplus", "nonlinear", 10)
 
 
 def test_the_committed_schema_is_current() -> None:
@@ -107,7 +136,8 @@ def test_the_schema_refuses_what_the_loader_refuses() -> None:
                    {"base": {"pretext": {"puzling": {}}}}, {"variants": {"search": {}}}, {"seeds": []},
                    {"search": {"space": {"seed": {"choice": [1]}}}}, {"search": {"sampler": "tpee"}},
                    {"search": {"space": {"training.lr": {"choice": [1], "int": [1, 2]}}}},
-                   {"profiles": {"quick": {"sedes": [1]}}}, {"resources": {"workers": 0}}):
+                   {"profiles": {"quick": {"sedes": [1]}}}, {"resources": {"workers": 0}},
+                   {"evaluations": {"probe": {"fo": []}}}, {"stages": {"a": {"data.sise": 3}}}):
         assert not check.is_valid({**good, **change}), change
 
 

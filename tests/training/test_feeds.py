@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -6,6 +7,7 @@ from hmtl_ablate.pretext import FeatureShape, build
 from hmtl_ablate.training import feeds
 
 B, SIZE = 10, 16
+ALL = np.ones(B, np.bool_)
 
 
 def planned(**raw: object) -> tuple[list[feeds.Stream], list[feeds.Given], torch.Tensor]:
@@ -19,7 +21,9 @@ def planned(**raw: object) -> tuple[list[feeds.Stream], list[feeds.Given], torch
 
 
 def changed_rows(given: feeds.Given) -> list[int]:
-    return [row for row in range(B) if not torch.equal(given.images[row], given.whole[row])]
+    return sorted({int(row) for asked in given.asked.values()
+                   for row, before in zip(asked.rows, asked.before, strict=True)
+                   if not torch.equal(given.images[row], before)})
 
 
 @pytest.mark.parametrize(("raw", "passes"), [
@@ -34,14 +38,15 @@ def changed_rows(given: feeds.Given) -> list[int]:
 ])
 def test_image_passes_of_each_feed(raw: dict[str, object], passes: int) -> None:
     plan, given, _ = planned(**raw)
-    assert len(plan) == len(given) == passes
+    assert len(plan) == sum(len(one.views) for one in given) == passes
+    assert sum(len(one.images) for one in given) == B * passes
 
 
 def test_plain_sl_shows_whole_images_with_full_weight() -> None:
     plan, (given,), views = planned()
     assert torch.equal(given.images, views[0])
     assert given.weights.tolist() == [1.0] * B
-    assert (feeds.supervised_total(plan, B), feeds.changed_total(plan)) == (B, {})
+    assert (feeds.supervised_total(plan, ALL), feeds.changed_total(plan)) == (B, {})
 
 
 def test_shared_changes_every_image() -> None:
@@ -56,24 +61,26 @@ def test_mixed_changes_its_share_and_weighs_it() -> None:
     assert changed_rows(given) == [0, 1, 2]
     assert torch.equal(given.images[3:], views[0, 3:])
     assert given.weights.tolist() == [0.5] * 3 + [1.0] * 7
-    assert feeds.supervised_total(plan, B) == pytest.approx(8.5)
+    assert feeds.supervised_total(plan, ALL) == pytest.approx(8.5)
     assert feeds.changed_total(plan) == {"inpainting": 3}
 
 
 def test_two_mixed_tasks_take_different_images() -> None:
     _, (given,), _ = planned(pretext={"inpainting": {"feed": "mixed", "share": 0.2},
                                       "puzzling": {"feed": "mixed", "share": 0.5}})
-    assert {name: rows.tolist() for name, (rows, _) in given.tasks.items()} == {
-        "inpainting": [0, 1], "puzzling": [2, 3, 4, 5, 6]}
+    assert {name: asked.rows.tolist() for name, asked in given.asked.items()} == {
+        "puzzling": [0, 1, 2, 3, 4], "inpainting": [5, 6]}
 
 
 def test_siamese_leaves_the_whole_view_and_sizes_the_changed_ones() -> None:
     plan, given, views = planned(pretext={"puzzling": {"feed": "siamese", "supervised_weight": 0.25,
                                                        "changed_views": [[1, 1], [0.5, 0.75]]}})
-    assert torch.equal(given[0].images, views[0])
-    assert not torch.equal(given[1].images, views[1])
-    assert SIZE // 2 <= given[2].images.shape[-1] <= SIZE * 3 // 4
-    assert feeds.supervised_total(plan, B) == pytest.approx(B + 2 * 0.25 * B)
+    assert [one.views for one in given] == [(0, 1), (2,)]  # images of one size go together
+    assert torch.equal(given[0].images[:B], views[0])
+    assert not torch.equal(given[0].images[B:], views[1])
+    assert given[0].weights.tolist() == [1.0] * B + [0.25] * B
+    assert SIZE // 2 <= given[1].images.shape[-1] <= SIZE * 3 // 4
+    assert feeds.supervised_total(plan, ALL) == pytest.approx(B + 2 * 0.25 * B)
     assert feeds.changed_total(plan) == {"puzzling": 2 * B}
 
 

@@ -121,7 +121,7 @@ def test_the_inference_model_is_the_sl_model(make) -> None:
     models = []
     for config in (sl, hmtl):
         torch.manual_seed(0)
-        models.append(HMTLModel(config.model, config.pretext, 8, 32).inference.eval())
+        models.append(HMTLModel(config, 8).inference.eval())
     alone = InferenceModel(hmtl.model, 8).eval()
     alone.load_state_dict(models[1].state_dict())
     images = torch.randn(4, 3, 32, 32)
@@ -138,7 +138,7 @@ def test_the_inference_model_is_the_sl_model(make) -> None:
 @pytest.mark.parametrize("backbone", ["efficientnet_b0", "efficientnet_b2", "resnet50", "resnet10t", "test_resnet"])
 def test_backbones(backbone: str) -> None:
     config = parse_config({"model": {"backbone": backbone}, "data": {"size": 48}, "pretext": HMTL})
-    model = HMTLModel(config.model, config.pretext, 8, 48)
+    model = HMTLModel(config, 8)
     ((logits, outputs),) = model([(torch.randn(2, 3, 48, 48), {name: torch.arange(2) for name in HMTL})])
     assert logits.shape == (2, 8)
     assert outputs["puzzling"].shape == (2, 4, 4)

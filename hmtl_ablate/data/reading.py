@@ -1,0 +1,327 @@
+"""What the readers of datasets share: samples, decoding, a builder of sources, tables, folders and head poses.
+
+What can't be used is of three kinds. A row that its publisher or its benchmark does not use (`LeftOut`: a FER+ tie, a
+profile of KDEF) is counted. A faulty row (wrong label, missing file) is listed by name in `Source.dropped`, or raises
+`SampleError` when it is read. A path of another layout raises `DataError`.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hmtl_ablate.errors import DataError
+
+EMOTIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+"""Class order of PAPER.md (AffectNet's own)."""
+EMOTION_NAMES = {
+    **{name: name for name in EMOTIONS}, "happy": "happiness", "sad": "sadness", "surprised": "surprise",
+    "fearful": "fear", "afraid": "fear", "disgusted": "disgust", "angry": "anger"}
+"""Names that stand for one of the eight emotions."""
+GENDERS = ("male", "female")
+NO_SPLIT, TRAIN, VALID, TEST = -1, 0, 1, 2
+SPLITS = ("train", "valid", "test")
+FOLDER_SPLITS = {"train": TRAIN, "training": TRAIN, "valid": VALID, "val": VALID, "validation": VALID, "test": TEST,
+                 "testing": TEST}
+KAGGLE_USAGE = {"training": TRAIN, "publictest": VALID, "privatetest": TEST}
+"""Column Usage of Kaggle's FER2013."""
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+MAX_ANGLE = 99
+"""Degrees; benchmarks of head pose use no face beyond them."""
+
+Labels = Mapping[str, int | tuple[float, ...]]
+"""Task → class index (emotion, gender) or numbers (pose: yaw, pitch, roll in degrees); a missing label has no key."""
+Box = tuple[float, float, float, float]
+
+
+class SampleError(Exception):
+    """A sample that can't be used; its message is the reason, told in the manifest."""
+
+
+class LeftOut(SampleError):
+    """A sample that its publisher or its benchmark does not use: no fault, counted by reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image with its labels, not decoded yet.
+
+    name: how the user is told of it; split: TRAIN, VALID, TEST or NO_SPLIT; read: stored size in pixels → image (uint8
+    [H, W], or [H, W, 3] in RGB; any size) and labels, or raises `SampleError`; files: the files read, which identify
+    the dataset by name, size and time; subject: who is in the picture, "" when the data does not say.
+    """
+
+    name: str
+    split: int
+    read: Callable[[int], tuple[NDArray[np.uint8], Labels]]
+    files: tuple[str, ...] = ()
+    subject: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader found.
+
+    classes: task → class names; left_out: rows that are not meant for use, counted by reason; dropped: (name, reason)
+    of faulty rows; files: label files; identity: what else a pack depends on.
+    """
+
+    samples: list[Sample]
+    classes: Mapping[str, tuple[str, ...]]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    dropped: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
+    identity: tuple[Any, ...] = ()
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+def decode(raw: bytes) -> NDArray[np.uint8]:
+    """Decode an image file's bytes to RGB uint8 [H, W, 3]; `SampleError` for what is empty, truncated or damaged.
+
+    OpenCV fills the missing part of a truncated JPEG or PNG with grey, so the end of the file is checked here.
+    """
+    if not raw:
+        raise SampleError("empty file")
+    if raw.startswith(b"\xff\xd8"):
+        # Inside a scan every 0xFF is escaped, so an end marker after the last scan's start is the real end.
+        if raw.rfind(b"\xff\xd9") < raw.rfind(b"\xff\xda"):
+            raise SampleError("truncated JPEG")
+    elif raw.startswith(b"\x89PNG\r\n\x1a\n"):
+        _check_png(raw)
+    try:
+        image = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise SampleError("can't be decoded as an image") from error
+    if image is None:
+        raise SampleError("can't be decoded as an image")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _check_png(raw: bytes) -> None:
+    at = 8
+    while at + 12 <= len(raw):
+        length = int.from_bytes(raw[at:at + 4], "big")
+        kind, end = raw[at + 4:at + 8], at + 8 + length
+        if end + 4 > len(raw):
+            break
+        if zlib.crc32(raw[at + 4:end]) != int.from_bytes(raw[end:end + 4], "big"):
+            raise SampleError("damaged PNG")
+        if kind == b"IEND":
+            return
+        at = end + 4
+    raise SampleError("truncated PNG")
+
+
+def read_file(path: str, labels: Labels, box: Box | None, size: int) -> tuple[NDArray[np.uint8], Labels]:
+    """Decode the image at `path`, cropped to `box`, whatever `size`; with three bound it is a `Sample.read`."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read()
+    except FileNotFoundError as error:
+        raise SampleError("file is missing") from error
+    except OSError as error:
+        raise SampleError(f"can't be read: {error.strerror}") from error
+    image = decode(raw)
+    return (crop(image, box) if box else image), labels
+
+
+def crop(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    """The part of `image` inside `box` (x, y, width, height in pixels); `SampleError` when they do not overlap."""
+    height, width = image.shape[:2]
+    left, top = max(0, round(box[0])), max(0, round(box[1]))
+    right, bottom = min(width, round(box[0] + box[2])), min(height, round(box[1] + box[3]))
+    if right - left < 2 or bottom - top < 2:
+        raise SampleError(f"face box {tuple(box)} lies outside the {width} × {height} image")
+    return image[top:bottom, left:right]
+
+
+def given(image: NDArray[np.uint8], labels: Labels, size: int) -> tuple[NDArray[np.uint8], Labels]:
+    """`image` as it is, whatever `size`; with two bound it is a `Sample.read`."""
+    return image, labels
+
+
+# --- building a source ------------------------------------------------------------------------------------------------
+
+class Builder:
+    """Collects the samples, the faulty rows and the rows left out of the dataset in folder `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.samples: list[Sample] = []
+        self.dropped: list[tuple[str, str]] = []
+        self.left_out: Counter[str] = Counter()
+        self.files: list[str] = []
+
+    def shown(self, file: Path) -> str:
+        return file.relative_to(self.root).as_posix()
+
+    def refuse(self, name: str, fault: SampleError) -> None:
+        if isinstance(fault, LeftOut):
+            self.left_out[str(fault)] += 1
+        else:
+            self.dropped.append((name, str(fault)))
+
+    def drop(self, name: str, reason: str) -> None:
+        self.dropped.append((name, reason))
+
+    def add(self, name: str, split: int, file: Path, labels: Labels, box: Box | None = None, *, subject: str = "",
+            label_file: Path | None = None) -> None:
+        path = str(file)
+        files = (path, str(label_file)) if label_file else (path,)
+        self.samples.append(Sample(name, split, partial(read_file, path, labels, box), files, subject))
+
+    def add_named(self, files: Iterable[Path], pattern: re.Pattern[str], example: str,
+                  meaning: Callable[[re.Match[str]], tuple[Labels, str]]) -> None:
+        """Add files whose names tell their labels: `meaning` gives labels and subject, or raises `SampleError`."""
+        for file in files:
+            found = pattern.match(file.name)
+            try:
+                if found is None:
+                    raise SampleError(f"its name is not as in {example}")
+                labels, subject = meaning(found)
+            except SampleError as fault:
+                self.refuse(self.shown(file), fault)
+            else:
+                self.add(self.shown(file), NO_SPLIT, file, labels, subject=subject)
+
+    def source(self, classes: Mapping[str, tuple[str, ...]]) -> Source:
+        return Source(self.samples, classes, dict(sorted(self.left_out.items())), tuple(self.dropped),
+                      tuple(self.files))
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+def class_order(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Class names, and the class index of each of `names`: PAPER.md's order when all name emotions, else sorted."""
+    known = {name: EMOTION_NAMES.get(name.lower()) for name in names}
+    if None not in known.values():
+        classes = tuple(emotion for emotion in EMOTIONS if emotion in known.values())
+        return classes, {name: classes.index(str(emotion)) for name, emotion in known.items()}
+    classes = tuple(sorted(known))
+    return classes, {name: classes.index(name) for name in classes}
+
+
+def whole(text: str) -> int | None:
+    """The whole number that `text` writes, also as in "3.0"; None for anything else."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None
+
+
+def head_pose(yaw: float, pitch: float, roll: float) -> tuple[float, float, float]:
+    """The angles in degrees; raises `LeftOut` beyond ±99°, and `SampleError` when they are no numbers."""
+    angles = (yaw, pitch, roll)
+    if not all(math.isfinite(angle) for angle in angles):
+        raise SampleError(f"yaw, pitch, roll {', '.join(map(str, angles))} are not numbers")
+    if max(map(abs, angles)) > MAX_ANGLE:
+        raise LeftOut(f"pose beyond ±{MAX_ANGLE}°")
+    return angles
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+def rows_of(table: Path) -> Iterator[list[str]]:
+    """Rows of a CSV file; the delimiter is the one of comma, semicolon and tab that its first line has most of."""
+    csv.field_size_limit(1 << 24)
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t", key=first.count)
+            yield from (row for row in csv.reader(file, delimiter=delimiter) if row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: not a CSV file in UTF-8 ({error})") from error
+
+
+def table_of(table: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """Rows of a CSV file with a header, by lower-case column name; all of `needed` must be there."""
+    rows = rows_of(table)
+    header = [cell.strip().lower() for cell in next(rows, [])]
+    missing = [name for name in needed if name.lower() not in header]
+    if missing:
+        raise DataError(f"{table}: no column {', '.join(missing)}; its columns are {', '.join(header) or 'none'}")
+    for row in rows:
+        yield dict(zip(header, [*row, *[""] * len(header)], strict=False))
+
+
+def numbers_in(file: Path) -> list[float]:
+    """The numbers in a text file; raises `SampleError` when there is none such, or it holds anything else."""
+    try:
+        return [float(word) for word in file.read_text(encoding="utf-8").split()]
+    except FileNotFoundError as error:
+        raise SampleError(f"no {file.name}") from error
+    except ValueError as error:
+        raise SampleError(f"{file.name} does not hold numbers") from error
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+def need_folder(path: Path) -> None:
+    if not path.is_dir():
+        raise DataError(f"{path}: this is a file; give the dataset's folder")
+
+
+def entries(path: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted((e for e in entries if not e.name.startswith((".", "__"))), key=lambda e: e.name)
+    except OSError:
+        return []
+
+
+def folders_in(path: Path) -> list[Path]:
+    return [path / entry.name for entry in entries(path) if entry.is_dir()]
+
+
+def files_in(path: Path) -> list[Path]:
+    return [path / entry.name for entry in entries(path) if entry.is_file()]
+
+
+def images_in(path: Path) -> list[Path]:
+    return [file for file in files_in(path) if file.name.lower().endswith(IMAGE_ENDINGS)]
+
+
+def images_below(path: Path) -> list[Path]:
+    found = images_in(path)
+    for folder in folders_in(path):
+        found += images_below(folder)
+    return found
+
+
+def right_level(path: Path, fits: Callable[[Path], bool]) -> str:
+    """A hint that names the folder nearby where `fits` holds: one or two levels down, or up to three up."""
+    below = folders_in(path)[:100]
+    deeper = [inner for folder in below[:20] for inner in folders_in(folder)[:20]]
+    for folder in (*below, *deeper, *list(path.absolute().parents)[:3]):
+        if fits(folder):
+            return f"; the right level seems to be {folder}"
+    return ""
+
+
+def by_stem(files: Iterable[Path]) -> dict[str, Path]:
+    """Files by their lower-case names without the ending, which mirrors of a set change."""
+    return {file.stem.lower(): file for file in files}
+
+
+def wrong_layout(path: Path, name: str, expected: str, fits: Callable[[Path], bool]) -> DataError:
+    """The error for a `path` that does not hold dataset `name`; `fits` tells whether another folder does."""
+    names = [entry.name + "/" * entry.is_dir() for entry in entries(path)]
+    found = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return DataError(f"{path}: no {name} here: expected {expected}; found {found or 'nothing'}"
+                     + right_level(path, fits))

@@ -1,0 +1,62 @@
+"""Perceptual distance: how far two images lie apart in the features of a frozen network.
+
+Features at several layers, each position's scaled to length 1 over the channels, their squared distance averaged over
+positions and layers: LPIPS without its learned weights (Zhang et al. 2018, eq. 1; the idea: Johnson et al. 2016). So a
+weight means the same for every network and layer. 0 … 4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hmtl_ablate.errors import ConfigError, Fault, nearest
+
+VGG_NAMES = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
+"""The usual names of the last activation before each pooling of vgg16: timm's stages 0 … 4."""
+DEFAULT_STAGES = 3
+
+
+class PerceptualNetwork(nn.Module):
+    """The frozen network, cut off behind the last layer that is asked for; its weights are random until loaded."""
+
+    def __init__(self, name: str, layers: tuple[str, ...] | None) -> None:
+        super().__init__()
+        # Built here and not through `features_only`, whose renamed tensors no file of weights would fit.
+        network: Any = timm.create_model(name, num_classes=0)
+        stages = [info["module"] for info in network.feature_info]
+        if name == "vgg16":
+            stages[:len(VGG_NAMES)] = VGG_NAMES
+        for layer in layers or ():
+            if layer not in stages:
+                raise ConfigError([Fault(("pretext", "inpainting", "perceptual_layers"), f"{name} has no stage "
+                                         f"{layer!r}", layer, nearest(layer, stages))])
+        chosen = sorted({stages.index(layer) for layer in layers or stages[:DEFAULT_STAGES]})
+        self.name = name
+        self.indices = network.prune_intermediate_layers(chosen, prune_norm=True, prune_head=True)
+        self.network = network
+        settings = timm.data.resolve_model_data_config(network)
+        self.mean, self.std = settings["mean"], settings["std"]
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, images: Tensor, others: Tensor) -> Tensor:
+        """Distance [B] of images from others, both [B, 3, S, S] on the 0 … 1 scale; gradients reach `images` only."""
+        return self._distance(self._features(images), [maps.detach() for maps in self._features(others.detach())])
+
+    def train(self, mode: bool = True) -> PerceptualNetwork:
+        """Stays in evaluation mode: its batch statistics are frozen as its weights are."""
+        return super().train(False)
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        maps: list[Tensor] = self.network.forward_intermediates((images - mean) / std, indices=self.indices,
+                                                                 intermediates_only=True)
+        return [F.normalize(layer.float(), dim=1) for layer in maps]
+
+    def _distance(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
+        apart = [(a - b).square().sum(dim=1).mean(dim=(1, 2)) for a, b in zip(features, others, strict=True)]
+        return sum(apart[1:], apart[0]) / len(apart)

