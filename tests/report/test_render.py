@@ -97,7 +97,7 @@ def test_the_terminal_fits_100_columns(filled: Report) -> None:
     # Numbers of other data stand apart from those of the claims' data.
     claims, own, other = (text.index(heading) for heading in (
         "Claims of the paper", "Studies on the claims' data", "Studies on other data"))
-    assert claims < own < text.index("affectnet_paper (paper), data: affectnet") < other
+    assert claims < own < text.index("paper (paper), data: affectnet") < other
     assert other < text.index("These numbers verify no claim.") < text.index("puzzling (quick), data: rendered")
     assert "Protocol paper: weights selected on the official validation set" in text
     assert "3 of 6 trials not finished yet" in text
