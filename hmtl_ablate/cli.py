@@ -147,6 +147,21 @@ def ui(runs: Runs = DEFAULT_RUNS, tracking_uri: TrackingUri = None,
     serve_ui(tracking_uri, runs, port, lambda address: print(f"MLflow: {address}   (Ctrl-C ends it)", flush=True))
 
 
+@app.command("import")
+def import_(folder: Annotated[Path, typer.Argument(
+        metavar="DIR", help="A trial's folder, a folder of them, or another store.")],
+        runs: Runs = DEFAULT_RUNS) -> None:
+    """Take in trials that were trained elsewhere; the next run of their study counts them."""
+    from hmtl_ablate.training.folder import import_trials
+    done = import_trials(folder, _store(runs) / "trials")
+    for path, why in done.refused:
+        print(f"left out {path}: {why}", file=sys.stderr)
+    print(f"{len(done.taken)} trials taken in, {len(done.known)} finished here before, {len(done.refused)} left out"
+          f" · store: {runs}")
+    if done.refused:
+        raise typer.Exit(2)
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of study files, for editors."""
@@ -344,6 +359,10 @@ def _dataset(text: str, size: int) -> tuple[DataConfig, Path | None]:
 def _describe(manifest: Manifest) -> None:
     print(f"{manifest.name}: {manifest.count} images, {manifest.stored} px, "
           f"{'grey' if manifest.channels == 1 else 'colour'}, fingerprint {manifest.fingerprint}")
+    from hmtl_ablate.data.formats import FORMATS
+    form = FORMATS[manifest.name]
+    if form.page:
+        print(f"  {form.page} ({form.licence})")
     for task, splits in manifest.histogram.items():
         for split, counts in splits.items():
             print(f"  {task}, {split}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))

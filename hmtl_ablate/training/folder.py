@@ -16,10 +16,13 @@ import fcntl
 import io
 import json
 import os
+import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +31,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from hmtl_ablate.config import Frozen, TrialConfig, parse_config
-from hmtl_ablate.errors import CheckpointError, StoreError
+from hmtl_ablate.errors import CheckpointError, ConfigError, StoreError
 
 
 class TrialResult(Frozen):
@@ -153,6 +156,74 @@ class TrialFolder:
         except (OSError, ValueError) as error:
             raise StoreError(f"can't read {self.path / name}: {error}; delete this trial's folder and run again"
                              ) from error
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What `import_trials` did: ids taken in, ids that were finished here before, and (folder, why) of the rest."""
+
+    taken: tuple[str, ...]
+    known: tuple[str, ...]
+    refused: tuple[tuple[Path, str], ...]
+
+
+KEPT = ("config.json", "metrics.jsonl", "log.txt", "last.safetensors", "best.safetensors", "predictions.npz",
+        "pictures/*.png", "result.json")
+
+
+def import_trials(source: Path, trials: Path) -> Imported:
+    """Copy trial folders that were trained elsewhere into `trials`; source: one, a folder of them, or a store.
+
+    An unfinished trial is taken in too, and goes on at the next run; one that is finished here is never replaced.
+    Raises StoreError when `source` has no trial folder, or `trials` can't be written.
+    """
+    places = (source, source / "trials")
+    folders = [source] if (source / "config.json").is_file() else sorted(
+        file.parent for place in places if place.is_dir() for file in place.glob("*/config.json"))
+    if not folders:
+        raise StoreError(f"{source}: no trial folder here (config.json, result.json, …); give one, a folder of them, "
+                         "or a store")
+    taken, known, refused = [], [], []
+    for folder in folders:
+        try:
+            taken.append(folder.name) if _take_in(folder, trials / folder.name) else known.append(folder.name)
+        except (StoreError, ConfigError) as error:
+            refused.append((folder, str(error)))
+        except OSError as error:
+            raise StoreError(f"{error.filename or folder}: {error.strerror}; nothing of {folder.name} was taken in"
+                             ) from error
+    return Imported(tuple(taken), tuple(known), tuple(refused))
+
+
+def _take_in(folder: Path, target: Path) -> bool:
+    """Copy one trial's folder; False when the trial is finished here already."""
+    if not re.fullmatch(r"[0-9a-f]{16}", folder.name):
+        raise StoreError("its name is no trial_id")
+    incoming = TrialFolder(folder)
+    incoming.config()
+    result = incoming.result()
+    if result is not None and result.trial_id != folder.name:
+        raise StoreError(f"its result.json is of trial {result.trial_id}")
+    own = TrialFolder(target).result()
+    if own is not None and own.status == "finished":
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".import-") as name:
+        for pattern in KEPT:
+            for file in folder.glob(pattern):
+                if file.is_file() and not file.is_symlink():
+                    copy = Path(name) / file.relative_to(folder)
+                    copy.parent.mkdir(exist_ok=True)
+                    shutil.copyfile(file, copy)
+        with TrialFolder(target).lock(wait=0.0):
+            for file in (path for path in Path(name).rglob("*") if path.is_file()):
+                place = target / file.relative_to(name)
+                if file.name != "result.json":
+                    place.parent.mkdir(exist_ok=True)
+                    os.replace(file, place)
+            if (Path(name) / "result.json").exists():  # last: once it is there the trial is over
+                os.replace(Path(name) / "result.json", target / "result.json")
+    return True
 
 
 def over(config: TrialConfig, result: TrialResult, evaluate_test: bool) -> bool:
