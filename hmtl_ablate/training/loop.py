@@ -122,6 +122,10 @@ class _Trial:
         trials = self.folder.path.parent
         model.load_sources(config, trials)
         self.passes = passes_before(config, trials)
+        for task in list(self.supervised.values())[:1]:
+            if not task.present(task.targets(self.splits.val)).any():
+                raise DataError(f"dataset {self.pack.manifest.name!r}: no image of val has a label for "
+                                f"{config.tasks[0]}, which selects the weights; name another task first")
         ends = np.cumsum(widths).tolist()
         self.columns = {name: slice(end - task.width, end)
                         for (name, task), end in zip(self.supervised.items(), ends, strict=True)}
@@ -399,7 +403,11 @@ class _Trial:
     def _measure(self, outputs: Tensor, images: EvaluationImages) -> dict[str, float]:
         found: dict[str, float] = {}
         for name, task in self.supervised.items():
-            values = task.metrics(outputs[:, self.columns[name]], task.targets(images.indices))
+            targets = task.targets(images.indices)
+            there = task.present(targets)
+            if not there.any():  # one of several tasks may have no labels in a split
+                continue
+            values = task.metrics(outputs[:, self.columns[name]][there], targets[there])
             found |= named(name, values, len(self.supervised) == 1)
         return found
 
@@ -442,8 +450,8 @@ class _Trial:
                     own, targets = outputs[:, self.columns[name]], task.targets(images.indices)
                     prefix = part if alone else f"{part}_{name}"
                     predictions |= {f"{prefix}_{key}": value.numpy() for key, value in task.kept(own, targets).items()}
-                    if task.classes:
-                        there = task.present(targets)
+                    there = task.present(targets)
+                    if task.classes and there.any():
                         confusion[part if alone else f"{part}/{name}"] = confusion_matrix(
                             own[there], targets[there], task.classes)
             if self.rank == 0:

@@ -49,7 +49,7 @@ class SupervisedTask(ABC):
 
     @abstractmethod
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """Metrics of a split, over the images that have a target."""
+        """Metrics of a split; every image has a target."""
 
     @abstractmethod
     def kept(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -74,9 +74,8 @@ class Classification(SupervisedTask):
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """loss, accuracy, macro_f1 and recall/<class>; of two classes balanced_accuracy and auc too."""
-        there = self.present(targets)
-        found = classification_metrics(outputs[there], targets[there], self.classes)
-        return found | (binary_metrics(outputs[there], targets[there]) if self.width == 2 else {})
+        found = classification_metrics(outputs, targets, self.classes)
+        return found | (binary_metrics(outputs, targets) if self.width == 2 else {})
 
     def kept(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return {"label": targets, "probability": outputs.softmax(dim=1)}
@@ -115,8 +114,6 @@ class Pose(SupervisedTask):
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """mae, mae_yaw, mae_pitch, mae_roll and geodesic in degrees; loss in radians."""
-        there = self.present(targets)
-        outputs, targets = outputs[there], targets[there]
         return {"loss": float(self.loss(outputs, targets).mean())} | pose_metrics(self.angles(outputs), targets)
 
     def kept(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -4,6 +4,8 @@ import torch
 
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.pretext import FeatureShape, build
+from hmtl_ablate.pretext.puzzling import shuffle_tiles
+from hmtl_ablate.pretext.rotation import turn_tiles
 from hmtl_ablate.training import feeds
 
 B, SIZE = 10, 16
@@ -95,3 +97,27 @@ def test_workers_see_what_one_worker_would() -> None:
         (part,) = feeds.give(plan, tasks, views[:, rows], rows, B, torch.Generator().manual_seed(1))
         assert torch.equal(part.images, one.images[rows])
         assert torch.equal(part.weights, one.weights[rows])
+
+
+def test_tasks_that_join_change_the_same_images_in_turn() -> None:
+    plan, (given,), views = planned(pretext={"puzzling": {"feed": "siamese", "grid": 2},
+                                             "rotation": {"joins": "puzzling", "grid": 2}})
+    assert len(plan) == 2
+    puzzled, turned = given.asked["puzzling"], given.asked["rotation"]
+    assert torch.equal(puzzled.before, views[1])
+    assert torch.equal(turned.before, shuffle_tiles(views[1], puzzled.draw, 2))
+    assert torch.equal(given.images[B:], turn_tiles(turned.before, turned.draw, 2))
+    assert feeds.changed_total(plan) == {"puzzling": B, "rotation": B}
+
+
+def test_shared_tasks_all_change_every_image() -> None:
+    plan, (given,), _ = planned(pretext={"inpainting": {}, "puzzling": {}})
+    assert list(given.asked) == ["puzzling", "inpainting"]
+    assert len(plan) == 1
+
+
+def test_missing_labels_do_not_count() -> None:
+    plan, _, _ = planned(pretext={"inpainting": {"feed": "mixed", "share": 0.3, "supervised_weight": 0.5}})
+    labelled = np.ones(B, np.bool_)
+    labelled[[0, 9]] = False  # one changed row and one whole one
+    assert feeds.supervised_total(plan, labelled) == pytest.approx(2 * 0.5 + 6)

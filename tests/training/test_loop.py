@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.pack import Pack, load_pack
 from hmtl_ablate.errors import CheckpointError, StoreError, TrialInterrupted
 from hmtl_ablate.model import HMTLModel, InferenceModel
+from hmtl_ablate.training.batches import TrainingBatches, seed_of
 from hmtl_ablate.training.folder import TrialFolder
 from hmtl_ablate.training.loop import train
+from hmtl_ablate.training.tasks import build_tasks
 
 HMTL = {"puzzling": {"feed": "siamese", "supervised_weight": 0.5}, "inpainting": {"feed": "mixed", "share": 0.25}}
 
@@ -154,6 +157,91 @@ def test_every_feed_and_combination_trains(make, run, tmp_path: Path, feed: str,
     assert math.isfinite(curve(tmp_path / "x")[0]["train/inpainting"])
 
 
+@pytest.mark.parametrize("combine", ["sum", "geometric", "focused", "uncertainty", "dwa", "pcgrad"])
+def test_every_combination_continues_as_if_it_never_stopped(make, run, tmp_path: Path, combine: str) -> None:
+    config = make(pretext={"puzzling": {}, "rotation": {"grid": 2, "weight": 0.5}}, loss={"combine": combine})
+    run(config, "whole")
+    calls = iter(range(100))
+    with pytest.raises(TrialInterrupted):
+        run(config, "parts", stop=lambda: next(calls) >= 4)
+    run(config, "parts")
+    for row, expected in zip(curve(tmp_path / "parts"), curve(tmp_path / "whole"), strict=True):
+        assert row == pytest.approx(expected, rel=1e-9)
+
+
+def test_combinations_differ(make, run, tmp_path: Path) -> None:
+    last = {}
+    for combine in ("sum", "geometric", "focused", "uncertainty", "dwa", "pcgrad"):
+        run(make(pretext={"puzzling": {"feed": "siamese"}}, loss={"combine": combine}), combine)
+        last[combine] = curve(tmp_path / combine)[-1]["train/puzzling"]
+    assert len(set(last.values())) == 6, last
+
+
+def test_several_tasks_are_trained_and_measured_side_by_side(make, run, pack: Pack, tmp_path: Path) -> None:
+    result = run(make(task=["emotion", "gender", "pose"], loss={"pose_weight": 0.5}, training__epochs=2), "x")
+    assert {"test/emotion/accuracy", "test/gender/auc", "test/pose/mae", "best/val/emotion/accuracy"} <= set(
+        result.metrics)
+    assert result.classes == list(pack.classes["emotion"])
+    row = curve(tmp_path / "x")[-1]
+    assert row["train/loss"] == pytest.approx(
+        row["train/emotion"] + row["train/gender"] + 0.5 * row["train/pose"], rel=1e-5)
+    with np.load(tmp_path / "x" / "predictions.npz") as kept:
+        assert kept["test_pose_angles"].shape == (int((pack.split == 2).sum()), 3)
+        told = kept["test_gender_probability"].argmax(axis=1) == kept["test_gender_label"]
+    assert told.mean() == pytest.approx(result.metrics["test/gender/accuracy"])
+    assert {path.name for path in (tmp_path / "x" / "pictures").iterdir()} >= {
+        "confusion-test-emotion.png", "confusion-test-gender.png"}
+
+
+def test_images_without_a_tasks_label_count_for_the_others_only(make, run, pack: Pack, tmp_path: Path) -> None:
+    labels = {**pack.labels, "gender": np.where(np.arange(len(pack.split)) // 10 % 2, -1, pack.labels["gender"])}
+    half = replace(pack, labels=labels)
+    config = make(task=["emotion", "gender"], training__epochs=2)
+    result = train(config, half, tmp_path / "half", evaluate_test=True)
+    labelled = (half.split == 2) & (half.labels["gender"] >= 0)
+    assert 0 < sum(map(sum, result.confusion["test/gender"])) == int(labelled.sum())
+    assert sum(map(sum, result.confusion["test/emotion"])) == int((half.split == 2).sum())
+    run(config, "all")
+    assert curve(tmp_path / "half")[0]["train/emotion"] != curve(tmp_path / "all")[0]["train/emotion"]
+
+
+@pytest.mark.parametrize("head", ["regression", "rotation6d"])
+def test_pose_is_learned_and_the_lowest_error_selects(make, run, tmp_path: Path, head: str) -> None:
+    result = run(make(task="pose", model__pose_head=head, training__epochs=12), "x")
+    rows = curve(tmp_path / "x")
+    assert rows[-1]["train/supervised"] < 0.7 * rows[0]["train/supervised"]
+    assert result.metrics["best/val/mae"] == min(row["val/mae"] for row in rows)
+    assert {"test/mae", "test/mae_yaw", "test/mae_pitch", "test/mae_roll", "test/geodesic"} <= result.metrics.keys()
+
+
+def test_a_mirrored_face_has_its_yaw_and_roll_negated(make, pack: Pack) -> None:
+    config = make(task="pose", data__augment="none")
+    rows = np.flatnonzero(pack.split == 0)
+    batches = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1)
+    first = batches[0]
+    order = batches._ordered(1)[:32]
+    signs = first.targets["pose"][0] / torch.from_numpy(pack.labels["pose"][order])
+    flipped = signs[:, 0] < 0
+    assert 4 < int(flipped.sum()) < 28
+    assert torch.equal(signs[:, 1], torch.ones(32))
+    assert torch.equal(signs[:, 0], signs[:, 2])
+    for place in (int(flipped.nonzero()[0]), int((~flipped).nonzero()[0])):
+        image = batches.view(pack.images[order[place]], seed_of(config.seed, 1, int(order[place]), 0))
+        assert batches.view.flipped == bool(flipped[place])
+        assert np.array_equal(image, first.views[0, place].numpy())
+
+
+def test_perceptual_in_painting_looks_through_a_frozen_network(make, run, tmp_path: Path) -> None:
+    options = {"mask_ratio": 0.3, "perceptual": "test_resnet", "perceptual_weights": None}
+    result = run(make(pretext={"inpainting": options}, training__epochs=1), "pl")
+    run(make(pretext={"inpainting": {"mask_ratio": 0.3}}, training__epochs=1), "pixels")
+    assert result.status == "finished"
+    pl, pixels = curve(tmp_path / "pl")[0], curve(tmp_path / "pixels")[0]
+    assert pl["train/inpainting"] > pixels["train/inpainting"]
+    names = [load_file(tmp_path / name / "best.safetensors").keys() for name in ("pl", "pixels")]
+    assert names[0] == names[1]  # neither checkpoint nor model holds the frozen network
+
+
 def test_a_damaged_checkpoint_is_named(make, run, tmp_path: Path) -> None:
     config = make(training__epochs=2)
     calls = iter(range(100))
@@ -176,7 +264,7 @@ def _worker(rank: int, raw: dict, pack_folder: str, folder: str, port: int) -> N
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("combine", ["sum", "geometric"])
+@pytest.mark.parametrize("combine", ["sum", "geometric", "uncertainty", "pcgrad"])
 def test_two_workers_equal_one(make, run, pack: Pack, tmp_path: Path, combine: str) -> None:
     """At equal global batch, for a net without batch norm and dropout: the same curve within float tolerance."""
     import socket
