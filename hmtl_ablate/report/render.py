@@ -59,13 +59,13 @@ def render(report: Report, format: Format, width: int = 100) -> str:
 
 def report_json(report: Report) -> dict[str, Any]:
     """Plain JSON data, without NaN: `claims` in percent as published, `studies` in the metric's own unit (accuracy
-    from 0 to 1). What is unknown is None. `ci95_*` is the interval of `difference`."""
+    from 0 to 1). What is unknown is None. `ci95_*` is the interval of `difference`; `values`: score by seed."""
     return {
         "claims": [_claim_record(row) for row in report.claims],
         "studies": [
             {"name": table.name, "profile": table.profile, "evaluation": table.evaluation, "data": table.data,
              "metric": table.metric, "protocol": table.protocol, "question": table.question,
-             "notes": list(table.notes), "rows": [_row_record(row) for row in table.rows]}
+             "notes": list(table.notes), "made": dict(table.made), "rows": [_row_record(row) for row in table.rows]}
             for table in report.tables
         ],
     }
@@ -91,7 +91,7 @@ def _row_record(row: StudyRow) -> dict[str, Any]:
     return {"variant": row.variant, "n_seeds": row.score.n, "mean": row.score.mean, "sd": row.score.sd,
             "mean_ci95_low": row.score.low, "mean_ci95_high": row.score.high, "difference": difference.mean,
             "ci95_low": difference.low, "ci95_high": difference.high, "image_passes": row.image_passes,
-            "seconds": row.seconds}
+            "seconds": row.seconds, "values": {str(seed): value for seed, value in sorted(row.values.items())}}
 
 
 # --- CSV: claims and studies in one table, so that any reader takes it ---
@@ -117,7 +117,8 @@ def _csv(report: Report) -> str:
             writer.writerow(_safe({
                 "table": "study", "study": table.name, "profile": table.profile, "evaluation": table.evaluation,
                 "data": table.data,
-                "metric": table.metric, "unit": unit, "protocol": table.protocol} | _row_record(row)))
+                "metric": table.metric, "unit": unit, "protocol": table.protocol} | {
+                    key: value for key, value in _row_record(row).items() if key in CSV_COLUMNS}))
     return text.getvalue()
 
 

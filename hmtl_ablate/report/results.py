@@ -15,7 +15,8 @@ from hmtl_ablate.errors import TrackingError
 STUDY_COLUMNS = ("run_id", "study", "profile", "question", "metric", "data", "variants", "evaluations", "seeds",
                  "started")
 TRIAL_COLUMNS = ("run_id", "parent", "standing", "trial_id", "variant", "variant_key", "seed", "status", "reason",
-                 "data", "fingerprint", "protocol", "task", "evaluation", "classes", "started")
+                 "data", "fingerprint", "protocol", "task", "evaluation", "classes", "commit", "device", "torch",
+                 "started")
 RECALLS = ("val/recall/", "test/recall/")
 
 
@@ -29,7 +30,8 @@ class Results:
 
     trials: TRIAL_COLUMNS, then `params.<key>` (text) and `metrics.<key>` (the last value; accuracies from 0 to 1).
     `parent` is the study's run_id; a trial that two studies share has a row under each. `classes` counts the classes
-    whose recall was measured. `standing` says what the row may be used for:
+    whose recall was measured; `commit`, `device`, `torch`: what made the row. `standing` says what the row may be used
+    for:
 
     - declared: one of the study's variants, seeds and data as they stand now, whatever its status;
     - superseded: a variant, config or seed that the study no longer declares, or an older run of the same;
@@ -147,6 +149,9 @@ def _trial(run: Any) -> dict[str, Any]:
         "task": tags.get("hmtl.task", ""),
         "evaluation": tags.get("hmtl.evaluation", ""),
         "stage": tags.get("hmtl.stage", ""),
+        "commit": tags.get("hmtl.git_commit", ""),
+        "device": tags.get("hmtl.device", ""),
+        "torch": tags.get("hmtl.version.torch", ""),
         "classes": max(sum(key.startswith(part) for key in metrics) for part in RECALLS),
         "started": run.info.start_time,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ class StudyRow:
     """One variant. `score` and `difference` are in the metric's own unit (accuracy from 0 to 1).
 
     difference: to the baseline over the seeds both have; None for the baseline itself, n = 0 where they share no seed.
-    image_passes, seconds: means a trial, None without a finished trial.
+    image_passes, seconds: means a trial, None without a finished trial. values: seed → score.
     """
 
     variant: str
@@ -27,6 +27,7 @@ class StudyRow:
     difference: Summary | None
     image_passes: float | None
     seconds: float | None
+    values: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class StudyTable:
     """One study at one profile on one dataset, or one of its evaluations; the first row is the baseline.
 
     protocol: how weights were selected, as tagged (several are comma-joined). notes: what is missing or left out.
+    made: commit, device and torch of the finished trials, and their seconds in all.
     """
 
     name: str
@@ -44,7 +46,8 @@ class StudyTable:
     protocol: str
     rows: tuple[StudyRow, ...]
     notes: tuple[str, ...]
-    evaluation: str = ""
+    evaluation: str
+    made: Mapping[str, str | float]
 
 
 def study_tables(results: Results, study: str | None = None) -> list[StudyTable]:
@@ -89,6 +92,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
             difference=None if name == baseline else paired_difference(values, scores[str(baseline)]),
             image_passes=_mean(done, name, "image_passes"),
             seconds=_mean(done, name, "seconds"),
+            values=values,
         )
         for name, values in scores.items()
     )
@@ -103,6 +107,8 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
         notes=(*_gaps(len(names) * len(study["seeds"]), declared, len(done), metric),
                *(_left_out(study, results) if not evaluation else ()), *_pairing(rows)),
         evaluation=evaluation,
+        made={**{key: _joined(trial[key] for trial in done) for key in ("commit", "device", "torch")},
+              "seconds": sum(finite(trial.get("metrics.seconds")) or 0.0 for trial in done)},
     )
 
 

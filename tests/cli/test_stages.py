@@ -1,4 +1,4 @@
-"""Trials that others start from, evaluations of trained backbones, and trials from elsewhere; on real Ray and MLflow."""
+"""Trials that others start from, evaluations of trained backbones, and trials from elsewhere; on real Ray, MLflow."""
 
 import json
 import shutil
@@ -114,7 +114,7 @@ def test_who_starts_from_a_failed_trial_fails_with_that_reason(cli: Cli, staged:
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (("trial:first", "trial:frist"), ["staged.yaml:8:35", "'frist'", "did you mean 'first'?"]),
+    (("trial:first", "trial:frist"), ["staged.yaml:10:32", "'frist'", "did you mean 'first'?"]),
     (("first: {training", "first: {model.weights: 'trial:pre-trained', training"), ["waits for its own weights"]),
     (("of: [first, SL]", "of: [first, SLL]"), ["'SLL'", "did you mean 'SL'?"]),
     (("kind: linear", "kind: linaer"), ["did you mean 'linear'?"]),

@@ -14,9 +14,9 @@ from hmtl_ablate.report.render import Report, build_report, render
 from hmtl_ablate.report.results import load_results
 
 CLAIM_KEYS = ["dataset", "model", "metric", "claimed", "verified", "sd", "n_seeds", "status", "protocol"]
-STUDY_KEYS = ["name", "profile", "evaluation", "data", "metric", "protocol", "question", "notes", "rows"]
+STUDY_KEYS = ["name", "profile", "evaluation", "data", "metric", "protocol", "question", "notes", "made", "rows"]
 ROW_KEYS = ["variant", "n_seeds", "mean", "sd", "mean_ci95_low", "mean_ci95_high", "difference", "ci95_low",
-            "ci95_high", "image_passes", "seconds"]
+            "ci95_high", "image_passes", "seconds", "values"]
 FORMATS = get_args(Format)
 NASTY = r"a|b & c_d 50% $x$ #1 {e} ~ ^ \n [red]bold[/] *i* <b>"
 

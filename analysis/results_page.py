@@ -1,0 +1,138 @@
+"""docs/results.md from the reports under docs/results/: one section a study, with an honest sentence each.
+
+    hmtl-ablate report --study gender --format json --output docs/results/gender.json
+    python analysis/results_page.py docs/results docs/results.md
+
+The sentence follows a rule, not a wish: it names the variants whose 95 % interval of the difference, paired by seed,
+lies on one side of zero, against plain SL (equal epochs) and against SL with two views (equal image passes).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hmtl_ablate.config import METRICS, TASK_METRICS, in_percent
+from hmtl_ablate.report.render import label
+from hmtl_ablate.report.statistics import Summary, paired_difference
+
+SPACES = Path(__file__).parent.parent / "search_spaces"
+HEAD = """# Results on stand-in data
+
+Rendered by `python analysis/results_page.py docs/results docs/results.md` from the reports in docs/results/. Small nets
+on two CPU cores and on public sets that are not the paper's: these numbers verify no claim. Mean ± standard deviation
+over paired seeds; differences with 95 % intervals, not corrected for the number of comparisons. Image passes are a
+trial's, with those of the trials that it started from. The machine did other work beside: minutes say what it took, and
+compare nothing.
+"""
+
+Row = Mapping[str, Any]
+
+
+def page(folder: Path) -> str:
+    """The page from every *.json in `folder`, in the order of their names."""
+    sections = []
+    for file in sorted(folder.glob("*.json")):
+        studies = json.loads(file.read_text(encoding="utf-8"))["studies"]
+        sections += [_study(study, first=number == 0) for number, study in enumerate(studies)]
+    return "\n".join([HEAD, *sections])
+
+
+def _study(study: Mapping[str, Any], *, first: bool) -> str:
+    rows = study["rows"]
+    plain = [row for row in rows if row["variant"].partition(" → ")[0] in ("SL", "SL (B0)")]
+    views = [row for row in rows if row["variant"].partition(" → ")[0] in ("SL, 2 views", "SL, 2 views (B0)")]
+    bases = {"SL": plain[0]} if plain else {"the first row": rows[0]}
+    bases |= {"SL, 2 views": views[0]} if views else {}
+    lines = []
+    if first:
+        lines += [f"## {study['name']}", "", study["question"], "", f"    {_command(study)}", "",
+                  f"Commit {study['made']['commit'][:7]}, {study['made']['device']}, torch {study['made']['torch']}; "
+                  f"{study['made']['seconds'] / 60:.0f} minutes of training in all.", ""]
+    else:
+        lines += [f"### {study['name']}: {study['evaluation']}", "", f"On {study['data']}.", ""]
+    header = ["Variant", "Seeds", label(study["metric"]), *(f"minus {name}" for name in bases), "Image passes"]
+    lines += [f"| {' | '.join(header)} |", f"| --- |{' ---: |' * (len(header) - 1)}"]
+    percent = in_percent(study["metric"])
+    for row in rows:
+        cells = [row["variant"], str(row["n_seeds"]), _score(row, percent),
+                 *(_difference(row, base, percent) for base in bases.values()),
+                 "—" if row["image_passes"] is None else f"{row['image_passes']:,.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", _conclusion(study, bases), ""]
+    return "\n".join([*lines, *(f"- {note}" for note in study["notes"]), *([""] if study["notes"] else [])])
+
+
+def _command(study: Mapping[str, Any]) -> str:
+    """The command that the study file's header gives for this profile."""
+    lines = (SPACES / f"{study['name']}.yaml").read_text(encoding="utf-8").splitlines()
+    found = [line.removeprefix("#").strip() for line in lines if f"--profile {study['profile']}" in line]
+    return found[0].split("   ")[0] if found else f"hmtl-ablate run search_spaces/{study['name']}.yaml"
+
+
+def _paired(row: Row, base: Row) -> Summary | None:
+    if row is base:
+        return None
+    values, others = ({int(seed): value for seed, value in one["values"].items()} for one in (row, base))
+    return paired_difference(values, others)
+
+
+def _score(row: Row, percent: bool) -> str:
+    if row["mean"] is None:
+        return "—"
+    scale = 100 if percent else 1
+    return f"{scale * row['mean']:.2f}" + ("" if row["sd"] is None else f" ± {scale * row['sd']:.2f}")
+
+
+def _difference(row: Row, base: Row, percent: bool) -> str:
+    apart = _paired(row, base)
+    if apart is None or apart.mean is None:
+        return "—"
+    scale = 100 if percent else 1
+    text = f"{scale * apart.mean:+.2f}"
+    if apart.low is not None and apart.high is not None:
+        text += f" [{scale * apart.low:+.2f}, {scale * apart.high:+.2f}]"
+    return text.replace("-", "−")
+
+
+def _conclusion(study: Mapping[str, Any], bases: Mapping[str, Row]) -> str:
+    name = next(metric for metric in sorted(METRICS, key=len, reverse=True) if study["metric"].endswith(metric))
+    better = next(metrics[name] for metrics in TASK_METRICS.values() if name in metrics) if "/" not in name else \
+        TASK_METRICS[name.partition("/")[0]][name.partition("/")[2]]
+    sign = 1 if better == "max" else -1
+    sentences = []
+    for title, base in bases.items():
+        ahead: list[str] = []
+        behind: list[str] = []
+        for row in study["rows"]:
+            apart = _paired(row, base)
+            if apart is not None and apart.low is not None and apart.high is not None and apart.low * apart.high > 0:
+                (ahead if sign * apart.low > 0 else behind).append(row["variant"])
+        against = f"Against {title}"
+        if not ahead and not behind:
+            sentences.append(f"{against} no variant differs beyond the noise of {base['n_seeds']} seeds.")
+            continue
+        parts = ([f"better beyond noise: {'; '.join(ahead)}"] if ahead else []) + (
+            [f"worse beyond noise: {'; '.join(behind)}"] if behind else [])
+        sentences.append(f"{against}, {'. And '.join(parts)}; the others are within it.")
+    return " ".join(sentences)
+
+
+def main(arguments: Sequence[str]) -> int:
+    if len(arguments) != 2:
+        print("usage: python analysis/results_page.py FOLDER_OF_REPORTS PAGE.md", file=sys.stderr)
+        return 2
+    folder, target = map(Path, arguments)
+    if not list(folder.glob("*.json")):
+        print(f"{folder}: no report (*.json) here; make one with hmtl-ablate report --format json", file=sys.stderr)
+        return 2
+    target.write_text(page(folder), encoding="utf-8")
+    print(f"written to {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
