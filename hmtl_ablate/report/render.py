@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.report import Format
@@ -49,7 +49,12 @@ def render(report: Report, format: Format, width: int = 100) -> str:
         return json.dumps(report_json(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if format == "csv":
         return _csv(report)
-    sections = _sections(report)
+    return render_sections(_sections(report), format, width)
+
+
+def render_sections(sections: Sequence[Section], format: Literal["terminal", "markdown", "latex"], width: int = 100
+                    ) -> str:
+    """Sections of tables as text; width: columns of the terminal format."""
     if format == "markdown":
         return _markdown(sections)
     if format == "latex":
@@ -132,44 +137,48 @@ def _safe(record: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
+    """A table of text. lead: one sentence above it; right: columns of numbers; notes: lines below it."""
+
     title: str
-    lead: str  # one sentence above the table
+    lead: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    right: frozenset[int]  # columns of numbers
+    right: frozenset[int]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class _Section:
+class Section:
+    """Tables under a heading, with some text before them."""
+
     heading: str
     text: str
-    tables: tuple[_Table, ...]
+    tables: tuple[Table, ...]
 
 
-def _sections(report: Report) -> list[_Section]:
-    sections = [_Section("Claims of the paper", NO_RUNS if report.empty else "",
+def _sections(report: Report) -> list[Section]:
+    sections = [Section("Claims of the paper", NO_RUNS if report.empty else "",
                          (_claims(report.claims, report.tolerance),))]
     claimed = {claim.data for claim in CLAIMS}
     own = [table for table in report.tables if table.data in claimed]
     other = [table for table in report.tables if table.data not in claimed]
     if own:
-        sections.append(_Section("Studies on the claims' data", READING, tuple(_study(table) for table in own)))
+        sections.append(Section("Studies on the claims' data", READING, tuple(_study(table) for table in own)))
     if other:
-        sections.append(_Section("Studies on other data", f"These numbers verify no claim. {READING}",
+        sections.append(Section("Studies on other data", f"These numbers verify no claim. {READING}",
                                  tuple(_study(table) for table in other)))
     return sections
 
 
-def _claims(claims: Sequence[ClaimRow], tolerance: float) -> _Table:
+def _claims(claims: Sequence[ClaimRow], tolerance: float) -> Table:
     header = ("Dataset", "Model", "Metric", "Claimed", "Verified", "Status")
     rows = [(row.dataset, row.model, row.metric, f"{row.claimed:.2f}", _verified(row), row.status) for row in claims]
     rule = RULE.format(tolerance=tolerance)
     protocols = tuple(dict.fromkeys(row.protocol for row in claims if row.protocol))
     if not protocols:  # a column of dashes says nothing
-        return _Table("", "", header, tuple(rows), frozenset({3, 4}), (rule,))
-    return _Table("", "", (*header, "Protocol"),
+        return Table("", "", header, tuple(rows), frozenset({3, 4}), (rule,))
+    return Table("", "", (*header, "Protocol"),
                   tuple((*cells, row.protocol or DASH) for cells, row in zip(rows, claims, strict=True)),
                   frozenset({3, 4}), (rule, *(f"Protocol {name}: {PROTOCOLS[name]}." for name in protocols
                                               if name in PROTOCOLS)))
@@ -182,13 +191,13 @@ def _verified(row: ClaimRow) -> str:
     return f"{row.verified:.2f}{sd} (n = {row.n_seeds})"
 
 
-def _study(table: StudyTable) -> _Table:
+def _study(table: StudyTable) -> Table:
     percent = in_percent(table.metric)
     header = ("Variant", "Seeds", label(table.metric), "Difference [95 %]" + (", points" if percent else ""),
               "Image passes", "Seconds")
     rows = tuple(
-        (row.variant, str(row.score.n), _score(row.score, percent),
-         "baseline" if row.difference is None else _difference(row.difference, percent),
+        (row.variant, str(row.score.n), score_text(row.score, percent),
+         "baseline" if row.difference is None else difference_text(row.difference, percent),
          DASH if row.image_passes is None else f"{row.image_passes:,.0f}",
          DASH if row.seconds is None else f"{row.seconds:,.1f}" if row.seconds < 100 else f"{row.seconds:,.0f}")
         for row in table.rows)
@@ -199,17 +208,19 @@ def _study(table: StudyTable) -> _Table:
     lower = "Lower is better." if not percent and table.rows else ""
     notes = tuple(line for line in (lower, *about, *table.notes) if line)
     kind = f", evaluation: {table.evaluation}" if table.evaluation else ""
-    return _Table(f"{table.name} ({table.profile}){kind}, data: {table.data or 'none yet'}", table.question, header,
+    return Table(f"{table.name} ({table.profile}){kind}, data: {table.data or 'none yet'}", table.question, header,
                   rows, frozenset({1, 2, 3, 4, 5}), notes)
 
 
-def _score(score: Summary, percent: bool) -> str:
+def score_text(score: Summary, percent: bool) -> str:
+    """Mean ± standard deviation; in percent when asked."""
     if score.mean is None:
         return DASH
     return _number(score.mean, percent) + ("" if score.sd is None else f" ± {_number(score.sd, percent)}")
 
 
-def _difference(difference: Summary, percent: bool) -> str:
+def difference_text(difference: Summary, percent: bool) -> str:
+    """Difference with its 95 % interval; in points when asked."""
     if difference.mean is None:
         return DASH
     text = _number(difference.mean, percent, sign=True)
@@ -232,11 +243,11 @@ def _line(text: str) -> str:
 # --- terminal ---
 
 
-def _terminal(sections: Iterable[_Section], width: int) -> str:
+def _terminal(sections: Iterable[Section], width: int) -> str:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.padding import Padding
-    from rich.table import Table
+    from rich.table import Table as Grid
     from rich.text import Text
 
     out = io.StringIO()
@@ -254,7 +265,7 @@ def _terminal(sections: Iterable[_Section], width: int) -> str:
             if table.title or table.lead:
                 console.print()
             if table.rows:
-                grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+                grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
                 for index, name in enumerate(table.header):
                     number = index in table.right
                     # Only words may wrap: a broken number misleads.
@@ -273,7 +284,7 @@ def _terminal(sections: Iterable[_Section], width: int) -> str:
 # --- Markdown ---
 
 
-def _markdown(sections: Iterable[_Section]) -> str:
+def _markdown(sections: Iterable[Section]) -> str:
     blocks = []
     for section in sections:
         blocks.append(f"## {_escape_markdown(section.heading)}")
@@ -311,7 +322,7 @@ def _escape_latex(text: str) -> str:
     return _line(text).translate(_LATEX).strip()
 
 
-def _latex(sections: Iterable[_Section]) -> str:
+def _latex(sections: Iterable[Section]) -> str:
     """Tables for a document with \\usepackage{booktabs} and UTF-8 input."""
     import pandas as pd
 
