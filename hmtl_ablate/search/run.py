@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from hmtl_ablate.errors import StoreError
 from hmtl_ablate.search import cluster
 from hmtl_ablate.search.conductor import Conductor, Packs, Resolver, Summary, stop_file
 from hmtl_ablate.search.deciding import Decider, connect
@@ -21,6 +25,24 @@ def run_study(study: Study, *, packs: Packs, store: Path, tracking: Tracking, pr
     Raises SearchError, ClusterError, TrackingError or StoreError before any trial starts when one of them can't be
     used. A failed trial raises nothing: it is in the summary, and the others go on.
     """
+    with _alone(study, store):
+        return _run(study, packs, store, tracking, progress, address, max_concurrent, pictures, storage, imports)
+
+
+@contextmanager
+def _alone(study: Study, store: Path) -> Iterator[None]:
+    """One driver a study: a second one would take the first one's running trials for those of a dead driver."""
+    with (store / f".{study.name}@{study.profile}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"another run of {study.name} ({study.profile}) is going on in {store}; wait for it, or "
+                             "use another --runs") from None
+        yield
+
+
+def _run(study: Study, packs: Packs, store: Path, tracking: Tracking, progress: Progress, address: str | None,
+         max_concurrent: int | None, pictures: bool, storage: str | None, imports: tuple[str, ...]) -> Summary:
     decider = None
     if study.search is not None:
         content = "".join(sorted(packs.fingerprints()))

@@ -1,5 +1,6 @@
 """Whole runs on real Ray, Optuna and MLflow, at the smallest size."""
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -143,6 +144,16 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(tiny: Path, tmp_path: Path
     assert "Traceback" not in out + err
     assert not results(store)
     assert list(store.glob("trials/*/last.safetensors"))
+
+
+def test_a_second_run_of_a_study_is_refused_while_the_first_goes_on(tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "runs").mkdir()
+    with (tmp_path / "runs" / ".tiny@quick.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = cli("run", tiny)
+    assert done.returncode == 2
+    assert "another run of tiny (quick) is going on" in done.stderr
+    assert not results(tmp_path / "runs")
 
 
 def test_two_workers_train_one_trial(cli: Cli, tiny: Path, tmp_path: Path) -> None:
