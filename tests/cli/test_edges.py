@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.conftest import SPACES, Cli  # type: ignore[import-not-found]
@@ -93,6 +95,37 @@ def test_data_pack_and_check_say_what_is_there(cli: Cli, tmp_path: Path) -> None
     broken = cli("data", "check", "folder=faces", "--size", 32)
     refused(broken, "1 %")
     assert "0.png" in broken.stdout + broken.stderr
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    (("task=[emotion,age]",), "'age' is no supervised task"),
+    (("model.weights=package",), "set model.backbone: tf_efficientnet_lite0, or use imagenet"),
+    (("model.weights=imagenet", "model.backbone=resnet10t"), "other ways: package (of tf_efficientnet_lite0 alone)"),
+    (("model.weights=nowhere",), "use null, imagenet, package, file:PATH or trial:NAME"),
+    (("data.leave_out=[contemt]",), "did you mean 'contempt'?"),
+    (("probe.kind=linear", "probe.folds=200"), "less than or equal to 100"),
+])
+def test_methods_that_can_not_run_are_refused_before_any_trial(
+        cli: Cli, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: str
+        ) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    text = tiny.read_text().split("  SL + puzzling")[0] + "seeds: [0]\n"
+    tiny.write_text(text)
+    done = cli("run", tiny, *(part for word in words for part in ("--set", word)))
+    assert done.returncode == 2
+    assert expected in done.stderr, done.stderr
+    assert not (tmp_path / "runs" / "trials").exists()
+
+
+def test_a_dataset_without_the_tasks_labels_is_refused_before_any_trial(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    for number in range(16):
+        folder = tmp_path / "faces" / ("happy" if number % 2 else "sad")
+        folder.mkdir(parents=True, exist_ok=True)
+        coarse = np.random.default_rng(number).integers(0, 255, (4, 4, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), cv2.resize(coarse, (32, 32)))
+    done = cli("run", tiny, "--data", "folder=faces", "--set", "task=pose")
+    assert done.returncode == 2
+    assert "has no labels for task 'pose'; it has: emotion" in done.stderr
 
 
 def test_report_without_runs(cli: Cli, tmp_path: Path) -> None:
