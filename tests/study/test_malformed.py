@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from hmtl_ablate.config import parse_config
 from hmtl_ablate.errors import StudyError
-from hmtl_ablate.study import load_study
+from hmtl_ablate.study import load_study, planned
 
 GOOD = """\
 name: faces
@@ -261,3 +262,66 @@ def test_faults_of_the_command_line(tmp_path: Path, options: dict[str, object], 
 def test_trials_without_a_search(tmp_path: Path) -> None:
     text = "name: a\nvariants: {SL: {}}\n"
     assert faults(tmp_path, text, trials=3) == ["--trials 3: search.trials: the study has no search"]
+
+
+STAGED = """\
+name: staged
+base: {data: {images: 200, size: 32}}
+stages:
+  first: {training.supervised: false, pretext: {rotation: {}}}
+variants:
+  SL: {}
+  tuned: {model.weights: "trial:first"}
+evaluations:
+  probe: {probe: {kind: linear}, of: [SL]}
+"""
+STAGED_CASES = [
+    ('"trial:first"', '"trial:frist"', "7:26", ["there is no stage or variant 'frist'", "did you mean 'first'?"]),
+    ('"trial:first"', '"trial:tuned"', "7:3", ["'tuned' waits for its own weights, by way of tuned"]),
+    ('"trial:first"', '"trail:first"', "7:26", ["'trail:first' names no weights", "file:PATH or trial:NAME"]),
+    ("  SL: {}", "  first: {}", "4:3", ["'first' is a variant too"]),
+    ("pretext: {rotation: {}}}", "training.epochs: 9}", "4:32", ["nothing to train", "add a pretext task"]),
+    ("pretext: {rotation: {}}}", "pretext: {rotation: {feed: siamese}}}", "4:66", ["use feed: shared"]),
+    ("of: [SL]", "of: [SLL]", "9:39", ["there is no variant or stage 'SLL'", "did you mean 'SL'?"]),
+    ("of: [SL]", "of: SL", "9:38", ["is a list of variants or stages, not 'SL'"]),
+    ("kind: linear", "kind: linaer", "9:25", ["did you mean 'linear'?"]),
+    ("kind: linear", "kind: knn, hidden: 64", "9:38", ["hidden: has no effect with kind: knn"]),
+    ("name: staged", "metric: test/mae\nname: staged", "1:9", ["'SL' is not measured by test/mae"]),
+    ("name: staged", "name: staged\nsearch: {space: {training.lr: {loguniform: [1e-4, 1e-2]}}, trials: 2, "
+     "objective: {val/mae: min}}", "2:83", ["not measured by 'val/mae'", "val/macro_f1"]),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "place", "words"), STAGED_CASES, ids=[f"{c[1][:40]!a}" for c in STAGED_CASES])
+def test_faults_of_stages_and_evaluations(tmp_path: Path, old: str, new: str, place: str, words: list[str]) -> None:
+    assert STAGED.count(old) == 1
+    found = faults(tmp_path, STAGED.replace(old, new))
+    line = next((line for line in found if all(word in line for word in words)), None)
+    assert line is not None, found
+    assert line.startswith(f"{place}: "), line
+
+
+def test_the_good_staged_file_is_good(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(STAGED)
+    study = load_study(tmp_path / "good.yaml")
+    assert [variant.name for variant in study.variants] == ["SL", "tuned", "SL → probe"]
+    assert study.variants[2].config(0).model.weights == "trial:SL"
+    assert study.metric == "test/accuracy"
+
+
+def test_a_changed_stage_changes_the_key_of_who_starts_from_it(tmp_path: Path) -> None:
+    keys = []
+    for weight in ("", "weight: 2"):
+        (tmp_path / "s.yaml").write_text(STAGED.replace("rotation: {}", f"rotation: {{{weight}}}"))
+        keys.append({variant.name: variant.key for variant in load_study(tmp_path / "s.yaml").variants})
+    assert keys[0]["tuned"] != keys[1]["tuned"]
+    assert keys[0]["SL"] == keys[1]["SL"]
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml")),
+                         ids=lambda path: path.stem)
+def test_every_config_survives_its_own_file(path: Path) -> None:
+    """config.json names every field; reading it back refuses nothing and changes nothing."""
+    for profile in ("quick", "paper") if path.stem != "ferplus" else ("quick",):
+        for _, _, config in planned(load_study(path, profile=profile)):
+            assert parse_config(config.model_dump(mode="json")) == config
