@@ -105,7 +105,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
         protocol=_joined(trial["protocol"] for trial in done),
         rows=rows,
         notes=(*_gaps(len(names) * len(study["seeds"]), declared, len(done), metric),
-               *(_left_out(study, results) if not evaluation else ()), *_pairing(rows)),
+               *(_left_out(study, results) if not evaluation else ()), *_pairing(rows), *_weights(done)),
         evaluation=evaluation,
         made={**{key: _joined(trial[key] for trial in done) for key in ("commit", "device", "torch")},
               "seconds": sum(finite(trial.get("metrics.seconds")) or 0.0 for trial in done)},
@@ -161,6 +161,29 @@ def _pairing(rows: tuple[StudyRow, ...]) -> list[str]:
     """Where a difference rests on other seeds than the mean beside it."""
     return [f"{row.variant}: {_count(row.difference.n, 'seed')} in common with the baseline"
             for row in rows if row.difference is not None and row.difference.n < row.score.n]
+
+
+def _weights(done: list[dict[Hashable, Any]]) -> list[str]:
+    """Weights that were not random, and the perceptual networks: a table without them could not be repeated."""
+    found: dict[str, list[str]] = {}
+    for trial in done:
+        parts = []
+        source = _param(trial, "model.weights")
+        if source and not source.startswith("trial:"):
+            parts.append(f"starts from {source} weights")
+        network = _param(trial, "pretext.inpainting.perceptual")
+        if network:
+            weights = _param(trial, "pretext.inpainting.perceptual_weights") or "random"
+            layers = _param(trial, "pretext.inpainting.perceptual_layers") or "its first three stages"
+            parts.append(f"perceptual network {network}, weights {weights}, {layers}")
+        if parts:
+            found.setdefault("; ".join(parts), []).append(trial["variant"])
+    return [f"{', '.join(dict.fromkeys(variants))}: {what}" for what, variants in found.items()]
+
+
+def _param(trial: dict[Hashable, Any], name: str) -> str:
+    value = trial.get(f"params.{name}")
+    return value if isinstance(value, str) and value != "None" else ""
 
 
 def _count(number: int, what: str) -> str:

@@ -89,3 +89,15 @@ def test_a_study_by_name(store: Any) -> None:
 
 def test_an_empty_store_has_no_tables(tmp_path: Any) -> None:
     assert study_tables(load_results(None, tmp_path), "puzzling") == []
+
+
+def test_weights_and_perceptual_networks_are_told(store: Any) -> None:
+    parent = store.study({"SL": "a", "ImageNet": "b", "pl": "c"}, [0])
+    store.trial(parent, "SL", "a", 0, 0.5)
+    store.trial(parent, "ImageNet", "b", 0, 0.5, params={"model.weights": "imagenet"})
+    store.trial(parent, "pl", "c", 0, 0.5, params={
+        "pretext.inpainting.perceptual": "vgg16", "pretext.inpainting.perceptual_weights": "None",
+        "pretext.inpainting.perceptual_layers": "('relu2_2',)"})
+    (table,) = study_tables(load_results(None, store.path))
+    assert "ImageNet: starts from imagenet weights" in table.notes
+    assert "pl: perceptual network vgg16, weights random, ('relu2_2',)" in table.notes
