@@ -102,35 +102,45 @@ class _Trial:
         return self._finish("finished", "", evaluate_test)
 
     def _build(self) -> None:
-        config = self.config
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
-        self.setup: Setup = choose(config.training.precision)
+        self.setup: Setup = choose(self.config.training.precision)
+        self._build_tasks()
+        self._build_model()
+        self._build_steps()
+        self.log(f"{self.setup.reason}; {self.threads} threads, {self.world_size} workers; "
+                 f"{len(self.splits.train)} train, {len(self.splits.val)} val, {len(self.splits.test)} test images; "
+                 f"{self.batches.steps} steps an epoch of {self.batches.batch_size} images × {len(self.plan)} views")
+
+    def _build_tasks(self) -> None:
+        """Splits, supervised tasks, and each one's columns of the model's outputs."""
+        config, name = self.config, self.pack.manifest.name
         self.splits: Splits = split(self.pack, config.data, config.tasks, unlabelled=not config.training.supervised)
-        for name, rows in (("train", self.splits.train), ("val", self.splits.val)):
+        for part, rows in (("train", self.splits.train), ("val", self.splits.val)):
             if len(rows) < 2:
-                raise DataError(f"dataset {self.pack.manifest.name!r}: {len(rows)} images in {name}; use more data "
-                                "or a larger data.fraction")
-        torch.manual_seed(config.seed)
+                raise DataError(f"dataset {name!r}: {len(rows)} images in {part}; use more data or a larger "
+                                "data.fraction")
         self.supervised: dict[str, SupervisedTask] = {}
         if config.training.supervised:
             self.supervised = build_tasks(config, self.pack, self.splits.train)
-        widths = [task.width for task in self.supervised.values()]
-        model = HMTLModel(config, sum(widths) or 1)
-        if not self.supervised:
-            model.inference.head.requires_grad_(False)
-        trials = self.folder.path.parent
-        model.load_sources(config, trials)
-        self.passes = passes_before(config, trials)
-        for task in list(self.supervised.values())[:1]:
-            if not task.present(task.targets(self.splits.val)).any():
-                raise DataError(f"dataset {self.pack.manifest.name!r}: no image of val has a label for "
-                                f"{config.tasks[0]}, which selects the weights; name another task first")
-        ends = np.cumsum(widths).tolist()
+            first = self.supervised[config.tasks[0]]
+            if not first.present(first.targets(self.splits.val)).any():
+                raise DataError(f"dataset {name!r}: no image of val has a label for {config.tasks[0]}, which selects "
+                                "the weights; name another task first")
+        ends = np.cumsum([task.width for task in self.supervised.values()]).tolist()
         self.columns = {name: slice(end - task.width, end)
                         for (name, task), end in zip(self.supervised.items(), ends, strict=True)}
         self.weights = (task_weights(config) if self.supervised else {}) | {
             name: options.weight for name, options in config.pretext.items()}
+
+    def _build_model(self) -> None:
+        config, trials = self.config, self.folder.path.parent
+        torch.manual_seed(config.seed)
+        model = HMTLModel(config, sum(task.width for task in self.supervised.values()) or 1)
+        if not self.supervised:
+            model.inference.head.requires_grad_(False)
+        model.load_sources(config, trials)
+        self.passes = passes_before(config, trials)
         mean, std = normalisation(model.inference)
         self.norm = (mean.to(self.setup.device), std.to(self.setup.device))
         self.model: HMTLModel = self.setup.place(model)  # type: ignore[assignment]
@@ -139,16 +149,15 @@ class _Trial:
         spread = self.world_size > 1 and config.loss.combine != "pcgrad"
         self.step_model: Any = DistributedDataParallel(self.model) if spread else self.model
         self.optimizer = build_optimizer(self.model, config.training)
-        self.batches = TrainingBatches(config, self.pack, self.splits.train, self.supervised, self.rank,
+
+    def _build_steps(self) -> None:
+        self.batches = TrainingBatches(self.config, self.pack, self.splits.train, self.supervised, self.rank,
                                        self.world_size)
         if self.batches.batch_size < self.world_size:
             raise DataError(f"{self.batches.batch_size} images a step can't be split over {self.world_size} workers")
-        self.plan = feeds.streams(config, self.batches.batch_size)
-        self.val = EvaluationImages(config, self.pack, self.splits.val)
+        self.plan = feeds.streams(self.config, self.batches.batch_size)
+        self.val = EvaluationImages(self.config, self.pack, self.splits.val)
         self.rows = torch.arange(self.rank, self.batches.batch_size, self.world_size)
-        self.log(f"{self.setup.reason}; {self.threads} threads, {self.world_size} workers; "
-                 f"{len(self.splits.train)} train, {len(self.splits.val)} val, {len(self.splits.test)} test images; "
-                 f"{self.batches.steps} steps an epoch of {self.batches.batch_size} images × {len(self.plan)} views")
 
     # Checkpoints ----------------------------------------------------------------------------------------------
 
