@@ -12,6 +12,7 @@ import pandas as pd
 from hmtl_ablate.errors import StudyError, nearest
 from hmtl_ablate.report.results import Results
 from hmtl_ablate.report.statistics import Summary, paired_difference, summarise
+from hmtl_ablate.study import WINNER
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
         metric=metric,
         protocol=_joined(trial["protocol"] for trial in done),
         rows=rows,
-        notes=(*_gaps(len(names) * len(study["seeds"]), declared, len(done), metric),
+        notes=(*_gaps(_expected(names, study["seeds"]), declared, len(done), metric),
                *(_left_out(study, results) if not evaluation else ()), *_pairing(rows), *_weights(done)),
         evaluation=evaluation,
         made={**{key: _joined(trial[key] for trial in done) for key in ("commit", "device", "torch")},
@@ -119,6 +120,12 @@ def _mean(done: list[dict[Hashable, Any]], variant: str, metric: str) -> float |
 
 def _joined(words: Any) -> str:
     return ", ".join(dict.fromkeys(str(word) for word in words if word))
+
+
+def _expected(names: list[str], seeds: list[int]) -> int:
+    """Trials that the rows should have; a search's winner gets the seeds that the search has not seen."""
+    winners = sum(name.partition(",")[0] == WINNER for name in names)
+    return (len(names) - winners) * len(seeds) + winners * max(len(seeds) - 1, 1)
 
 
 def _gaps(expected: int, declared: pd.DataFrame, done: int, metric: str) -> list[str]:

@@ -26,11 +26,10 @@ from hmtl_ablate.errors import StoreError, TrackingError
 from hmtl_ablate.search.deciding import Decider, Draw
 from hmtl_ablate.search.progress import Progress
 from hmtl_ablate.search.trainable import PRUNE, Task
-from hmtl_ablate.study import Study, Variant, planned
+from hmtl_ablate.study import WINNER, Study, Variant, planned
 from hmtl_ablate.tracking import StudyStatus, Tracking, TrialStatus
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, over
 
-WINNER = "best of search"
 PROBES = {"none": "", "linear": "linear probe", "nonlinear": "nonlinear probe", "knn": "k-NN", "direct": "direct"}
 """Tag of what was trained on a frozen backbone; the claims know it."""
 
@@ -223,22 +222,25 @@ class Conductor:
             self.progress.end(job.trial_id, "interrupted", {}, 0.0)
 
     def confirm(self) -> None:
-        """Queue the search's best configuration with the study's seeds, as a variant of its own."""
+        """Queue the search's best configuration, and SL with all its other options, at equal epochs and at equal image
+        passes, as variants of their own.
+
+        They get the seeds that the search has not seen: its own is where the best was picked for being lucky, too.
+        """
         search = self.study.search
         if search is None or not search.confirm or self.decider is None:
             return
         best = self.decider.best()
         if best is None:
             return
-        raw = best.config.model_dump(mode="json", exclude_defaults=True)
-        raw.pop("seed", None)
-        winner = Variant(WINNER, raw)
-        self.variants.append(winner)
+        seeds = self.study.seeds[1:] or self.study.seeds
+        winners = winners_of(best.config)
+        self.variants += winners
         self.tracking.study_run(self.study.name, self.study.profile, ", ".join(sorted(self.study.datasets)),
                                 tags=self._study_tags(), study_text=self.study.text)
         self.progress.say(f"confirming the search's best, {best.trial_id[:6]}, with seeds "
-                          f"{', '.join(map(str, self.study.seeds))}")
-        self.queue = self._missing([(winner, seed, winner.config(seed)) for seed in self.study.seeds])
+                          f"{', '.join(map(str, seeds))}")
+        self.queue = self._missing([(one, seed, one.config(seed)) for seed in seeds for one in winners])
 
     def task(self, job: Job, stop: Path, imports: Sequence[str], sys_path: Sequence[str], results: str) -> Task:
         """What the actor is told."""
@@ -405,6 +407,24 @@ class Conductor:
             if self.pictures or picture.name.startswith("confusion"):  # a confusion matrix shows no face
                 files[f"pictures/{picture.name}"] = picture
         return {name: path for name, path in files.items() if path.exists()}
+
+
+def winners_of(best: TrialConfig) -> list[Variant]:
+    """A search's best configuration as a variant, behind what it must beat: SL with the same options, and, when it
+    costs more than one pass an image, SL with as many views."""
+    raw = best.declared()
+    raw.pop("seed", None)
+    winner = Variant(WINNER, raw)
+    if not best.pretext or not best.training.supervised:
+        return [winner]
+    alone = {key: value for key, value in raw.items() if key != "pretext"}
+    alone["loss"] = {key: value for key, value in raw.get("loss", {}).items() if key != "combine"}
+    found = [Variant(f"{WINNER}, SL alone", alone)]
+    views = best.passes_per_image
+    if views > best.data.views:
+        found.append(Variant(f"{WINNER}, SL with {views} views", {**alone, "data": {**raw.get("data", {}),
+                                                                                    "views": views}}))
+    return [*found, winner]
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -2,7 +2,17 @@
 
 from hmtl_ablate.study.schema import schema_text, study_schema
 from hmtl_ablate.study.space import Parameter, Pruner, Search, combinations, resolved
-from hmtl_ablate.study.spec import Resources, Study, Variant, data_configs, load_study, missing_data, needed, planned
+from hmtl_ablate.study.spec import (
+    WINNER,
+    Resources,
+    Study,
+    Variant,
+    data_configs,
+    load_study,
+    missing_data,
+    needed,
+    planned,
+)
 
-__all__ = ["Parameter", "Pruner", "Resources", "Search", "Study", "Variant", "combinations", "data_configs",
+__all__ = ["WINNER", "Parameter", "Pruner", "Resources", "Search", "Study", "Variant", "combinations", "data_configs",
            "load_study", "missing_data", "needed", "planned", "resolved", "schema_text", "study_schema"]

@@ -40,8 +40,9 @@ ARROW = " → "
 """Between a variant's name and that of an evaluation of it."""
 DEFAULT_SEEDS = (0, 1, 2)
 MAX_NAME = 80
-RESERVED = ("search", "best of search")
-"""Names of variants that results use for the search's trials and for its confirmed winner."""
+WINNER = "best of search"
+RESERVED = ("search", WINNER)
+"""Names, up to a comma, that results use for the search's trials, and for its confirmed winner with its baselines."""
 _PACKED = ("data.size", "data.stored")
 """Options a search may draw that ask for another pack."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -638,6 +639,6 @@ def _variant_name_fault(name: str) -> tuple[str, str] | None:
         return f"{name!r} has characters that can't be printed", "use one line of text"
     if len(name) > MAX_NAME:
         return f"a name of {len(name)} characters is too long for a table", f"use at most {MAX_NAME}"
-    if name.strip().lower() in RESERVED:
+    if name.strip().lower().partition(",")[0] in RESERVED:
         return f"{name!r} is the name that results give to the search", "use another"
     return None

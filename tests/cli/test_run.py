@@ -86,7 +86,7 @@ question: Which weight?
 base:
   data: {images: 96, size: 32}
   training: {optimizer: adamw, lookahead: false, lr: 0.004, batch_size: 32, epochs: 2, warmup_epochs: 0}
-seeds: [0]
+seeds: [0, 1]
 search:
   base: {pretext: {puzzling: {}}}
   space:
@@ -105,9 +105,12 @@ search:
     searched = [run for run in trial_runs(store) if run.data.tags["hmtl.variant"] == "search"]
     assert len(searched) == 2
     assert not any(name.startswith("test/") for run in searched for name in run.data.metrics)  # selection only
-    winners = [run for run in trial_runs(store) if run.data.tags["hmtl.variant"] == "best of search"]
-    assert len(winners) == 1
-    assert "test/accuracy" in winners[0].data.metrics
+    confirmed = {run.data.tags["hmtl.variant"]: run for run in trial_runs(store)
+                 if run.data.tags["hmtl.variant"] != "search"}
+    assert set(confirmed) == {"best of search", "best of search, SL alone"}
+    for run in confirmed.values():  # with a seed that the search has not seen
+        assert run.data.tags["hmtl.seed"] == "1"
+        assert "test/accuracy" in run.data.metrics
     again = cli("run", study, "--trials", 3)
     assert again.returncode == 0, again.stdout + again.stderr
     searched = [run for run in trial_runs(store) if run.data.tags["hmtl.variant"] == "search"]

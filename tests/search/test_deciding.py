@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from hmtl_ablate.config import TrialConfig, trial_id
+from hmtl_ablate.config import TrialConfig, parse_config, trial_id
 from hmtl_ablate.errors import SearchError
+from hmtl_ablate.search.conductor import winners_of
 from hmtl_ablate.search.deciding import Decider, connect
 from hmtl_ablate.study import load_study
 
@@ -149,3 +150,17 @@ def test_the_best_is_the_best(tmp_path: Path) -> None:
 def test_a_storage_that_cannot_be_used(tmp_path: Path, url: str) -> None:
     with pytest.raises(SearchError, match="--storage"):
         connect(url, tmp_path)
+
+
+def test_a_winner_is_confirmed_beside_sl_at_equal_epochs_and_passes() -> None:
+    raw = {"data": {"fraction": 0.2}, "training": {"epochs": 30}, "loss": {"combine": "dwa", "label_smoothing": 0.1}}
+    best = parse_config({**raw, "pretext": {"puzzling": {"feed": "siamese", "weight": 3.0}}})
+    alone, views, winner = winners_of(best)
+    assert winner.config(0) == best
+    for variant, passes in ((alone, 1), (views, 2)):
+        config = variant.config(0)
+        assert (config.pretext, config.passes_per_image, config.loss.combine) == ({}, passes, "sum")
+        assert (config.training.epochs, config.data.fraction, config.loss.label_smoothing) == (30, 0.2, 0.1)
+    assert [one.name for one in winners_of(parse_config({**raw, "pretext": {"puzzling": {}}}))] == [
+        "best of search, SL alone", "best of search"]  # a shared feed costs what SL does
+    assert len(winners_of(parse_config({"training": {"lr": 0.1}}))) == 1
