@@ -1,5 +1,6 @@
 """From a YAML file to trials: spec, merging, search space, plan. Pure: it reads the study file and nothing else."""
 
+from hmtl_ablate.study.reading import load_study
 from hmtl_ablate.study.schema import schema_text, study_schema
 from hmtl_ablate.study.space import Parameter, Pruner, Search, combinations, resolved
 from hmtl_ablate.study.spec import (
@@ -8,7 +9,6 @@ from hmtl_ablate.study.spec import (
     Study,
     Variant,
     data_configs,
-    load_study,
     missing_data,
     needed,
     planned,
