@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from hmtl_ablate.search.progress import Progress
 from hmtl_ablate.search.trainable import PRUNE, Task
 from hmtl_ablate.study import WINNER, Study, Variant, planned
 from hmtl_ablate.tracking import StudyStatus, Tracking, TrialStatus
-from hmtl_ablate.training.folder import TrialFolder, TrialResult, over
+from hmtl_ablate.training.folder import TrialFolder, TrialResult, commit, over
 
 PROBES = {"none": "", "linear": "linear probe", "nonlinear": "nonlinear probe", "knn": "k-NN", "direct": "direct"}
 """Tag of what was trained on a frozen backbone; the claims know it."""
@@ -130,7 +129,7 @@ class Conductor:
         self.summary = Summary()
         self.running: dict[str, Job] = {}
         self._tracking_down = False
-        self.commit = _commit()
+        self.commit = commit()
         self.variants = list(study.variants)
         self.parent = tracking.study_run(study.name, study.profile, ", ".join(sorted(study.datasets)),
                                          tags=self._study_tags(), study_text=study.text)
@@ -436,16 +435,6 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat
-
-
-def _commit() -> str:
-    """The commit of the checkout this package runs from; "" outside one."""
-    try:
-        found = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True,
-                               text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip()
 
 
 @contextmanager

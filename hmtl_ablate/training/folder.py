@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -245,6 +246,16 @@ def passes_before(config: TrialConfig, trials: Path) -> int:
         raise CheckpointError(f"model.weights {source}: there is no finished trial of this id in {trials}; name a "
                               "stage or variant of the study, or a trial of this store")
     return result.image_passes
+
+
+def commit() -> str:
+    """The commit of the checkout this package runs from; "" outside one."""
+    try:
+        found = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True,
+                               text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -15,7 +15,7 @@ from hmtl_ablate.data.pack import Pack, load_pack
 from hmtl_ablate.errors import CheckpointError, StoreError, TrialInterrupted
 from hmtl_ablate.model import HMTLModel, InferenceModel
 from hmtl_ablate.training.batches import TrainingBatches, seed_of
-from hmtl_ablate.training.folder import TrialFolder
+from hmtl_ablate.training.folder import TrialFolder, commit
 from hmtl_ablate.training.loop import train
 from hmtl_ablate.training.tasks import build_tasks
 
@@ -95,6 +95,7 @@ def test_passes_results_and_predictions(make, run, pack: Pack, tmp_path: Path) -
     train_images = int((pack.split == 0).sum())
     assert result.image_passes == 2 * (train_images // 32) * 32 * 2
     assert result.epochs == 2
+    assert result.tags["git_commit"] == commit()  # of what trained it, whoever reports it later
     with np.load(tmp_path / "x" / "predictions.npz", allow_pickle=False) as kept:
         told = kept["test_probability"].argmax(axis=1) == kept["test_label"]
         assert told.mean() == pytest.approx(result.metrics["test/accuracy"])
