@@ -113,7 +113,7 @@ def plan(file: File, runs: Runs = DEFAULT_RUNS, profile: Profile = "quick", sets
     if study.search is not None:
         names = ", ".join(parameter.key for parameter in study.search.parameters)
         print(f"  search {study.search.trials} trials in all by {study.search.sampler} over {names}")
-    print(f"{counts['start']} trials to start, {counts['skip']} finished already"
+    print(f"trials: {counts['start']} to start, {counts['skip']} finished already"
           + (f", and a search of {study.search.trials}" if study.search else ""))
     for line in missing_data(study):
         print(line)
@@ -157,7 +157,7 @@ def import_(folder: Annotated[Path, typer.Argument(
     done = import_trials(folder, _store(runs) / "trials")
     for path, why in done.refused:
         print(f"left out {path}: {why}", file=sys.stderr)
-    print(f"{len(done.taken)} trials taken in, {len(done.known)} finished here before, {len(done.refused)} left out"
+    print(f"trials: {len(done.taken)} taken in, {len(done.known)} finished here before, {len(done.refused)} left out"
           f" · store: {runs}")
     if done.refused:
         raise typer.Exit(2)
@@ -355,7 +355,7 @@ def _device_line() -> str:
 
 
 def _conclude(summary: Summary, runs: Path, console: Console) -> None:
-    parts = [f"{summary.done} trials trained", f"{summary.skipped} finished before"]
+    parts = [f"trials: {summary.done} trained", f"{summary.skipped} finished before"]
     if summary.pruned:
         parts.append(f"{summary.pruned} stopped early")
     if summary.failed:

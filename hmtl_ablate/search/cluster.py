@@ -52,8 +52,8 @@ def joined(address: str | None, resources: Resources) -> Iterator[None]:
                            ) from error
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Tune copies its snapshot of the run while it writes the next one, and logs a traceback when it meets a half-written
-    # file. Nobody reads that snapshot: what is needed to go on lies in the trials' folders and in Optuna's storage.
+    # Tune copies its snapshot of the run while it writes the next one, and logs a traceback when a file vanishes under
+    # it. Nobody reads that snapshot: what is needed to go on is in the trials' folders and Optuna's storage.
     logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     try:
         yield

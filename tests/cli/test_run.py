@@ -117,7 +117,7 @@ search:
     assert len(searched) == 3
     assert {run.data.tags["hmtl.status"] for run in searched} <= {"finished", "pruned"}
     third = cli("run", study, "--trials", 3)
-    assert "0 trials trained" in third.stdout
+    assert "trials: 0 trained" in third.stdout
 
 
 def test_a_diverging_trial_fails_alone(cli: Cli, tiny: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def folders(store: Path) -> dict[str, dict]:
 def test_stages_run_once_and_first_and_evaluations_have_tables(cli: Cli, staged: Path, tmp_path: Path) -> None:
     plan = cli("plan", staged)
     assert "stage first · seed 0" in plan.stdout
-    assert "8 trials to start" in plan.stdout
+    assert "trials: 8 to start" in plan.stdout
     done = cli("run", staged, "--max-concurrent", 2)
     assert done.returncode == 0, done.stdout + done.stderr
     configs = folders(tmp_path / "runs")
@@ -62,15 +62,15 @@ def test_stages_run_once_and_first_and_evaluations_have_tables(cli: Cli, staged:
         ("", ["SL", "pre-trained"]), ("probe", ["SL → probe", "pre-trained → probe"]),
         ("k-NN", ["first → k-NN", "SL → k-NN"]), ("tuned", ["pre-trained → tuned"])]
     again = cli("run", staged)
-    assert "0 trials trained, 8 finished before" in again.stdout
-    assert "0 trials to start, 8 finished already" in cli("plan", staged).stdout
+    assert "trials: 0 trained, 8 finished before" in again.stdout
+    assert "trials: 0 to start, 8 finished already" in cli("plan", staged).stdout
 
     # Trials that were trained elsewhere count here: nothing is trained again.
     shutil.move(tmp_path / "runs", tmp_path / "elsewhere")
     taken = cli("import", "elsewhere")
-    assert "8 trials taken in" in taken.stdout
-    assert "0 trials trained, 8 finished before" in cli("run", staged).stdout
-    assert "0 trials taken in, 8 finished here before" in cli("import", "elsewhere").stdout
+    assert "trials: 8 taken in" in taken.stdout
+    assert "trials: 0 trained, 8 finished before" in cli("run", staged).stdout
+    assert "trials: 0 taken in, 8 finished here before" in cli("import", "elsewhere").stdout
 
 
 def test_killed_in_a_stage_the_same_command_goes_on(cli: Cli, staged: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_who_starts_from_a_failed_trial_fails_with_that_reason(cli: Cli, staged:
     assert "first · seed 0: failed: the loss became NaN or infinite" in done.stdout
     assert "pre-trained · seed 0: failed: the trial" in done.stdout
     assert "whose weights it starts from is not finished" in done.stdout
-    assert "1 trials trained" in done.stdout
+    assert "trials: 1 trained" in done.stdout
 
 
 @pytest.mark.parametrize(("change", "words"), [
