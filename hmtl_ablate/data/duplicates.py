@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hmtl_ablate.data.formats import NO_SPLIT, SPLITS
+from hmtl_ablate.data.reading import NO_SPLIT, SPLITS
 
 THUMB = 32
 """Side of the grey thumbnails, in pixels."""

@@ -32,7 +32,8 @@ from pydantic import ValidationError
 
 from hmtl_ablate.config import DataConfig, Frozen
 from hmtl_ablate.data.duplicates import THUMB, Judgement, judge
-from hmtl_ablate.data.formats import NO_SPLIT, SPLITS, Sample, SampleError, Source, read_source
+from hmtl_ablate.data.formats import read_source
+from hmtl_ablate.data.reading import NO_SPLIT, SPLITS, Sample, SampleError, Source
 from hmtl_ablate.errors import DataError, StoreError
 
 PACK_FORMAT = 1

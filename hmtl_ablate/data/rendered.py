@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hmtl_ablate.data.formats import EMOTIONS
+from hmtl_ablate.data.reading import EMOTIONS
 
 Array = NDArray[np.float64]
 Colour = tuple[float, float, float]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmtl_ablate.config import DataConfig
-from hmtl_ablate.data.formats import EMOTIONS, NO_SPLIT, TEST, TRAIN, VALID
 from hmtl_ablate.data.pack import Pack
+from hmtl_ablate.data.reading import EMOTIONS, NO_SPLIT, TEST, TRAIN, VALID
 from hmtl_ablate.errors import DataError, nearest
 
 HELD_OUT = 0.1
