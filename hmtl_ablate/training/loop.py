@@ -443,32 +443,9 @@ class _Trial:
         if self.best_epoch:
             best = next(row for row in self.history if row["epoch"] == self.best_epoch)
             metrics = {f"best/{name}": value for name, value in best.items() if name.startswith("val/")}
-        if status == "finished":
-            self._load_best()
-            held = {"val": self.val}
-            if evaluate_test:
-                held["test"] = EvaluationImages(self.config, self.pack, self.splits.test)
-            predictions: dict[str, np.ndarray] = {}
-            alone = len(self.supervised) == 1
-            for part, images in held.items() if self.supervised else ():
-                outputs = self._predict(images)
-                if part == "test":
-                    metrics |= {f"test/{key}": value for key, value in self._measure(outputs, images).items()}
-                predictions[f"{part}_index"] = images.indices
-                for name, task in self.supervised.items():
-                    own, targets = outputs[:, self.columns[name]], task.targets(images.indices)
-                    prefix = part if alone else f"{part}_{name}"
-                    predictions |= {f"{prefix}_{key}": value.numpy() for key, value in task.kept(own, targets).items()}
-                    there = task.present(targets)
-                    if task.classes and there.any():
-                        confusion[part if alone else f"{part}/{name}"] = confusion_matrix(
-                            own[there], targets[there], task.classes)
-            if self.rank == 0:
-                self._write_predictions(predictions)
-                for part, counts in confusion.items():
-                    task = self.supervised[part.partition("/")[2] or next(iter(self.supervised))]
-                    pictures.save_confusion(self.folder.path / "pictures" / f"confusion-{part.replace('/', '-')}.png",
-                                            counts, task.classes)
+        if status == "finished" and self.supervised:
+            measured, confusion = self._measure_best(evaluate_test)
+            metrics |= measured
         result = TrialResult(
             trial_id=self.id, status=status, reason=reason, epochs=self.epoch - 1, best_epoch=self.best_epoch,
             metrics=metrics, image_passes=self.passes, seconds=round(self.seconds, 3),
@@ -480,16 +457,46 @@ class _Trial:
         self.log(f"{status} {reason}".strip())
         return result
 
+    def _measure_best(self, evaluate_test: bool) -> tuple[dict[str, float], dict[str, list[list[int]]]]:
+        """Measure the best weights: metrics of test, and a confusion matrix for each split and task with classes.
+
+        Writes each image's outputs and the matrices' pictures into the trial's folder.
+        """
+        self._load_best()
+        held = {"val": self.val}
+        if evaluate_test:
+            held["test"] = EvaluationImages(self.config, self.pack, self.splits.test)
+        metrics: dict[str, float] = {}
+        confusion: dict[str, list[list[int]]] = {}
+        predictions: dict[str, np.ndarray] = {}
+        alone = len(self.supervised) == 1
+        for part, images in held.items():
+            outputs = self._predict(images)
+            if part == "test":
+                metrics |= {f"test/{key}": value for key, value in self._measure(outputs, images).items()}
+            predictions[f"{part}_index"] = images.indices
+            for name, task in self.supervised.items():
+                own, targets = outputs[:, self.columns[name]], task.targets(images.indices)
+                prefix = part if alone else f"{part}_{name}"
+                predictions |= {f"{prefix}_{key}": value.numpy() for key, value in task.kept(own, targets).items()}
+                there = task.present(targets)
+                if not task.classes or not there.any():
+                    continue
+                label = part if alone else f"{part}/{name}"
+                confusion[label] = confusion_matrix(own[there], targets[there], task.classes)
+                if self.rank == 0:
+                    pictures.save_confusion(self.folder.path / "pictures" / f"confusion-{label.replace('/', '-')}.png",
+                                            confusion[label], task.classes)
+        if self.rank == 0:
+            self.folder.write_predictions(predictions)
+        return metrics, confusion
+
     def _load_best(self) -> None:
         path = self.folder.path / "best.safetensors"
         try:
             self.model.load_state_dict(load_file(path, device=str(self.setup.device)))
         except (OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"can't load {path}: delete this trial's folder and run again") from error
-
-    def _write_predictions(self, arrays: dict[str, np.ndarray]) -> None:
-        if arrays:
-            self.folder.write_predictions(arrays)
 
     def log(self, text: str) -> None:
         if self.rank == 0:
