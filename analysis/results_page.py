@@ -4,12 +4,13 @@
     python analysis/results_page.py docs/results docs/results.md
 
 The sentence follows a rule, not a wish: it names the variants whose 95 % interval of the difference, paired by seed,
-lies on one side of zero, against plain SL (equal epochs) and against SL with two views (equal image passes).
+lies on one side of zero, against plain SL (equal epochs) and against SL with more views (equal image passes).
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 from hmtl_ablate.config import METRICS, TASK_METRICS, in_percent
 from hmtl_ablate.report.render import label
 from hmtl_ablate.report.statistics import Summary, paired_difference
+from hmtl_ablate.study import WINNER
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 HEAD = """# Results on stand-in data
@@ -28,6 +30,9 @@ over paired seeds; differences with 95 % intervals, not corrected for the number
 trial's, with those of the trials that it started from. The machine did other work beside: minutes say what it took, and
 compare nothing.
 """
+
+BASELINES = rf"(SL|{WINNER}, SL alone)( \(B0\))?$|(SL, \d views|{WINNER}, SL with \d views)( \(B0\))?$"
+"""Variants that the others stand against: SL at equal epochs, and SL at equal image passes."""
 
 Row = Mapping[str, Any]
 
@@ -43,10 +48,8 @@ def page(folder: Path) -> str:
 
 def _study(study: Mapping[str, Any], *, first: bool) -> str:
     rows = study["rows"]
-    plain = [row for row in rows if row["variant"].partition(" → ")[0] in ("SL", "SL (B0)")]
-    views = [row for row in rows if row["variant"].partition(" → ")[0] in ("SL, 2 views", "SL, 2 views (B0)")]
-    bases = {"SL": plain[0]} if plain else {"the first row": rows[0]}
-    bases |= {"SL, 2 views": views[0]} if views else {}
+    named = {row["variant"].partition(" → ")[0]: row for row in rows}
+    bases = {name: row for name, row in named.items() if re.match(BASELINES, name)} or {"the first row": rows[0]}
     lines = []
     if first:
         lines += [f"## {study['name']}", "", study["question"], "", f"    {_command(study)}", "",
