@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: run test install install-test lock
+.PHONY: run test bench install install-test lock
 
 run: install
 	$(BIN)/hmtl-ablate run search_spaces/puzzling.yaml
@@ -32,3 +32,8 @@ $(VENV)/.installed-test: $(VENV)/bin/pip pyproject.toml requirements.lock
 # Pins what is installed now, without this package itself.
 lock: install-test
 	$(BIN)/pip freeze --exclude-editable --disable-pip-version-check > requirements.lock
+
+# The benchmarks, for hours: docs/performance.md is made from what they measure. One by name: python -m benchmarks NAME
+bench: install-test
+	$(BIN)/python -m benchmarks --output docs/performance
+	$(BIN)/python -m benchmarks.page docs/performance docs/performance.md

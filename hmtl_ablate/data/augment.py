@@ -106,11 +106,16 @@ def training_view(level: str, stored: int, size: int, channels: int, turn: bool 
                                  hole_width_range=(hole, hole), fill=127, p=1.0)])
 
 
-def validation_view(stored: int, size: int, channels: int) -> View:
-    """Central crop of 0.85 (0.80 from 224 px on), then the model's size."""
+def validation_view(image: np.ndarray, size: int) -> np.ndarray:
+    """A stored image uint8 [S, S, C] as the model sees it when it is measured, uint8 [size, size, 3]: the central crop
+    of 0.85 (0.80 from 224 px on), resized."""
     share = 0.80 if size >= 224 else 0.85
-    interpolation = cv2.INTER_AREA if stored * share > size else cv2.INTER_LINEAR
-    return View([CentredCrop((share, share)), A.Resize(size, size, interpolation=interpolation)])
+    side = max(1, round(len(image) * share))
+    start = (len(image) - side) // 2
+    interpolation = cv2.INTER_AREA if len(image) * share > size else cv2.INTER_LINEAR
+    crop = image[start:start + side, start:start + side]
+    view = cv2.resize(crop, (size, size), interpolation=interpolation)
+    return np.repeat(view[..., None], 3, axis=-1) if view.ndim == 2 else view
 
 
 def _turn(degrees: int, turn: bool) -> list[A.BasicTransform]:

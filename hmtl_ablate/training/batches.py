@@ -94,20 +94,13 @@ def stream(batches: TrainingBatches, start: int, workers: int, pin: bool) -> Ite
 
 
 class EvaluationImages:
-    """Whole images of a split in the validation view, uint8 [n, S, S, 3]; kept in memory when they are few."""
-
-    KEEP = 512 * 2**20
-    """Bytes up to which the images are prepared once."""
+    """Whole images of a split in the validation view, uint8 [n, S, S, 3]. Prepared each time they are asked for: that
+    is quick beside a network, and trials that share a pack would each keep a copy."""
 
     def __init__(self, config: TrialConfig, pack: Pack, indices: np.ndarray) -> None:
-        self.pack, self.indices = pack, indices
-        self._view = validation_view(config.data.stored_size, config.data.size, pack.images.shape[-1])
-        small = len(indices) * config.data.size**2 * 3 <= self.KEEP
-        self._kept = self._prepare(np.arange(len(indices))) if small and len(indices) else None
+        self.pack, self.indices, self._size = pack, indices, config.data.size
 
     def take(self, rows: np.ndarray) -> Tensor:
         """Images number `rows` of the split."""
-        return torch.from_numpy(self._kept[rows] if self._kept is not None else self._prepare(rows))
-
-    def _prepare(self, rows: np.ndarray) -> np.ndarray:
-        return np.stack([self._view(self.pack.images[i], 0) for i in self.indices[rows]])
+        views = [validation_view(self.pack.images[i], self._size) for i in self.indices[rows]]
+        return torch.from_numpy(np.stack(views))

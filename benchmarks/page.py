@@ -1,0 +1,63 @@
+"""docs/performance.md from the records of benchmarks: python -m benchmarks.page DIR PAGE.md"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench import Row, table
+
+HEAD = """# Performance
+
+Made by `make bench` (`python -m benchmarks NAME` for one) and rendered by `python -m benchmarks.page docs/performance
+docs/performance.md`. The sides of each comparison took turns in one run; a figure is the median over the repeats of the
+ratio (×) or the difference, with its smallest and largest value. A goal that was missed says NO, and the notes say why.
+"""
+
+
+def page(folder: Path) -> str:
+    """The page from every record in `folder`; notes that a person adds stand beside it in NAME.md."""
+    sections = [HEAD]
+    for file in sorted(folder.glob("*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        sections.append(_section(record))
+        own = file.with_suffix(".md")
+        if own.exists():
+            sections.append(own.read_text(encoding="utf-8"))
+    return "\n".join(sections)
+
+
+def _section(record: Mapping[str, Any]) -> str:
+    fields = ("what", "against", "measured", "figure", "low", "high", "unit", "goal")
+    rows = [Row(**{field: row[field] for field in fields}) for row in record["rows"]]
+    head, *cells = table(rows)
+    used = [n for n in range(len(head)) if any(row[n] for row in cells)]
+    lines = [f"## {record['benchmark']}", "", record["question"], "",
+             "| " + " | ".join(head[n] for n in used) + " |", "| --- " * len(used) + "|"]
+    lines += ["| " + " | ".join(row[n] for n in used) + " |" for row in cells]
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items() if number)
+    lines += ["", *record["notes"], "",
+              f"`python -m benchmarks {record['benchmark']} --repeats {record['repeats']}`: commit {record['commit']}, "
+              f"{record['hardware']}, {versions}; {record['seconds'] / 60:.0f} min.", ""]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    if len(arguments) != 2:
+        print("usage: python -m benchmarks.page FOLDER_OF_RECORDS PAGE.md", file=sys.stderr)
+        return 2
+    folder, target = map(Path, arguments)
+    if not list(folder.glob("*.json")):
+        print(f"{folder}: no record (*.json) here; make one with python -m benchmarks NAME --output {folder}",
+              file=sys.stderr)
+        return 2
+    target.write_text(page(folder), encoding="utf-8")
+    print(f"written to {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
