@@ -301,9 +301,13 @@ def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -
 
 
 def _page(port: int) -> str:
+    """The page of the runs; an experiment's own page would be MLflow's overview of language models."""
     root = f"http://{HOST}:{port}/"
     answer = _get(f"{root}api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}")
-    return f"{root}#/experiments/{json.loads(answer)['experiment']['experiment_id']}" if answer else root
+    if answer is None:
+        return root
+    number = json.loads(answer)["experiment"]["experiment_id"]
+    return f"{root}#/experiments/{number}/runs?workflowType=machine_learning"
 
 
 def _get(address: str) -> bytes | None:

@@ -235,6 +235,7 @@ def test_a_moved_store_is_served_with_its_artifacts(served: tuple[str, str, subp
     address, child, process = served
     root, _, page = address.partition("/#/")
     assert page.startswith("experiments/")
+    assert "/runs?" in page
     with urllib.request.urlopen(root) as answer:
         assert b"<html" in answer.read()
     client = MlflowClient(root)
