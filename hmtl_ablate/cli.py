@@ -329,13 +329,14 @@ def _check_labels(study: Study, packs: Packs) -> None:
 
 
 def _finished(runs: Path) -> list[tuple[str, TrialConfig]]:
-    """Ids and configs of the store's finished trials."""
+    """Ids and configs of the store's finished trials that today's code would not train otherwise."""
+    from hmtl_ablate.config import NUMERICS_VERSION
     from hmtl_ablate.training.folder import TrialFolder
     found = []
     for path in sorted((runs / "trials").glob("*/result.json")):
         folder = TrialFolder(path.parent)
         result = folder.result()
-        if result is not None and result.status == "finished":
+        if result is not None and result.status == "finished" and result.tags.get("numerics") == str(NUMERICS_VERSION):
             found.append((path.parent.name, folder.config()))
     return found
 

@@ -7,6 +7,7 @@ stored image's side.
 from __future__ import annotations
 
 import os
+import random
 from typing import Any
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # albumentations asks PyPI for its newest version on import otherwise
@@ -80,7 +81,9 @@ class View:
             self._flip.flipped = False
         if image.shape[-1] == 1:
             image = np.repeat(image, 3, axis=-1)
-        self._compose.set_random_seed(seed)
+        # One pair of generators for all steps: Compose.set_random_seed gives each step its own, of one seed, so that
+        # all would draw the same numbers and, say, only flipped faces would get other colours.
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         view: np.ndarray = self._compose(image=np.ascontiguousarray(image))["image"]
         return view
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hmtl_ablate import __version__
+from hmtl_ablate.config import NUMERICS_VERSION
 from hmtl_ablate.training.folder import commit
 
 
@@ -59,7 +60,7 @@ def provenance(setup: Setup, threads: int, world_size: int) -> dict[str, str]:
     import timm
     tags = {"device": torch.cuda.get_device_name() if setup.device.type == "cuda" else "cpu",
             "precision": "bf16" if setup.bf16 else "fp32", "host": platform.node(), "threads": str(threads),
-            "workers": str(world_size), "git_commit": commit(),
+            "workers": str(world_size), "git_commit": commit(), "numerics": str(NUMERICS_VERSION),
             "version.hmtl-ablate": __version__, "version.torch": torch.__version__,
             "version.timm": timm.__version__, "version.python": platform.python_version()}
     return tags

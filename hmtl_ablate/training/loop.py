@@ -448,7 +448,8 @@ class _Trial:
             metrics |= measured
         result = TrialResult(
             trial_id=self.id, status=status, reason=reason, epochs=self.epoch - 1, best_epoch=self.best_epoch,
-            metrics=metrics, image_passes=self.passes, seconds=round(self.seconds, 3),
+            metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+            image_passes=self.passes, seconds=round(self.seconds, 3),
             tags=provenance(self.setup, self.threads, self.world_size),
             classes=[name for task in list(self.supervised.values())[:1] for name in task.classes],
             confusion=confusion)

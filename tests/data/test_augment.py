@@ -47,6 +47,16 @@ def test_half_of_the_views_are_flipped() -> None:
     assert 70 <= flipped <= 130
 
 
+def test_steps_are_drawn_independently() -> None:
+    flat = np.full((48, 48, 3), 128, np.uint8)  # nothing but other colours changes it
+    view = training_view("weak", 48, 48, 3)
+    seen = [(abs(int(view(flat, seed)[24, 24, 0]) - 128) > 1, view.flipped) for seed in range(600)]
+    for side in (True, False):
+        coloured = [jittered for jittered, flipped in seen if flipped == side]
+        assert 250 <= len(coloured) <= 350
+        assert 0.28 <= sum(coloured) / len(coloured) <= 0.5  # a jitter of p = 0.4
+
+
 def test_the_crop_of_none_is_0_69_to_0_80() -> None:
     ramp = np.repeat(np.arange(200, dtype=np.uint8)[:, None, None], 200, axis=1).repeat(3, axis=2)
     view = training_view("none", 200, 100, 3)
