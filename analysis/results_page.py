@@ -28,13 +28,19 @@ Rendered by `python analysis/results_page.py docs/results docs/results.md` from 
 on two CPU cores and on public sets that are not the paper's: these numbers verify no claim. Mean ± standard deviation
 over paired seeds; differences with 95 % intervals, not corrected for the number of comparisons. Image passes are a
 trial's, with those of the trials that it started from. The machine did other work beside: minutes say what it took, and
-compare nothing.
+compare nothing. Commits before f6480f8 had numerics version 1: the steps of an augmentation drew the same random
+numbers, so that, with `weak`, nearly all colour jitter fell on flipped faces and none on the others. Every arm had it
+alike; the next round trains them anew.
 """
 
-BASELINES = rf"(SL|{WINNER}, SL alone)( \(B0\))?$|(SL, \d views|{WINNER}, SL with \d views)( \(B0\))?$"
-"""Variants that the others stand against: SL at equal epochs, and SL at equal image passes."""
+SETTING = re.compile(r"( \+ \d+% train)?( \(B\d\))?$")
+"""What a variant's name says of data and backbone: variants stand against those of the same setting."""
+BASELINE = re.compile(rf"SL|SL, \d views|{WINNER}, SL alone|{WINNER}, SL with \d views")
+"""What the others stand against: SL at equal epochs, and SL at equal image passes."""
 
 Row = Mapping[str, Any]
+Bases = Mapping[str, Mapping[str, Row]]
+"""Baseline → setting → its row."""
 
 
 def page(folder: Path) -> str:
@@ -48,8 +54,7 @@ def page(folder: Path) -> str:
 
 def _study(study: Mapping[str, Any], *, first: bool) -> str:
     rows = study["rows"]
-    named = {row["variant"].partition(" → ")[0]: row for row in rows}
-    bases = {name: row for name, row in named.items() if re.match(BASELINES, name)} or {"the first row": rows[0]}
+    bases = _bases(rows)
     lines = []
     if first:
         lines += [f"## {study['name']}", "", study["question"], "", f"    {_command(study)}", "",
@@ -62,11 +67,32 @@ def _study(study: Mapping[str, Any], *, first: bool) -> str:
     percent = in_percent(study["metric"])
     for row in rows:
         cells = [row["variant"], str(row["n_seeds"]), _score(row, percent),
-                 *(_difference(row, base, percent) for base in bases.values()),
+                 *(_difference(row, _base(row, settings), percent) for settings in bases.values()),
                  "—" if row["image_passes"] is None else f"{row['image_passes']:,.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", _conclusion(study, bases), ""]
     return "\n".join([*lines, *(f"- {note}" for note in study["notes"]), *([""] if study["notes"] else [])])
+
+
+def _bases(rows: Sequence[Row]) -> Bases:
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        kind, setting = _split(row)
+        if BASELINE.fullmatch(kind):
+            found.setdefault(kind, {})[setting] = row
+    return found or {"the first row": {"": rows[0]}}
+
+
+def _split(row: Row) -> tuple[str, str]:
+    """A variant's name without its evaluation: the method and the setting."""
+    name = row["variant"].partition(" → ")[0]
+    setting = SETTING.search(name)
+    start = setting.start() if setting else len(name)
+    return name[:start], name[start:]
+
+
+def _base(row: Row, settings: Mapping[str, Row]) -> Row | None:
+    return settings.get(_split(row)[1])
 
 
 def _command(study: Mapping[str, Any]) -> str:
@@ -76,8 +102,8 @@ def _command(study: Mapping[str, Any]) -> str:
     return found[0].split("   ")[0] if found else f"hmtl-ablate run search_spaces/{study['name']}.yaml"
 
 
-def _paired(row: Row, base: Row) -> Summary | None:
-    if row is base:
+def _paired(row: Row, base: Row | None) -> Summary | None:
+    if base is None or row is base:
         return None
     values, others = ({int(seed): value for seed, value in one["values"].items()} for one in (row, base))
     return paired_difference(values, others)
@@ -90,7 +116,7 @@ def _score(row: Row, percent: bool) -> str:
     return f"{scale * row['mean']:.2f}" + ("" if row["sd"] is None else f" ± {scale * row['sd']:.2f}")
 
 
-def _difference(row: Row, base: Row, percent: bool) -> str:
+def _difference(row: Row, base: Row | None, percent: bool) -> str:
     apart = _paired(row, base)
     if apart is None or apart.mean is None:
         return "—"
@@ -101,22 +127,23 @@ def _difference(row: Row, base: Row, percent: bool) -> str:
     return text.replace("-", "−")
 
 
-def _conclusion(study: Mapping[str, Any], bases: Mapping[str, Row]) -> str:
+def _conclusion(study: Mapping[str, Any], bases: Bases) -> str:
     name = next(metric for metric in sorted(METRICS, key=len, reverse=True) if study["metric"].endswith(metric))
     better = next(metrics[name] for metrics in TASK_METRICS.values() if name in metrics) if "/" not in name else \
         TASK_METRICS[name.partition("/")[0]][name.partition("/")[2]]
     sign = 1 if better == "max" else -1
     sentences = []
-    for title, base in bases.items():
+    for title, settings in bases.items():
         ahead: list[str] = []
         behind: list[str] = []
         for row in study["rows"]:
-            apart = _paired(row, base)
+            apart = _paired(row, _base(row, settings))
             if apart is not None and apart.low is not None and apart.high is not None and apart.low * apart.high > 0:
                 (ahead if sign * apart.low > 0 else behind).append(row["variant"])
         against = f"Against {title}"
         if not ahead and not behind:
-            sentences.append(f"{against} no variant differs beyond the noise of {base['n_seeds']} seeds.")
+            seeds = max(base["n_seeds"] for base in settings.values())
+            sentences.append(f"{against} no variant differs beyond the noise of {seeds} seeds.")
             continue
         parts = ([f"better beyond noise: {'; '.join(ahead)}"] if ahead else []) + (
             [f"worse beyond noise: {'; '.join(behind)}"] if behind else [])
