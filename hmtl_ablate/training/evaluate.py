@@ -16,8 +16,9 @@ from hmtl_ablate.training.batches import EvaluationImages
 from hmtl_ablate.training.device import Setup
 
 BATCH = 256
-PRETEXT_IMAGES = 512
-"""Images of val on which the pretext tasks are scored after each epoch: the cost of a small part of validation."""
+PRETEXT_SHARE, PRETEXT_IMAGES = 1 / 32, 512
+"""Images of val on which the pretext tasks are scored after each epoch: a share of the epoch's training images, so that
+it costs about one percent of them (a forward pass is a third of a step), and no more than so many."""
 
 
 @torch.inference_mode()
@@ -44,11 +45,15 @@ def predict(model: InferenceModel, images: EvaluationImages, setup: Setup, norm:
 
 
 @torch.inference_mode()
-def score_pretext(model: HMTLModel, chains: Sequence[Sequence[str]], images: EvaluationImages, setup: Setup,
-                  norm: tuple[Tensor, Tensor], seed: int) -> dict[str, float]:
-    """Mean score of each pretext task on images spread over a split, with the same draws at every call."""
+def score_pretext(model: HMTLModel, chains: Sequence[Sequence[str]], images: EvaluationImages, trained: int,
+                  setup: Setup, norm: tuple[Tensor, Tensor], seed: int) -> dict[str, float]:
+    """Mean score of each pretext task on images spread over a split, with the same draws at every call.
+
+    trained: images an epoch trains on.
+    """
     model.eval()
-    rows = np.linspace(0, len(images.indices) - 1, min(PRETEXT_IMAGES, len(images.indices))).round().astype(int)
+    count = min(max(round(PRETEXT_SHARE * trained), 64), PRETEXT_IMAGES, len(images.indices))
+    rows = np.linspace(0, len(images.indices) - 1, count).round().astype(int)
     sums: dict[str, float] = {}
     generator = Generator().manual_seed(seed)
     for start in range(0, len(rows), BATCH):

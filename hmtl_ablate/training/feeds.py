@@ -118,6 +118,8 @@ def give(plan: list[Stream], tasks: Mapping[str, PretextTask], views: Tensor, ro
 
 def _together(items: list[Given]) -> Given:
     """Streams of one size as one."""
+    if len(items) == 1:
+        return items[0]
     asked: dict[str, list[Asked]] = {}
     start = 0
     for item in items:

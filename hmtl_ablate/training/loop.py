@@ -373,8 +373,8 @@ class _Trial:
         row: dict[str, float] = {"epoch": self.epoch, **means}
         row |= {f"val/{name}": value for name, value in self._measure(self._predict(self.val), self.val).items()}
         if self.tasks and self.rank == 0:
-            scores = evaluate.score_pretext(self.model, self.config.chains, self.val, self.setup, self.norm,
-                                            self.config.data.seed)
+            scores = evaluate.score_pretext(self.model, self.config.chains, self.val, len(self.splits.train),
+                                            self.setup, self.norm, self.config.data.seed)
             row |= {f"val/{name}": value for name, value in scores.items()}
             if self.epoch in {1, self.config.training.epochs // 2, self.config.training.epochs}:
                 self._picture()
