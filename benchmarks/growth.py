@@ -183,7 +183,7 @@ def _clocked(owner: Any, methods: tuple[str, ...]) -> list[float]:
     return clock
 
 
-def _stub(folder: Path, trial: str, number: int, on_epoch: Callable[[dict[str, float]], None]) -> float:
+def _stub(folder: Path, trial: str, number: int, on_epoch: Callable[[int], None]) -> float:
     """A finished trial's folder without a training; gives the seconds it took to write it."""
     started = time.perf_counter()
     value = (number * 0.618) % 1
@@ -197,8 +197,8 @@ def _stub(folder: Path, trial: str, number: int, on_epoch: Callable[[dict[str, f
     write_atomically(folder / "best.safetensors", b"")
     write_atomically(folder / "result.json", result.model_dump_json().encode())
     seconds = time.perf_counter() - started
-    for row in history:
-        on_epoch(row)
+    for epoch in (1, 2, 3):
+        on_epoch(epoch)
     return seconds
 
 

@@ -134,9 +134,9 @@ class _Feeder(Searcher):
 
     def epoch(self, trial_id: str, result: Mapping[str, Any]) -> None:
         job = self.jobs.get(trial_id)
-        if job is not None and "metrics" in result:
+        if job is not None and "epoch" in result:
             try:
-                self.conductor.epoch(job, result["metrics"])
+                self.conductor.epoch(job, int(result["epoch"]))
             except Exception as problem:
                 self._break(problem)
 

@@ -192,12 +192,15 @@ class Conductor:
         for draw in job.draws:
             self._decider.leave(draw)
 
-    def epoch(self, job: Job, metrics: Mapping[str, float]) -> None:
+    def epoch(self, job: Job, number: int) -> None:
         """An epoch of a running job is in its folder; a search's trial is asked to end when the pruner says so."""
-        self.progress.epoch(job.trial_id, dict(metrics))
+        metrics = next((row for row in job.folder.history() if row["epoch"] == number), None)
+        if metrics is None:
+            return
+        self.progress.epoch(job.trial_id, metrics)
         self._track(job)
         for draw in job.draws:
-            stop = self._decider.report(draw, int(metrics["epoch"]), metrics[self._decider.search.metric])
+            stop = self._decider.report(draw, number, metrics[self._decider.search.metric])
             if stop and not job.arms:
                 (job.folder.path / PRUNE).touch()
 

@@ -29,7 +29,7 @@ def run_task(task: Task) -> dict[str, Any]:
     folder = TrialFolder(Path(task["folder"]))
     try:
         if task["workers"] == 1:
-            _train(task, lambda metrics: ray.tune.report({"epoch": metrics["epoch"], "metrics": metrics}))
+            _train(task, lambda metrics: ray.tune.report({"epoch": metrics["epoch"]}))
         else:
             _train_over_workers(task)
     except TrialInterrupted:
@@ -79,7 +79,7 @@ def _train_worker(task: Task) -> None:
 
     context = ray.train.get_context()
     try:
-        _train(task, lambda metrics: ray.train.report({"epoch": metrics["epoch"], "metrics": metrics}),
+        _train(task, lambda metrics: ray.train.report({"epoch": metrics["epoch"]}),
                context.get_world_rank(), context.get_world_size())
     except TrialInterrupted:
         return  # all workers agreed on it

@@ -78,6 +78,31 @@ def test_kill_nine_and_the_same_command_again(tiny: Path, tmp_path: Path, cli: C
         assert sorted(point.step for point in curve) == [1, 2, 3, 4, 5, 6]
 
 
+def test_successive_halving_stops_trials_early(cli: Cli, tmp_path: Path) -> None:
+    study = tmp_path / "halving.yaml"
+    study.write_text("""\
+name: halving
+base:
+  data: {images: 96, size: 32}
+  training: {optimizer: adamw, lookahead: false, lr: 0.004, batch_size: 32, epochs: 12, warmup_epochs: 0}
+search:
+  base: {pretext: {puzzling: {}}}
+  space: {pretext.puzzling.weight: {loguniform: [0.1, 10.0]}}
+  sampler: random
+  pruner: {name: successive_halving, grace_epochs: 1}
+  trials: 6
+""")
+    done = cli("run", study, "--max-concurrent", 1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ended = results(tmp_path / "runs").values()
+    stopped = [result for result in ended if result["status"] == "pruned"]
+    assert len(ended) == 6
+    assert stopped  # of six trials one at a time, a rung of one epoch keeps a third
+    assert all(int(str(result["epochs"])) < 12 for result in stopped)
+    assert f"{len(stopped)} stopped early" in done.stdout
+    assert all(run.data.tags["hmtl.status"] in {"finished", "pruned"} for run in trial_runs(tmp_path / "runs"))
+
+
 def test_search_reaches_its_total_over_two_runs_confirms_and_starts_nothing_twice(cli: Cli, tmp_path: Path) -> None:
     study = tmp_path / "search.yaml"
     study.write_text("""\
