@@ -58,7 +58,7 @@ def _study(study: Mapping[str, Any], *, first: bool) -> str:
     lines = []
     if first:
         lines += [f"## {study['name']}", "", study["question"], "", f"    {_command(study)}", "",
-                  f"Commit {study['made']['commit'][:7]}, {study['made']['device']}, torch {study['made']['torch']}; "
+                  f"Commit {_short(study['made']['commit'])}, {study['made']['device']}, torch {study['made']['torch']}; "
                   f"{study['made']['seconds'] / 60:.0f} minutes of training in all.", ""]
     else:
         lines += [f"### {study['name']}: {study['evaluation']}", "", f"On {study['data']}.", ""]
@@ -89,6 +89,10 @@ def _split(row: Row) -> tuple[str, str]:
     setting = SETTING.search(name)
     start = setting.start() if setting else len(name)
     return name[:start], name[start:]
+
+
+def _short(commits: str) -> str:
+    return ", ".join(one[:7] for one in commits.split(", "))
 
 
 def _base(row: Row, settings: Mapping[str, Row]) -> Row | None:
