@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.config import METRICS, TASK_METRICS, in_percent
-from hmtl_ablate.report.render import label
+from hmtl_ablate.report.render import label, write_page
 from hmtl_ablate.report.statistics import Summary, paired_difference
 from hmtl_ablate.study import WINNER
 
@@ -58,8 +58,7 @@ def _study(study: Mapping[str, Any], *, first: bool) -> str:
     lines = []
     if first:
         lines += [f"## {study['name']}", "", study["question"], "", f"    {_command(study)}", "",
-                  f"Commit {_short(study['made']['commit'])}, {study['made']['device']}, torch {study['made']['torch']}; "
-                  f"{study['made']['seconds'] / 60:.0f} minutes of training in all.", ""]
+                  _made(**study["made"]), ""]
     else:
         lines += [f"### {study['name']}: {study['evaluation']}", "", f"On {study['data']}.", ""]
     header = ["Variant", "Seeds", label(study["metric"]), *(f"minus {name}" for name in bases), "Image passes"]
@@ -91,8 +90,9 @@ def _split(row: Row) -> tuple[str, str]:
     return name[:start], name[start:]
 
 
-def _short(commits: str) -> str:
-    return ", ".join(one[:7] for one in commits.split(", "))
+def _made(commit: str, device: str, torch: str, seconds: float) -> str:
+    commits = ", ".join(one[:7] for one in commit.split(", "))
+    return f"Commit {commits}, {device}, torch {torch}; {seconds / 60:.0f} minutes of training in all."
 
 
 def _base(row: Row, settings: Mapping[str, Row]) -> Row | None:
@@ -156,16 +156,8 @@ def _conclusion(study: Mapping[str, Any], bases: Bases) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 2:
-        print("usage: python analysis/results_page.py FOLDER_OF_REPORTS PAGE.md", file=sys.stderr)
-        return 2
-    folder, target = map(Path, arguments)
-    if not list(folder.glob("*.json")):
-        print(f"{folder}: no report (*.json) here; make one with hmtl-ablate report --format json", file=sys.stderr)
-        return 2
-    target.write_text(page(folder), encoding="utf-8")
-    print(f"written to {target}")
-    return 0
+    return write_page(arguments, "python analysis/results_page.py", "hmtl-ablate report --format json --output FILE",
+                      page)
 
 
 if __name__ == "__main__":

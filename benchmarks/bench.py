@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ import torch
 
 from hmtl_ablate.training.folder import commit
 
+PROGRAM = Path(sys.executable).parent / "hmtl-ablate"
 PACKAGES = ("torch", "timm", "ray", "optuna", "mlflow", "albumentations", "numpy")
 
 
@@ -31,7 +33,7 @@ class Row:
     what: str
     against: str
     measured: str
-    """Medians of both sides, with their unit."""
+    """Medians of both sides, with their unit; empty when there is one side."""
     figure: float
     low: float
     high: float
@@ -55,21 +57,14 @@ class Record:
     question: str
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
-    repeats: int = 0
-    seconds: float = 0.0
-    commit: str = ""
-    hardware: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        rows = [{**asdict(row), "reached": row.reached} for row in self.rows]
-        return {**asdict(self), "rows": rows}
 
 
 def stamped(record: Record, repeats: int, seconds: float) -> dict[str, Any]:
     """The record as JSON data, with where and with what it was made."""
-    return record.as_json() | {"repeats": repeats, "seconds": round(seconds, 1), "commit": commit()[:7],
-                               "hardware": hardware(), "versions": {name: _version(name) for name in PACKAGES}}
+    return {"benchmark": record.benchmark, "question": record.question,
+            "rows": [{**asdict(row), "reached": row.reached} for row in record.rows], "notes": record.notes,
+            "repeats": repeats, "seconds": round(seconds, 1), "commit": commit()[:7], "hardware": hardware(),
+            "versions": {name: _version(name) for name in PACKAGES}}
 
 
 def hardware() -> str:
@@ -106,10 +101,9 @@ def difference(found: Mapping[str, list[float]], what: str, against: str, unit: 
                statistics.median(found_), min(found_), max(found_), unit=unit, goal=goal)
 
 
-def alone(found: Mapping[str, list[float]], what: str, unit: str, goal: str = "") -> Row:
+def alone(what: str, values: list[float], unit: str, goal: str = "") -> Row:
     """A figure that stands by itself."""
-    return Row(what, "", f"{_number(found[what])} {unit}", statistics.median(found[what]), min(found[what]),
-               max(found[what]), unit=unit, goal=goal)
+    return Row(what, "", "", statistics.median(values), min(values), max(values), unit=unit, goal=goal)
 
 
 class Turns:
@@ -163,7 +157,7 @@ def table(rows: list[Row]) -> list[list[str]]:
     """Cells of a table: what, against, measured, figure with its range, goal, reached."""
     cells = [["What", "Against", "Medians", "Figure (range)", "Goal", ""]]
     for row in rows:
-        figure = f"{row.figure:.3g} {row.unit}".replace(" ×", " ×") + f" ({row.low:.3g} … {row.high:.3g})"
+        figure = f"{row.figure:.3g} {row.unit} ({row.low:.3g} … {row.high:.3g})"
         cells.append([row.what, row.against, row.measured, figure, row.goal,
                       {True: "yes", False: "NO", None: ""}[row.reached]])
     return cells

@@ -58,7 +58,7 @@ def tune(tasks: list[dict[str, Any]], reuse: bool = False) -> None:
     _init()
     Tuner(with_resources(trainable, {"CPU": 1}), param_space={"task": grid_search(tasks)},
           tune_config=TuneConfig(max_concurrent_trials=1, reuse_actors=reuse),
-          run_config=RunConfig(storage_path=str(Path(tasks[0]["store"]).resolve()), verbose=0)).fit()
+          run_config=RunConfig(storage_path=tasks[0]["store"], verbose=0)).fit()
     ray.shutdown()
 
 
@@ -74,17 +74,15 @@ def tune_train(tasks: list[dict[str, Any]]) -> None:
     from ray.tune import RunConfig as TuneRunConfig
     from ray.tune import TuneConfig, Tuner, grid_search, with_resources
 
-    store = str(Path(tasks[0]["store"]).resolve())
-
     def driver(point: dict[str, Any]) -> None:
         task = point["task"]
         TorchTrainer(train_one, train_loop_config=task, scaling_config=ScalingConfig(num_workers=1),
-                     run_config=RunConfig(name=f"seed-{task['seed']}", storage_path=store)).fit()
+                     run_config=RunConfig(name=f"seed-{task['seed']}", storage_path=tasks[0]["store"])).fit()
 
     _init()
     Tuner(with_resources(driver, {"CPU": 0.01}), param_space={"task": grid_search(tasks)},
           tune_config=TuneConfig(max_concurrent_trials=1),
-          run_config=TuneRunConfig(storage_path=store, verbose=0)).fit()
+          run_config=TuneRunConfig(storage_path=tasks[0]["store"], verbose=0)).fit()
     ray.shutdown()
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.bench import Record, Row, threads
+from benchmarks.bench import PROGRAM, Record, Row, alone, threads
 from benchmarks.loading import STORED, write_faces
 from benchmarks.training import config, faces, platform_side
 from hmtl_ablate.config import DataConfig
@@ -81,9 +79,9 @@ def trials(repeats: int, tiny: bool) -> Record:
                 spent[key].append(clock[0] - before[key])
             if number - WINDOW in marks:
                 for what, seconds in {"report": _report(store, repeats), "plan": _plan(file, store, repeats)}.items():
-                    rows.append(_row(f"{what}, {number - WINDOW:,} runs", seconds, "s"))
+                    rows.append(alone(f"{what}, {number - WINDOW:,} runs", seconds, "s"))
         for key, seconds in spent.items():
-            rows += [_row(f"driver, {key}: trial {mark:,}", seconds[mark:mark + WINDOW], "s") for mark in marks]
+            rows += [alone(f"driver, {key}: trial {mark:,}", seconds[mark:mark + WINDOW], "s") for mark in marks]
     return Record("trials", "Do a trial's costs grow with the trials before it?", rows,
                   ["A search by TPE over four parameters with early stopping; three epochs a trial, whose training is "
                    "a stub; everything else is real: Optuna's SQLite, MLflow's SQLite, the trials' folders."])
@@ -106,7 +104,7 @@ def images(repeats: int, tiny: bool) -> Record:
                 side = platform_side(faces(size, count, place), settings, place / f"trial-{number}")
                 side()
                 found = [side() for _ in range(repeats)]
-            rows.append(_row(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in point.items()), found,
+            rows.append(alone(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in point.items()), found,
                              "images/s"))
     return Record("images", f"How does training speed move with batch, size and threads ({net})?", rows,
                   ["64 px, batch 64, one thread, fp32, unless said; whole epochs, as in the benchmark `training`."])
@@ -128,7 +126,7 @@ def packs(repeats: int, tiny: bool) -> Record:
                     started = time.perf_counter()
                     open_pack(data, path, place / f"store-{cores}-{repeat}", threads=cores)
                     found.append(count / (time.perf_counter() - started))
-                rows.append(_row(f"{what}, {cores} core{'s' if cores > 1 else ''}", found, "images/s"))
+                rows.append(alone(f"{what}, {cores} core{'s' if cores > 1 else ''}", found, "images/s"))
     return Record("packs", "How fast is a pack built?", rows, ["With the search for duplicates."])
 
 
@@ -143,7 +141,7 @@ def actors(repeats: int, tiny: bool) -> Record:
             "name": "actors", "variants": {"SL": {}}, "seeds": list(range(count)),
             "base": {"data": {"images": 64, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0,
                                                                       "batch_size": 16}}}))
-        run = subprocess.Popen([Path(sys.executable).parent / "hmtl-ablate", "run", file, "--runs", place / "runs",
+        run = subprocess.Popen([PROGRAM, "run", file, "--runs", place / "runs",
                                 "--max-concurrent", "1"], stdout=subprocess.DEVNULL)
         while run.poll() is None:
             done = len(list((place / "runs" / "trials").glob("*/result.json")))
@@ -153,16 +151,12 @@ def actors(repeats: int, tiny: bool) -> Record:
         if run.returncode:
             raise RuntimeError("hmtl-ablate run failed")
     marks = [mark for mark in (1, 10, 50, 100, 150, 199) if mark in seen]
-    rows = [_row(f"after {mark} trials", [seen[mark] / 2**20], "MiB") for mark in marks]
+    rows = [alone(f"after {mark} trials", [seen[mark] / 2**20], "MiB") for mark in marks]
     return Record("actors", "Does the process that trains grow?", rows, ["Resident set of the Ray actor."])
 
 
 CURVES: dict[str, Callable[[int, bool], Record]] = {"trials": trials, "images": images, "packs": packs,
                                                     "actors": actors}
-
-
-def _row(what: str, found: list[float], unit: str) -> Row:
-    return Row(what, "", f"{len(found)} values", statistics.median(found), min(found), max(found), unit=unit)
 
 
 def _clocked(owner: Any, methods: tuple[str, ...]) -> list[float]:
@@ -209,8 +203,7 @@ def _report(store: Path, repeats: int) -> list[float]:
 
 
 def _plan(file: Path, store: Path, repeats: int) -> list[float]:
-    program = Path(sys.executable).parent / "hmtl-ablate"
-    return [_timed(lambda: subprocess.run([program, "plan", file, "--runs", store], check=True, capture_output=True))
+    return [_timed(lambda: subprocess.run([PROGRAM, "plan", file, "--runs", store], check=True, capture_output=True))
             for _ in range(repeats)]
 
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.bench import Record, alone, in_turns
+from benchmarks.bench import Record, alone
 from benchmarks.training import faces
 
 TRIALS = 4
@@ -48,9 +48,9 @@ def memory(repeats: int, tiny: bool) -> Record:
             one, many = _held(pack.folder, size, 1), _held(pack.folder, size, TRIALS)
             return (many - one) / (TRIALS - 1) / pack.images.nbytes
 
-        found = in_turns({f"{TRIALS} trials: growth a further trial": share}, repeats)
+        found = [share() for _ in range(repeats)]
         what = f"pack of {pack.images.nbytes / 2**20:.0f} MiB ({count} faces, {size} px)"
-    row = alone(found, f"{TRIALS} trials: growth a further trial", "of the pack", "≤ 0.05")
+    row = alone(f"{TRIALS} trials: growth a further trial", found, "of the pack", "≤ 0.05")
     return Record("memory", f"Is a pack in memory once, whoever reads it ({what})?", [row],
                   ["Proportional set size (Linux), summed over the processes, after reading minus before."])
 

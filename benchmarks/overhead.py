@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.bench import Record, alone, difference, in_turns, ratio
+from benchmarks.bench import PROGRAM, Record, alone, difference, in_turns, ratio
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.pack import open_pack
 
@@ -39,7 +39,7 @@ def overhead(repeats: int, tiny: bool) -> Record:
             sides[title] = lambda driver=driver, number=number: bench.gap(bench.driver(driver), number)  # type: ignore[misc]
         found = in_turns(sides, repeats)
     rows = [difference(found, OURS, TUNE, "s", "≤ 0.3")]
-    rows += [alone(found, title, "s") for title in (OURS, *DRIVERS)]
+    rows += [alone(title, found[title], "s") for title in (OURS, *DRIVERS)]
     return Record("overhead", "What does a trial cost beside its training?", rows,
                   ["Median time from one trial's end to the next one's; each trains test_resnet for two epochs on 102 "
                    "faces of 32 px on one thread. Ours writes MLflow with curves, pictures and weights as well."])
@@ -94,8 +94,7 @@ class _Bench:
         study = self.place / "study.yaml"
         study.write_text(json.dumps({"name": "overhead", "base": self.base, "variants": {"SL": {}},
                                      "seeds": list(range(count))}))  # JSON is YAML
-        program = Path(sys.executable).parent / "hmtl-ablate"
-        subprocess.run([program, "run", study, "--runs", store, "--max-concurrent", str(cores)], check=True,
+        subprocess.run([PROGRAM, "run", study, "--runs", store, "--max-concurrent", str(cores)], check=True,
                        stdout=subprocess.DEVNULL)
 
     def driver(self, name: str) -> Callable[[Path, int, int], None]:

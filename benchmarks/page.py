@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import Row, table
+from hmtl_ablate.report.render import write_page
 
 HEAD = """# Performance
 
@@ -46,17 +47,7 @@ def _section(record: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 2:
-        print("usage: python -m benchmarks.page FOLDER_OF_RECORDS PAGE.md", file=sys.stderr)
-        return 2
-    folder, target = map(Path, arguments)
-    if not list(folder.glob("*.json")):
-        print(f"{folder}: no record (*.json) here; make one with python -m benchmarks NAME --output {folder}",
-              file=sys.stderr)
-        return 2
-    target.write_text(page(folder), encoding="utf-8")
-    print(f"written to {target}")
-    return 0
+    return write_page(arguments, "python -m benchmarks.page", "python -m benchmarks NAME --output FOLDER", page)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.bench import Record, difference, in_turns, ratio
+from benchmarks.bench import PROGRAM, Record, difference, in_turns, ratio
 
 STUDY = """
 name: startup
@@ -24,13 +24,12 @@ IMPORTS = "import torch, timm, ray; ray.init(include_dashboard=False, log_to_dri
 
 def startup(repeats: int, tiny: bool) -> Record:
     """Seconds until --help is printed, and until the first step is about to be taken."""
-    program = Path(sys.executable).parent / "hmtl-ablate"
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         study = place / "startup.yaml"
         study.write_text(STUDY)
         store = place / "runs"
-        subprocess.run([program, "run", study, "--runs", store], check=True, capture_output=True)  # makes the pack
+        subprocess.run([PROGRAM, "run", study, "--runs", store], check=True, capture_output=True)  # makes the pack
 
         def first_step() -> float:
             """The trial's log opens with a line that is written before its first step."""
@@ -38,7 +37,7 @@ def startup(repeats: int, tiny: bool) -> Record:
                 if old.is_file():
                     old.unlink()
             started = time.perf_counter()
-            run = subprocess.Popen([program, "run", study, "--runs", store], stdout=subprocess.DEVNULL)
+            run = subprocess.Popen([PROGRAM, "run", study, "--runs", store], stdout=subprocess.DEVNULL)
             while run.poll() is None and not list((store / "trials").glob("*/log.txt")):
                 time.sleep(0.005)
             seconds = time.perf_counter() - started
@@ -47,7 +46,7 @@ def startup(repeats: int, tiny: bool) -> Record:
             return seconds
 
         found = in_turns({
-            "hmtl-ablate --help": lambda: _seconds([str(program), "--help"]),
+            "hmtl-ablate --help": lambda: _seconds([str(PROGRAM), "--help"]),
             "python -c pass": lambda: _seconds([sys.executable, "-c", "pass"]),
             "run, to the first step": first_step,
             "import torch, timm, ray; ray.init": lambda: _seconds([sys.executable, "-c", IMPORTS])}, repeats, warm_up=1)

@@ -9,6 +9,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,5 +168,4 @@ def pretext(repeats: int, tiny: bool) -> Record:
 
 
 def _named(row: Row, what: str, against: str) -> Row:
-    from dataclasses import replace
     return replace(row, what=what, against=against)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.bench import Record, in_turns, ratio
+from benchmarks.bench import PROGRAM, Record, in_turns, ratio
 
 
 def workers(repeats: int, tiny: bool) -> Record:
     """Images a second over the epochs after the first, training alone."""
     backbone, size, images, epochs = ("test_resnet", 32, 256, 2) if tiny else ("resnet50", 64, 1200, 3)
-    program = Path(sys.executable).parent / "hmtl-ablate"
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         file = place / "workers.yaml"
@@ -27,7 +25,7 @@ def workers(repeats: int, tiny: bool) -> Record:
         def rate(option: str) -> float:
             store = Path(tempfile.mkdtemp(dir=place))
             (store / "packs").symlink_to(place, target_is_directory=True)
-            subprocess.run([program, "run", file, "--runs", store, "--set", option], check=True,
+            subprocess.run([PROGRAM, "run", file, "--runs", store, "--set", option], check=True,
                            stdout=subprocess.DEVNULL)
             [history] = (store / "trials").glob("*/metrics.jsonl")
             rows = [json.loads(line) for line in history.read_text().splitlines()]

@@ -21,7 +21,7 @@ def test_a_ratio_is_the_median_over_the_repeats() -> None:
     row = ratio(found, "ours", "theirs", "s", "≤ 2")
     assert (row.figure, row.low, row.high, row.reached) == (2.0, 1.0, 3.0, True)
     assert difference(found, "ours", "theirs", "s", "≤ 0.5").reached is False
-    assert alone(found, "theirs", "s").reached is None
+    assert alone("theirs", found["theirs"], "s").reached is None
 
 
 def test_sides_take_turns() -> None:

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from hmtl_ablate.config import in_percent
@@ -50,6 +52,23 @@ def render(report: Report, format: Format, width: int = 100) -> str:
     if format == "csv":
         return _csv(report)
     return render_sections(_sections(report), format, width)
+
+
+def write_page(arguments: Sequence[str], command: str, maker: str, page: Callable[[Path], str]) -> int:
+    """What a script does that renders a folder of JSON files into one page: `command` FOLDER PAGE.md.
+
+    maker: what makes such a file. Gives the exit code: 0, or 2 with a message.
+    """
+    if len(arguments) != 2:
+        print(f"usage: {command} FOLDER PAGE.md", file=sys.stderr)
+        return 2
+    folder, target = map(Path, arguments)
+    if not list(folder.glob("*.json")):
+        print(f"{folder}: no *.json here; make one with {maker}", file=sys.stderr)
+        return 2
+    target.write_text(page(folder), encoding="utf-8")
+    print(f"written to {target}")
+    return 0
 
 
 def render_sections(sections: Sequence[Section], format: Literal["terminal", "markdown", "latex"], width: int = 100

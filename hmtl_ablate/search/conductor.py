@@ -194,11 +194,12 @@ class Conductor:
 
     def epoch(self, job: Job, number: int) -> None:
         """An epoch of a running job is in its folder; a search's trial is asked to end when the pruner says so."""
-        metrics = next((row for row in job.folder.history() if row["epoch"] == number), None)
+        history = job.folder.history()
+        metrics = next((row for row in history if row["epoch"] == number), None)
         if metrics is None:
             return
         self.progress.epoch(job.trial_id, metrics)
-        self._track(job)
+        self._track(job, history)
         for draw in job.draws:
             stop = self._decider.report(draw, number, metrics[self._decider.search.metric])
             if stop and not job.arms:
@@ -216,7 +217,7 @@ class Conductor:
                 failure = f"the process that trained it died: {lost}\n"
                 job.folder.write_failure(failure)
             self._fail(job, failure.strip().splitlines()[-1])
-            self._track(job)
+            self._track(job, job.folder.history())
             self._finish_runs(job, "failed", {}, {"hmtl.reason": failure[-400:]})
             for draw in job.draws:
                 self._decider.leave(draw)
@@ -304,10 +305,11 @@ class Conductor:
         return True
 
     def _settle(self, job: Job, result: TrialResult, known: bool = False) -> None:
-        self._track(job)
+        history = job.folder.history()
+        self._track(job, history)
         self._finish_runs(job, result.status, result.metrics, self._result_tags(result), self._artifacts(job, result))
         for draw in job.draws:
-            self._tell(draw, job, result)
+            self._tell(draw, job, result, history)
         if result.status == "failed":
             self._fail(job, result.reason)
         elif known:
@@ -318,9 +320,9 @@ class Conductor:
             self.summary.done += result.status == "finished"
             self.summary.pruned += result.status == "pruned"
 
-    def _tell(self, draw: Draw, job: Job, result: TrialResult) -> None:
+    def _tell(self, draw: Draw, job: Job, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
         metric = self._decider.search.metric
-        for row in job.folder.history():  # what a killed driver did not pass on; known epochs stay as they are
+        for row in history:  # what a killed driver did not pass on; known epochs stay as they are
             self._decider.report(draw, int(row["epoch"]), row[metric])
         state = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         value = result.metrics[f"best/{metric}"] if result.status == "finished" else None
@@ -358,9 +360,8 @@ class Conductor:
                       "hmtl.numerics": str(hmtl_ablate.config.NUMERICS_VERSION)})
                 for name, key, arm in served]
 
-    def _track(self, job: Job) -> None:
+    def _track(self, job: Job, history: Sequence[Mapping[str, float]]) -> None:
         with self._tolerant():
-            history = job.folder.history()
             for run in job.runs:
                 self.tracking.log_epochs(run, history)
 
