@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_auroc,
-    multiclass_accuracy,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-    multiclass_recall,
-)
 
 from hmtl_ablate.training.pose import ANGLES, geodesic, matrix_of_angles
+
+
+def _torchmetrics() -> ModuleType:
+    """Its import takes 2 s, on each actor: at the first epoch's end, and not before the first step."""
+    from torchmetrics.functional import classification
+    return classification
 
 
 def classification_metrics(logits: Tensor, targets: Tensor, classes: Sequence[str]) -> dict[str, float]:
@@ -23,19 +23,20 @@ def classification_metrics(logits: Tensor, targets: Tensor, classes: Sequence[st
 
     logits: float [N, K]; targets: int64 [N]. macro F1 is over the classes that occur; so is recall.
     """
-    count = len(classes)
-    recall = multiclass_recall(logits, targets, num_classes=count, average="none")
+    library, count = _torchmetrics(), len(classes)
+    recall = library.multiclass_recall(logits, targets, num_classes=count, average="none")
     present = torch.bincount(targets, minlength=count) > 0
     metrics = {"loss": float(F.cross_entropy(logits, targets)),
-               "accuracy": float(multiclass_accuracy(logits, targets, num_classes=count, average="micro")),
-               "macro_f1": float(multiclass_f1_score(logits, targets, num_classes=count, average="macro"))}
+               "accuracy": float(library.multiclass_accuracy(logits, targets, num_classes=count, average="micro")),
+               "macro_f1": float(library.multiclass_f1_score(logits, targets, num_classes=count, average="macro"))}
     return metrics | {f"recall/{name}": float(recall[k]) for k, name in enumerate(classes) if present[k]}
 
 
 def confusion_matrix(logits: Tensor, targets: Tensor, classes: Sequence[str]) -> list[list[int]]:
     """Counts [K][K], rows true and columns predicted."""
-    matrix: list[list[int]] = multiclass_confusion_matrix(logits, targets, num_classes=len(classes)).tolist()
-    return matrix
+    matrix = _torchmetrics().multiclass_confusion_matrix(logits, targets, num_classes=len(classes))
+    counts: list[list[int]] = matrix.tolist()
+    return counts
 
 
 def binary_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
@@ -45,8 +46,9 @@ def binary_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
     """
     if len(targets.unique()) < 2:
         return {}
-    return {"balanced_accuracy": float(multiclass_recall(logits, targets, num_classes=2, average="macro")),
-            "auc": float(binary_auroc(logits.softmax(dim=1)[:, 1], targets))}
+    library = _torchmetrics()
+    return {"balanced_accuracy": float(library.multiclass_recall(logits, targets, num_classes=2, average="macro")),
+            "auc": float(library.binary_auroc(logits.softmax(dim=1)[:, 1], targets))}
 
 
 def pose_metrics(angles: Tensor, targets: Tensor) -> dict[str, float]:
