@@ -8,18 +8,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from hmtl_ablate.errors import CheckpointError
-from hmtl_ablate.training.folder import write_atomically
+from hmtl_ablate.training.folder import replacing
 
 
 def save_state(path: Path, state: Any) -> None:
     """Write a tree of dicts (keys str or int), lists, tensors and JSON scalars, atomically."""
     tensors: dict[str, Tensor] = {}
     skeleton = _strip(state, tensors)
-    write_atomically(path, save(tensors, metadata={"skeleton": json.dumps(skeleton)}))
+    with replacing(path) as new:
+        save_file(tensors, new, metadata={"skeleton": json.dumps(skeleton)})
 
 
 def load_state(path: Path, device: torch.device | str = "cpu") -> Any:
@@ -36,7 +37,7 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> Any:
 def _strip(node: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, Tensor):
         name = f"t{len(tensors)}"
-        tensors[name] = node.detach().cpu().clone().contiguous()  # clone: safetensors refuses shared memory
+        tensors[name] = node.detach().cpu().contiguous()
         return {"tensor": name}
     if isinstance(node, dict):
         return {"dict": [[key, _strip(value, tensors)] for key, value in node.items()]}

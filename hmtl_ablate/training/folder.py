@@ -258,19 +258,29 @@ def commit() -> str:
     return found.stdout.strip()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, even after a power cut."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new file beside `path`, for the caller to write; it takes the place of `path` at the end of the block.
+
+    So `path` is there whole or not at all, even after a power cut.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
+        yield Path(name)
+        with open(name, "rb") as file:
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    with replacing(path) as new:
+        new.write_bytes(content)
 
 
 def _json(data: Any) -> bytes:

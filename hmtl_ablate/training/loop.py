@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -34,7 +34,7 @@ from hmtl_ablate.training import evaluate, feeds, pictures
 from hmtl_ablate.training.batches import Batch, EvaluationImages, TrainingBatches, seed_of, stream
 from hmtl_ablate.training.checkpoint import load_state, save_state
 from hmtl_ablate.training.device import Setup, choose, provenance
-from hmtl_ablate.training.folder import TrialFolder, TrialResult, over, passes_before, write_atomically
+from hmtl_ablate.training.folder import TrialFolder, TrialResult, over, passes_before, replacing
 from hmtl_ablate.training.metrics import confusion_matrix
 from hmtl_ablate.training.optim import build_optimizer, learning_rate
 from hmtl_ablate.training.probe import probe
@@ -387,7 +387,8 @@ class _Trial:
             self.best, self.best_epoch = value, self.epoch
             if self.rank == 0:
                 weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
-                write_atomically(self.folder.path / "best.safetensors", save(weights))
+                with replacing(self.folder.path / "best.safetensors") as new:
+                    save_file(weights, new)
         self.history.append(row)
         if self.rank == 0:
             self.folder.append_history(row)
