@@ -29,7 +29,7 @@ DRIVERS = {BARE: "bare", TUNE: "tune_reuse", "Optuna + a process a trial": "optu
 
 def overhead(repeats: int, tiny: bool) -> Record:
     """Seconds from the end of a trial to the end of the next, warm, one at a time."""
-    count, few = (3, 2) if tiny else (12, 4)
+    count, few = (3, 2) if tiny else (10, 3)
     base = {"data": {"images": 128, "size": 32}, "training": {"epochs": 2, "warmup_epochs": 0, "batch_size": 32}}
     with tempfile.TemporaryDirectory() as name:
         bench = _Bench(Path(name), base)

@@ -26,8 +26,8 @@ from hmtl_ablate.data.pack import Pack, open_pack
 from hmtl_ablate.data.splits import split
 from hmtl_ablate.training.loop import train
 
-IMAGES = {"efficientnet_b0": 2400, "resnet50": 1200, "test_resnet": 12_000}
-"""Faces of a benchmark's pack, 80 % of which train: about 20 s an epoch on one core."""
+IMAGES = {"efficientnet_b0": 1600, "resnet50": 1600, "test_resnet": 12_000}
+"""Faces of a benchmark's pack, 80 % of which train: 10 to 40 s an epoch on one core."""
 ENDLESS = 1000
 """Epochs of a side; it is let go on for as many as are measured."""
 
