@@ -55,7 +55,8 @@ def read_rendered(_: Path, data: DataConfig) -> Source:
     samples = [Sample(f"face {i}", {8: VALID, 9: TEST}.get(i % 10, TRAIN), partial(_draw, data.seed, i))
                for i in range(count)]
     renderer = zlib.crc32(Path(rendered.__file__).read_bytes())  # a changed renderer draws other faces
-    return Source(samples, {"emotion": EMOTIONS, "gender": GENDERS}, identity=(count, data.seed, renderer))
+    return Source(samples, {"emotion": EMOTIONS, "gender": GENDERS}, identity=(count, data.seed, renderer),
+                  drawn=True)
 
 
 def _draw(seed: int, number: int, size: int) -> tuple[NDArray[np.uint8], Labels]:

@@ -296,6 +296,7 @@ def _scan(source: Source, size: int, file: int | None, progress: Progress | None
     scan = _Scan([""] * count, [{}] * count, [b""] * count, [b""] * count, np.ones(count, np.bool_),
                  np.zeros((count, THUMB, THUMB), np.uint8))
     row = size * size * 3
+    threads = 1 if source.drawn else threads
 
     def read(start: int) -> int:
         part = source.samples[start:start + CHUNK]
