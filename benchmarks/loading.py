@@ -62,7 +62,7 @@ def _ours(pack: Pack, settings: TrialConfig) -> Callable[[], float]:
     def measured() -> float:
         nonlocal epoch
         first, epoch = epoch * batches.steps, epoch + 1
-        loader = stream(batches, first, CORES, pin=False)
+        loader = stream(batches, first, CORES)
         return _rate((next(loader).views for _ in range(batches.steps)), batches.batch_size)
     return measured
 

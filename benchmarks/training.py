@@ -21,13 +21,14 @@ from timm.optim import create_optimizer_v2
 
 from benchmarks.bench import Record, Row, Turns, in_turns, ratio, threads
 from hmtl_ablate.config import TrialConfig, parse_config
-from hmtl_ablate.data.augment import training_view, validation_view
+from hmtl_ablate.data.augment import training_view
 from hmtl_ablate.data.pack import Pack, open_pack
 from hmtl_ablate.data.splits import split
+from hmtl_ablate.data.views import validation_view
 from hmtl_ablate.training.loop import train
 
-IMAGES = {"efficientnet_b0": 1600, "resnet50": 1600, "test_resnet": 12_000}
-"""Faces of a benchmark's pack, 80 % of which train: 10 to 40 s an epoch on one core."""
+IMAGES = {"efficientnet_b0": 800, "resnet50": 1000, "test_resnet": 6000}
+"""Faces of a benchmark's pack, 80 % of which train: 5 to 25 s an epoch on one core."""
 ENDLESS = 1000
 """Epochs of a side; it is let go on for as many as are measured."""
 

@@ -1,8 +1,4 @@
-"""Views of an image: the augmentation levels of the authors' scripts, and the validation view (PAPER.md, the recipe).
-
-Lengths that the scripts give in pixels of their 112 px input are scaled to the size asked for; crops are shares of the
-stored image's side.
-"""
+"""Training views drawn image by image on the CPU, with albumentations; the levels' numbers are in views.py."""
 
 from __future__ import annotations
 
@@ -16,10 +12,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-cv2.setNumThreads(1)  # trials run side by side: threads of OpenCV would only fight for the cores
-
-JITTER = {"brightness": (0.68, 1.32), "contrast": (0.68, 1.32), "saturation": (0.68, 1.32), "hue": (-0.08, 0.08)}
-"""Strong level: 0.32 around 1 for brightness, contrast and saturation, 0.08 for hue."""
+from hmtl_ablate.data.views import BLUR_SIDE, BLUR_SIGMA, DOWNSCALE, HOLE, HOLE_FILL, JITTER, LEVELS, NOISE
 
 
 class CentredCrop(A.ImageOnlyTransform):
@@ -90,39 +83,29 @@ class View:
 
 def training_view(level: str, stored: int, size: int, channels: int, turn: bool = True) -> View:
     """The training view at augmentation `level`: none, weak or strong; without `turn` it is never rotated."""
-    resize = A.Resize(size, size, interpolation=cv2.INTER_AREA if stored > size else cv2.INTER_LINEAR)
+    drawn = LEVELS[level]
     colour = channels > 1  # a grey set stays grey: hue and saturation have nothing to act on
-    if level == "none":
-        return View([CentredCrop((0.69, 0.80)), Flip(p=0.5), resize])
-    if level == "weak":
-        steps = [*_turn(15, turn), CentredCrop((0.69, 0.99)), Flip(p=0.5), resize, _jitter(0.4, colour)]
-        return View(steps + ([A.ToGray(num_output_channels=3, p=0.2)] if colour else []))
-    hole = round(size * 40 / 112)
-    steps = [*_turn(25, turn), RandomCrop((0.75, 1.0)), Flip(p=0.5), resize, _jitter(0.9, colour)]
-    steps += [A.ToGray(num_output_channels=3, p=0.3)] if colour else []
-    return View([*steps,
-                 A.GaussianBlur(blur_limit=(3, 3), sigma_limit=(1.5, 1.5), p=0.2),
-                 A.Downscale(scale_range=(64 / 112, 0.99), interpolation_pair={
-                     "downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}, p=0.2),
-                 A.GaussNoise(std_range=(0.0, 0.05), p=1.0),
-                 A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(hole, hole),
-                                 hole_width_range=(hole, hole), fill=127, p=1.0)])
-
-
-def validation_view(image: np.ndarray, size: int) -> np.ndarray:
-    """A stored image uint8 [S, S, C] as the model sees it when it is measured, uint8 [size, size, 3]: the central crop
-    of 0.85 (0.80 from 224 px on), resized."""
-    share = 0.80 if size >= 224 else 0.85
-    side = max(1, round(len(image) * share))
-    start = (len(image) - side) // 2
-    interpolation = cv2.INTER_AREA if len(image) * share > size else cv2.INTER_LINEAR
-    crop = image[start:start + side, start:start + side]
-    view = cv2.resize(crop, (size, size), interpolation=interpolation)
-    return np.repeat(view[..., None], 3, axis=-1) if view.ndim == 2 else view
-
-
-def _turn(degrees: int, turn: bool) -> list[A.BasicTransform]:
-    return [A.Rotate(limit=(-degrees, degrees), border_mode=cv2.BORDER_REFLECT_101, p=1.0)] if turn else []
+    steps: list[A.BasicTransform] = []
+    if drawn.turn and turn:
+        steps.append(A.Rotate(limit=(-drawn.turn, drawn.turn), border_mode=cv2.BORDER_REFLECT_101, p=1.0))
+    steps += [(RandomCrop if drawn.anywhere else CentredCrop)(drawn.crop), Flip(p=0.5),
+              A.Resize(size, size, interpolation=cv2.INTER_AREA if stored > size else cv2.INTER_LINEAR)]
+    if drawn.jitter:
+        steps.append(_jitter(drawn.jitter, colour))
+    if drawn.grey and colour:
+        steps.append(A.ToGray(num_output_channels=3, p=drawn.grey))
+    if drawn.blur:
+        steps.append(A.GaussianBlur(blur_limit=(BLUR_SIDE, BLUR_SIDE), sigma_limit=(BLUR_SIGMA, BLUR_SIGMA),
+                                    p=drawn.blur))
+    if drawn.downscale:
+        steps.append(A.Downscale(scale_range=DOWNSCALE, p=drawn.downscale, interpolation_pair={
+            "downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}))
+    if drawn.noisy:
+        hole = round(size * HOLE)
+        steps += [A.GaussNoise(std_range=NOISE, p=1.0),
+                  A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(hole, hole),
+                                  hole_width_range=(hole, hole), fill=HOLE_FILL, p=1.0)]
+    return View(steps)
 
 
 def _jitter(p: float, colour: bool) -> A.BasicTransform:

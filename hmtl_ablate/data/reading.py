@@ -76,8 +76,8 @@ class Source:
     """What a reader found.
 
     classes: task → class names; left_out: rows that are not meant for use, counted by reason; dropped: (name, reason)
-    of faulty rows; files: label files; identity: what else a pack depends on; drawn: samples are made by Python code, for
-    whose lock threads would only fight (two take twice as long as one).
+    of faulty rows; files: label files; identity: what else a pack depends on; drawn: samples are made by Python code,
+    for whose lock threads would only fight (two take twice as long as one).
     """
 
     samples: list[Sample]

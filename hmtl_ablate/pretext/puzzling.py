@@ -8,17 +8,34 @@ from torch import Generator, Tensor, nn
 
 from hmtl_ablate.config import PuzzlingOptions
 from hmtl_ablate.pretext.base import FeatureShape, PretextTask
-from hmtl_ablate.pretext.tiles import cut, join
 
 
 def shuffle_tiles(images: Tensor, order: Tensor, grid: int) -> Tensor:
     """Shuffle the tiles of each image: position p shows tile order[p].
 
     images: [B, C, S, S]; order: [B, grid²], a permutation of 0 … grid² − 1 an image, row by row from the top left.
-    Returns [B, C, S, S]; what is left at the edges when grid does not divide S is 0.
+    Returns [B, C, S, S] in the memory format of `images`; what is left at the edges when grid does not divide S is 0.
     """
-    rows = torch.arange(len(images), device=images.device)[:, None]
-    return join(cut(images, grid)[rows, order], images.shape[-1])
+    if images.is_contiguous(memory_format=torch.channels_last):
+        return _shuffled(images.permute(0, 2, 3, 1), order, grid).permute(0, 3, 1, 2)
+    channels = images.shape[1]
+    planes = _shuffled(images.flatten(0, 1)[..., None], order.repeat_interleave(channels, 0), grid)
+    return planes[..., 0].unflatten(0, (-1, channels))
+
+
+def _shuffled(images: Tensor, order: Tensor, grid: int) -> Tensor:
+    """The same of images [B, S, S, C]: each line of a tile, t pixels that lie side by side in memory, moves whole."""
+    batch, side, _, channels = images.shape
+    tile = side // grid
+    inner = grid * tile
+    start = (side - inner) // 2
+    lines = images[:, start:start + inner, start:start + inner].reshape(-1, tile * channels)
+    first = torch.arange(batch, device=images.device).view(-1, 1, 1, 1) * grid
+    line = torch.arange(tile, device=images.device).view(-1, 1)
+    order = order.view(batch, grid, 1, grid)
+    moved = lines.index_select(0, (((first + order // grid) * tile + line) * grid + order % grid).flatten())
+    end = side - inner - start
+    return F.pad(moved.view(batch, inner, inner, channels), (0, 0, start, end, start, end))
 
 
 class Puzzling(PretextTask):

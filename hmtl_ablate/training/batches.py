@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hmtl_ablate.config import TrialConfig
-from hmtl_ablate.data.augment import training_view, validation_view
 from hmtl_ablate.data.pack import Pack
+from hmtl_ablate.data.views import validation_view
+from hmtl_ablate.moving import moved
+from hmtl_ablate.training.device import Setup, fits
 from hmtl_ablate.training.tasks import SupervisedTask
+
+Render = Callable[[NDArray[np.int64], int, int], tuple[Tensor, NDArray[np.bool_]]]
+"""Images of a whole step (over the workers), epoch, step → this worker's views, and which are mirrored: bool [V, B]."""
 
 
 def seed_of(*numbers: int) -> int:
@@ -27,8 +33,9 @@ def seed_of(*numbers: int) -> int:
 class Batch:
     """One step's images on one worker.
 
-    epoch: from 1; step: from 0 within the epoch; views: uint8 [V, B, S, S, 3]; targets: supervised task → its targets
-    of each view, [V, B] or [V, B, 3]; labelled: supervised task → bool [all images of the step, over the workers].
+    epoch: from 1; step: from 0 within the epoch; views: uint8 [V, B, S, S, 3] on the CPU, or, drawn on the device,
+    float [V, B, 3, S, S] there, from 0 to 1; targets: supervised task → its targets of each view, [V, B] or [V, B, 3];
+    labelled: supervised task → bool [all images of the step, over the workers].
     """
 
     epoch: int
@@ -42,39 +49,35 @@ class TrainingBatches(Dataset[Batch]):
     """Batch number n of the whole training: epoch n // steps + 1, step n % steps.
 
     With world_size workers, worker `rank` gets images rank, rank + world_size, … of each batch; an image looks the same
-    whichever worker it falls to.
+    whichever worker it falls to (but for the noise of views that are drawn on a GPU).
     """
 
     def __init__(self, config: TrialConfig, pack: Pack, indices: np.ndarray, tasks: Mapping[str, SupervisedTask],
-                 rank: int, world_size: int) -> None:
-        self.config, self.pack, self.indices, self.tasks = config, pack, indices, tasks
+                 rank: int, world_size: int, setup: Setup | None = None) -> None:
+        self.config, self.indices, self.tasks = config, indices, tasks
         self.rank, self.world_size = rank, world_size
         self.batch_size = min(config.training.batch_size, len(indices))
         self.steps = len(indices) // self.batch_size
         """Steps an epoch; what is left of a last, smaller batch is another in the next epoch."""
         # The sign of roll differs from dataset to dataset, so with pose no image is turned.
-        self.view = training_view(config.data.augment, config.data.stored_size, config.data.size,
-                                  pack.images.shape[-1], turn="pose" not in tasks)
+        turn = "pose" not in tasks
+        self.render: Render = (render_on(setup.device, config, pack, turn, rank, world_size)
+                               if setup is not None and setup.draws_views
+                               else render_by_image(config, pack, turn, rank, world_size))
         self._order: tuple[int, np.ndarray] = (-1, indices)
 
     def __getitem__(self, number: int) -> Batch:
         epoch, step = number // self.steps + 1, number % self.steps
         whole = self._ordered(epoch)[step * self.batch_size:(step + 1) * self.batch_size]
         rows = whole[self.rank::self.world_size]
-        count, passes = len(rows), self.config.passes_per_image
-        views = np.empty((passes, count, self.config.data.size, self.config.data.size, 3), np.uint8)
-        flipped = np.zeros((passes, count), np.bool_)
-        for v in range(passes):
-            for place, i in enumerate(rows):
-                views[v, place] = self.view(self.pack.images[i], seed_of(self.config.seed, epoch, int(i), v))
-                flipped[v, place] = self.view.flipped
-        targets = {name: torch.stack([task.targets(rows)] * passes) for name, task in self.tasks.items()}
+        views, flipped = self.render(whole, epoch, step)
+        targets = {name: torch.stack([task.targets(rows)] * len(views)) for name, task in self.tasks.items()}
         if "pose" in targets:
             mirrored = torch.from_numpy(np.where(flipped, np.float32(-1), np.float32(1)))
             targets["pose"][..., 0] *= mirrored  # yaw
             targets["pose"][..., 2] *= mirrored  # roll
         labelled = {name: task.present(task.targets(whole)).numpy() for name, task in self.tasks.items()}
-        return Batch(epoch, step, torch.from_numpy(views), targets, labelled)
+        return Batch(epoch, step, views, targets, labelled)
 
     def __len__(self) -> int:
         return self.steps * self.config.training.epochs
@@ -86,11 +89,58 @@ class TrainingBatches(Dataset[Batch]):
         return self._order[1]
 
 
-def stream(batches: TrainingBatches, start: int, workers: int, pin: bool) -> Iterator[Batch]:
+def render_by_image(config: TrialConfig, pack: Pack, turn: bool, rank: int, world_size: int) -> Render:
+    """Views drawn on the CPU, each from the seed of its epoch and image."""
+    from hmtl_ablate.data.augment import training_view  # a machine that draws them on a GPU needs no albumentations
+    size, passes = config.data.size, config.passes_per_image
+    view = training_view(config.data.augment, config.data.stored_size, size, pack.images.shape[-1], turn=turn)
+
+    def render(whole: NDArray[np.int64], epoch: int, step: int) -> tuple[Tensor, NDArray[np.bool_]]:
+        rows = whole[rank::world_size]
+        views = np.empty((passes, len(rows), size, size, 3), np.uint8)
+        flipped = np.zeros((passes, len(rows)), np.bool_)
+        for v in range(passes):
+            for place, i in enumerate(rows):
+                views[v, place] = view(pack.images[i], seed_of(config.seed, epoch, int(i), v))
+                flipped[v, place] = view.flipped
+        return torch.from_numpy(views), flipped
+
+    return render
+
+
+def render_on(device: torch.device, config: TrialConfig, pack: Pack, turn: bool, rank: int, world_size: int) -> Render:
+    """Views drawn on the device, each batch's from the seed of its epoch and step. The pack lives there if it fits."""
+    from hmtl_ablate.data.augment_batch import BatchView
+    view = BatchView(config.data.augment, config.data.stored_size, config.data.size, pack.images.shape[-1], turn=turn)
+    pixels = _resident(pack.images, device) if fits(pack.images.nbytes, device) else None
+
+    def render(whole: NDArray[np.int64], epoch: int, step: int) -> tuple[Tensor, NDArray[np.bool_]]:
+        mine = torch.arange(rank, len(whole), world_size)
+        rows = whole[rank::world_size]
+        stored = (moved(torch.from_numpy(pack.images[rows]), device) if pixels is None
+                  else pixels.index_select(0, moved(torch.from_numpy(rows), device)))
+        views, flipped = [], []
+        for v in range(config.passes_per_image):
+            seed = seed_of(config.seed, epoch, step, v)
+            draws = view.draw(len(whole), Generator().manual_seed(seed)).of(mine)
+            views.append(view(stored, draws, Generator(device).manual_seed(seed + rank)))
+            flipped.append(draws.flipped)
+        return torch.stack(views), torch.stack(flipped).numpy()
+
+    return render
+
+
+def _resident(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """A copy on the device, made piece by piece: the memory map is never whole in the CPU's memory."""
+    pixels = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(images), 4096):
+        pixels[start:start + 4096] = torch.from_numpy(np.array(images[start:start + 4096]))
+    return pixels
+
+
+def stream(batches: TrainingBatches, start: int, workers: int = 0) -> Iterator[Batch]:
     """Batches from number `start` to the end of the training, prepared by `workers` processes (0: this one)."""
-    loader = DataLoader(batches, batch_size=None, sampler=range(start, len(batches)), num_workers=workers,
-                        pin_memory=pin)
-    return iter(loader)
+    return iter(DataLoader(batches, batch_size=None, sampler=range(start, len(batches)), num_workers=workers))
 
 
 class EvaluationImages:

@@ -17,12 +17,14 @@ from hmtl_ablate.training.folder import commit
 
 @dataclass(frozen=True)
 class Setup:
-    """device: where the model lives; bf16: autocast to bfloat16; channels_last: memory format; reason: in words."""
+    """device: where the model lives; bf16: autocast to bfloat16; channels_last: memory format; reason: in words;
+    draws_views: augment there, whole batches at once, rather than on the CPU image by image."""
 
     device: torch.device
     bf16: bool
     channels_last: bool
     reason: str
+    draws_views: bool = False
 
     def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16 else nullcontext()
@@ -32,10 +34,12 @@ class Setup:
         return model.to(device=self.device, memory_format=memory)  # type: ignore[call-overload,no-any-return]
 
     def images(self, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        """uint8 [B, S, S, 3] on the CPU → normalised float [B, 3, S, S] on the device."""
-        moved = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        """uint8 [B, S, S, 3] on the CPU, or float [B, 3, S, S] from 0 to 1 on the device → normalised float
+        [B, 3, S, S] on the device."""
+        if images.dtype == torch.uint8:
+            images = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
         memory = torch.channels_last if self.channels_last else torch.contiguous_format
-        return ((moved.float() / 255 - mean) / std).contiguous(memory_format=memory)
+        return ((images - mean) / std).contiguous(memory_format=memory)
 
 
 def choose(precision: Literal["auto", "fp32", "bf16"]) -> Setup:
@@ -46,13 +50,23 @@ def choose(precision: Literal["auto", "fp32", "bf16"]) -> Setup:
         name = torch.cuda.get_device_name()
         why = f"{name}: {'bf16 autocast' if bf16 else 'fp32'}, " \
               f"{'channels-last, as its tensor cores want it' if bf16 else 'channels-first'}"
-        return Setup(torch.device("cuda", torch.cuda.current_device()), bf16, bf16, why)
+        return Setup(torch.device("cuda", torch.cuda.current_device()), bf16, bf16, f"{why}, augments there",
+                     draws_views=True)
     bf16 = precision == "bf16"
     # Measured on one core (AVX-512, torch 2.15), training, images/s channels-first → channels-last: test_resnet 48 px
     # 462 → 915, EfficientNet-Lite0 48 px 74 → 186, B0 64 px 59 → 91, resnet10t 48 px 107 → 197, ResNet-50 64 px
     # 27 → 32. bf16 wins for ResNets and loses for depthwise nets, so it waits to be asked for.
     return Setup(torch.device("cpu"), bf16, True,
                  f"CPU: {'bf16 autocast, as asked' if bf16 else 'fp32'}, channels-last")
+
+
+RESIDENT = 0.25
+"""Largest share of a GPU's free memory that a pack takes: several trials may share one."""
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """May so many bytes stay on the device?"""
+    return device.type == "cuda" and size <= RESIDENT * torch.cuda.mem_get_info(device)[0]
 
 
 def provenance(setup: Setup, threads: int, world_size: int) -> dict[str, str]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from hmtl_ablate.config import Range, TrialConfig
+from hmtl_ablate.moving import moved
 from hmtl_ablate.pretext import PretextTask
 
 
@@ -101,18 +102,18 @@ def give(plan: list[Stream], tasks: Mapping[str, PretextTask], views: Tensor, ro
         for segment in stream.segments:
             mine = ((rows >= segment.low) & (rows < segment.high)).nonzero().flatten()
             weights[mine] = stream.weight
-            index, everything = mine.to(whole.device), len(mine) == len(rows)
+            index, everything = moved(mine, whole.device), len(mine) == len(rows)
             shown = whole if everything else whole[index]
             for name in segment.tasks:
                 draw = tasks[name].draw(segment.high - segment.low, generator)[rows[mine] - segment.low]
-                asked[name] = Asked(index, draw.to(whole.device), shown)
+                asked[name] = Asked(index, moved(draw, whole.device), shown)
                 shown = tasks[name].change(shown, asked[name].draw)
             if everything:
                 images = shown
             else:
                 images = images.clone()
                 images[index] = shown
-        by_side.setdefault(images.shape[-1], []).append(Given(images, weights.to(whole.device), (number,), asked))
+        by_side.setdefault(images.shape[-1], []).append(Given(images, moved(weights, whole.device), (number,), asked))
     return [_together(items) for items in by_side.values()]
 
 

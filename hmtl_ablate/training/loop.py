@@ -29,6 +29,7 @@ from hmtl_ablate.loss import (
     weighted_sum,
 )
 from hmtl_ablate.model import HMTLModel, normalisation
+from hmtl_ablate.moving import moved
 from hmtl_ablate.pretext import PretextTask
 from hmtl_ablate.training import evaluate, feeds, pictures
 from hmtl_ablate.training.batches import Batch, EvaluationImages, TrainingBatches, seed_of, stream
@@ -154,7 +155,7 @@ class _Trial:
 
     def _build_steps(self) -> None:
         self.batches = TrainingBatches(self.config, self.pack, self.splits.train, self.supervised, self.rank,
-                                       self.world_size)
+                                       self.world_size, self.setup)
         if self.batches.batch_size < self.world_size:
             raise DataError(f"{self.batches.batch_size} images a step can't be split over {self.world_size} workers")
         self.plan = feeds.streams(self.config, self.batches.batch_size)
@@ -194,12 +195,11 @@ class _Trial:
 
     def _train(self, on_epoch: OnEpoch, stop: Callable[[], bool]) -> bool:
         """Run the epochs that are left; True when on_epoch stopped it."""
-        workers = self.threads - 1 if self.setup.device.type == "cuda" else 0
         start = (self.epoch - 1) * self.batches.steps + self.step
         started, saved = time.monotonic(), time.monotonic()
         sums: dict[str, Tensor] = {}
         self.model.train()
-        for batch in stream(self.batches, start, workers, pin=self.setup.device.type == "cuda"):
+        for batch in stream(self.batches, start):
             for name, value in self._optimise(batch).items():
                 sums[name] = sums.get(name, 0.0) + value.double()
             self.step, self.passes = batch.step + 1, self.passes + self.batches.batch_size * len(self.plan)
@@ -230,7 +230,7 @@ class _Trial:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         views = self.setup.images(batch.views.flatten(0, 1), *self.norm).unflatten(0, batch.views.shape[:2])
-        targets = {name: values.to(self.setup.device, non_blocking=True) for name, values in batch.targets.items()}
+        targets = {name: moved(values, self.setup.device) for name, values in batch.targets.items()}
         given = feeds.give(self.plan, self.tasks, views, self.rows, size, Generator().manual_seed(seed))
         losses, right = self._losses(given, targets, batch.labelled)
         self.optimizer.zero_grad(set_to_none=True)

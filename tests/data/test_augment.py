@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hmtl_ablate.data.augment import training_view, validation_view
+from hmtl_ablate.data.augment import training_view
 from hmtl_ablate.data.rendered import render_faces
+from hmtl_ablate.data.views import validation_view
 
 LEVELS = ("none", "weak", "strong")
 FACE = render_faces(1, 64, seed=0)[0][0]

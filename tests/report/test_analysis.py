@@ -97,3 +97,13 @@ def test_results_page(store: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "Against SL, 2 views, better beyond noise: SL + puzzling. And worse beyond noise: SL;" in text
     # by hand: puzzling minus SL is 4.0, 4.2, 4.4 points
     assert "+4.20 [+3.70, +4.70]" in text
+
+
+def test_views_sheet(tmp_path: Path) -> None:
+    target = tmp_path / "views.jpg"
+    sheet = script("views_sheet")
+    sheet.main(str(target))
+    assert target.stat().st_size > 10_000
+    rows = sheet.sheet(columns=4).reshape(6, 96, 4 * 96, 3)
+    for image_by_image, at_once in zip(rows[::2], rows[1::2], strict=True):
+        assert abs(image_by_image.mean() - at_once.mean()) < 25

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from hmtl_ablate.config import parse_config
+from hmtl_ablate.data.augment import training_view
 from hmtl_ablate.data.pack import Pack, load_pack
 from hmtl_ablate.errors import CheckpointError, StoreError, TrialInterrupted
 from hmtl_ablate.model import HMTLModel, InferenceModel
@@ -227,8 +228,9 @@ def test_a_mirrored_face_has_its_yaw_and_roll_negated(make, pack: Pack) -> None:
     assert torch.equal(signs[:, 1], torch.ones(32))
     assert torch.equal(signs[:, 0], signs[:, 2])
     for place in (int(flipped.nonzero()[0]), int((~flipped).nonzero()[0])):
-        image = batches.view(pack.images[order[place]], seed_of(config.seed, 1, int(order[place]), 0))
-        assert batches.view.flipped == bool(flipped[place])
+        view = training_view("none", 32, 32, 3)
+        image = view(pack.images[order[place]], seed_of(config.seed, 1, int(order[place]), 0))
+        assert view.flipped == bool(flipped[place])
         assert np.array_equal(image, first.views[0, place].numpy())
 
 
