@@ -1,5 +1,5 @@
-"""Training views drawn image by image on the CPU, and whole batches at once as on a GPU, one row below the other for each
-augmentation level (none, weak, strong).
+"""Training views drawn image by image on the CPU, and whole batches at once as on a GPU: one row below the other for
+each augmentation level (none, weak, strong).
 
     python analysis/views_sheet.py views.jpg
 """
