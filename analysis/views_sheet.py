@@ -19,7 +19,7 @@ from hmtl_ablate.data.views import LEVELS
 
 def sheet(columns: int = 12, stored: int = 112, size: int = 96) -> np.ndarray:
     """uint8 [6 · size, columns · size, 3]."""
-    faces, rows = np.stack(render_faces(columns, stored, seed=0)[0]), []
+    faces, rows = render_faces(columns, stored, seed=0)[0], []
     for level in LEVELS:
         view, batch = training_view(level, stored, size, 3), BatchView(level, stored, size, 3)
         rows.append(np.hstack([view(face, seed) for seed, face in enumerate(faces)]))

@@ -36,10 +36,14 @@ class Setup:
     def images(self, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """uint8 [B, S, S, 3] on the CPU, or float [B, 3, S, S] from 0 to 1 on the device → normalised float
         [B, 3, S, S] on the device."""
-        if images.dtype == torch.uint8:
-            images = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
         memory = torch.channels_last if self.channels_last else torch.contiguous_format
-        return ((images - mean) / std).contiguous(memory_format=memory)
+        if images.dtype != torch.uint8:
+            return ((images - mean) / std).contiguous(memory_format=memory)
+        # By whole rows of pixels and in place: three times as fast on a CPU as over the three channels of each.
+        count, side = images.shape[:2]
+        mean, std = mean.flatten().repeat(side), std.flatten().repeat(side)
+        rows = images.to(self.device, non_blocking=True).reshape(count, side, -1).float().div_(255).sub_(mean).div_(std)
+        return rows.view(count, side, side, 3).permute(0, 3, 1, 2).contiguous(memory_format=memory)
 
 
 def choose(precision: Literal["auto", "fp32", "bf16"]) -> Setup:
