@@ -12,8 +12,8 @@ from benchmarks.bench import PROGRAM, Record, in_turns, ratio
 
 
 def workers(repeats: int, tiny: bool) -> Record:
-    """Images a second over the epochs after the first, training alone."""
-    backbone, size, images, epochs = ("test_resnet", 32, 256, 2) if tiny else ("resnet50", 64, 1200, 3)
+    """Images a second in the epoch after the first, training alone."""
+    backbone, size, images, epochs = ("test_resnet", 32, 256, 2) if tiny else ("resnet50", 64, 960, 2)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         file = place / "workers.yaml"
