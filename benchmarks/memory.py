@@ -15,6 +15,7 @@ READER = """
 import sys
 from pathlib import Path
 import numpy as np
+import hmtl_ablate.data.augment  # code is not what is measured
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.pack import load_pack
 from hmtl_ablate.data.splits import split
