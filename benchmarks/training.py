@@ -25,6 +25,7 @@ from hmtl_ablate.data.augment import training_view
 from hmtl_ablate.data.pack import Pack, open_pack
 from hmtl_ablate.data.splits import split
 from hmtl_ablate.data.views import validation_view
+from hmtl_ablate.training.device import choose
 from hmtl_ablate.training.loop import train
 
 IMAGES = {"efficientnet_b0": 800, "resnet50": 1000, "test_resnet": 6000}
@@ -70,15 +71,16 @@ def bare_side(pack: Pack, settings: TrialConfig, folder: Path, *, channels_last:
     memory = torch.channels_last if channels_last else torch.contiguous_format
     torch.manual_seed(settings.seed)
     model = timm.create_model(settings.model.backbone, num_classes=8, drop_rate=settings.model.dropout)
-    model = model.to(memory_format=memory)
-    mean, std = (torch.tensor(model.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    device = choose("auto").device
+    model = model.to(device, memory_format=memory)
+    mean, std = (torch.tensor(model.pretrained_cfg[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
     optimizer = create_optimizer_v2(model, opt=training.optimizer, lr=training.lr, weight_decay=training.weight_decay)
     view = training_view(data.augment, data.stored_size, data.size, pixels.shape[-1])
     rng = np.random.default_rng(settings.seed)
     steps, size, count = len(rows.train) // training.batch_size, training.batch_size, 0
 
     def scaled(images: list[np.ndarray]) -> torch.Tensor:
-        batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+        batch = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
         return ((batch - mean) / std).contiguous(memory_format=memory)
 
     def epoch() -> float:
@@ -92,7 +94,7 @@ def bare_side(pack: Pack, settings: TrialConfig, folder: Path, *, channels_last:
                 group["lr"] = training.lr * 0.5 * (1 + math.cos(math.pi * count / (steps * training.epochs)))
             chosen = order[step * size:(step + 1) * size]
             images = scaled([view(pixels[i], int(rng.integers(2**32))) for i in chosen])
-            loss = F.cross_entropy(model(images), torch.from_numpy(labels[chosen]))
+            loss = F.cross_entropy(model(images), torch.from_numpy(labels[chosen]).to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip or 0.0)
@@ -103,7 +105,7 @@ def bare_side(pack: Pack, settings: TrialConfig, folder: Path, *, channels_last:
         with torch.inference_mode():
             for start in range(0, len(rows.val), 256):
                 chosen = rows.val[start:start + 256]
-                told = model(scaled([validation_view(pixels[i], data.size) for i in chosen])).argmax(dim=1)
+                told = model(scaled([validation_view(pixels[i], data.size) for i in chosen])).argmax(dim=1).cpu()
                 right += int((told == torch.from_numpy(labels[chosen])).sum())
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder / "bare.pt")
         print(f"{total / steps:.3f} {right / len(rows.val):.3f}", file=(folder / "bare.log").open("a"))

@@ -30,7 +30,7 @@ def transform(repeats: int, tiny: bool) -> Record:
         model = setup.place(HMTLModel(settings, 8)).train()
         optimizer = build_optimizer(model, settings.training)
         whole = torch.randn(count, 3, side, side)
-        zero, one = torch.zeros((), device=setup.device), torch.ones((), device=setup.device)
+        zero, one = torch.zeros(3, 1, 1, device=setup.device), torch.ones(3, 1, 1, device=setup.device)
         images = setup.images((whole.permute(0, 2, 3, 1) * 64 + 128).clamp(0, 255).byte(), zero, one)
         targets = torch.randint(8, (count,)).to(setup.device)
         task = Puzzling(PuzzlingOptions(grid=3), FeatureShape(side, 8, 2, 2, 8))
