@@ -105,7 +105,7 @@ class Tracking:
         with self._logging():
             run = self._find("tags.`hmtl.kind` = 'study'", own)
             if run is None:
-                run = self.client.create_run(self.experiment_id, tags=own, run_name=f"{name} ({profile}, {data})")
+                run = self._create_run(f"{name} ({profile}, {data})", {**tags, **own})
             elif run.info.status != "RUNNING":
                 self.client.update_run(run.info.run_id, status="RUNNING")
             self._set_tags(run, {**tags, **own})
@@ -126,7 +126,7 @@ class Tracking:
         with self._logging():
             run = self._find(f"tags.`hmtl.trial_id` = '{trial_id}'", own)
             if run is None:
-                run = self.client.create_run(self.experiment_id, tags={**own, "hmtl.status": "running"}, run_name=name)
+                run = self._create_run(name, {**tags, **own, "hmtl.status": "running"})
             elif tags.get("hmtl.status") == "running" and run.info.status != "RUNNING":
                 self.client.update_run(run.info.run_id, status="RUNNING")
             self._set_tags(run, {**tags, **own})
@@ -206,11 +206,14 @@ class Tracking:
             if not token:
                 return None
 
+    def _create_run(self, name: str, tags: Mapping[str, str]) -> Any:
+        """A new run, there with all of its tags or not at all: a driver may be killed at any time."""
+        return self.client.create_run(self.experiment_id, tags=_texts(tags), run_name=name)
+
     def _set_tags(self, run: Any, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        texts = {key: str(value)[:TAG_LENGTH] for key, value in tags.items()}
-        changed = [RunTag(key, text) for key, text in texts.items() if run.data.tags.get(key) != text]
+        changed = [RunTag(key, text) for key, text in _texts(tags).items() if run.data.tags.get(key) != text]
         for start in range(0, len(changed), TAGS_A_BATCH):
             self.client.log_batch(run.info.run_id, tags=changed[start:start + TAGS_A_BATCH])
 
@@ -246,6 +249,10 @@ class Tracking:
         unfinished = target.with_name(target.name + ".part")
         shutil.copyfile(file, unfinished)
         unfinished.replace(target)
+
+
+def _texts(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: str(value)[:TAG_LENGTH] for key, value in tags.items()}
 
 
 def serve_ui(uri: str | None, store: Path, port: int, on_ready: Callable[[str], None]) -> None:

@@ -108,6 +108,18 @@ def test_a_failed_trial_that_is_tried_again_counts_as_running(tracking: Tracking
     assert tracking.client.get_run(child).info.status == "RUNNING"
 
 
+def test_a_run_is_there_with_its_tags_or_not_at_all(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tracking.client, "log_batch", killed)  # what follows a run's creation
+    with pytest.raises(KeyboardInterrupt):
+        trial(tracking, "parent", seed="0")
+    [run] = tracking.client.search_runs([tracking.experiment_id])
+    assert run.data.tags["hmtl.seed"] == "0"
+    assert run.data.tags["hmtl.variant"] == "sl"
+
+
 def test_epochs_are_written_once(tracking: Tracking, store: Path) -> None:
     child = trial(tracking, study(tracking))
     tracking.log_epochs(child, epochs(1))
