@@ -1,6 +1,8 @@
 """Training whose views are drawn on the device: a GPU's path, driven on the CPU."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,3 +78,22 @@ def test_workers_share_a_batch(make, pack: Pack) -> None:
                      for rank, size in ((0, 1), (0, 2), (1, 2)))
     for rank, part in enumerate(parts):
         torch.testing.assert_close(part, whole[:, rank::2])
+
+
+def test_a_gpu_machine_needs_the_training_core_alone(make, pack: Pack, tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.modules |= dict.fromkeys(("albumentations", "ray", "mlflow", "optuna", "pandas"))  # not installed
+from dataclasses import replace
+from pathlib import Path
+from hmtl_ablate.config import parse_config
+from hmtl_ablate.data.pack import load_pack
+from hmtl_ablate.training import device, loop
+loop.choose = lambda precision: replace(device.choose(precision), draws_views=True)
+config = parse_config({make(training__epochs=1).model_dump(mode="json")!r})
+pack, folder = load_pack(Path({str(pack.folder)!r})), Path({str(tmp_path / "trial")!r})
+result = loop.train(config, pack, folder, evaluate_test=True)
+print(result.status, "test/accuracy" in result.metrics)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["finished", "True"], done.stderr
