@@ -34,8 +34,9 @@ def _shuffled(images: Tensor, order: Tensor, grid: int) -> Tensor:
     line = torch.arange(tile, device=images.device).view(-1, 1)
     order = order.view(batch, grid, 1, grid)
     moved = lines.index_select(0, (((first + order // grid) * tile + line) * grid + order % grid).flatten())
+    shown = moved.view(batch, inner, inner, channels)
     end = side - inner - start
-    return F.pad(moved.view(batch, inner, inner, channels), (0, 0, start, end, start, end))
+    return F.pad(shown, (0, 0, start, end, start, end)) if inner < side else shown
 
 
 class Puzzling(PretextTask):

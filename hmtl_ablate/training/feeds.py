@@ -88,8 +88,8 @@ def give(plan: list[Stream], tasks: Mapping[str, PretextTask], views: Tensor, ro
          generator: Generator) -> list[Given]:
     """Change the views as planned, and put those of one size together: they go through the backbone together.
 
-    views: normalised [V, b, 3, S, S]; rows: int64 [b], where this worker's images stand in the global batch of `batch`.
-    All random numbers are drawn for the global batch, so they do not depend on how it is split.
+    views: normalised [V, b, 3, S, S]; rows: int64 [b], rising: where this worker's images stand in the global batch of
+    `batch`. All random numbers are drawn for the global batch, so they do not depend on how it is split.
     """
     by_side: dict[int, list[Given]] = {}
     for number, (stream, whole) in enumerate(zip(plan, views, strict=True)):
@@ -100,19 +100,14 @@ def give(plan: list[Stream], tasks: Mapping[str, PretextTask], views: Tensor, ro
             whole = F.interpolate(whole, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
         images, weights, asked = whole, torch.ones(len(rows)), {}
         for segment in stream.segments:
-            mine = ((rows >= segment.low) & (rows < segment.high)).nonzero().flatten()
-            weights[mine] = stream.weight
-            index, everything = moved(mine, whole.device), len(mine) == len(rows)
-            shown = whole if everything else whole[index]
+            first, last = torch.searchsorted(rows, torch.tensor([segment.low, segment.high])).tolist()
+            weights[first:last] = stream.weight
+            index, shown = moved(torch.arange(first, last), whole.device), whole[first:last]
             for name in segment.tasks:
-                draw = tasks[name].draw(segment.high - segment.low, generator)[rows[mine] - segment.low]
+                draw = tasks[name].draw(segment.high - segment.low, generator)[rows[first:last] - segment.low]
                 asked[name] = Asked(index, moved(draw, whole.device), shown)
                 shown = tasks[name].change(shown, asked[name].draw)
-            if everything:
-                images = shown
-            else:
-                images = images.clone()
-                images[index] = shown
+            images = shown if len(shown) == len(rows) else torch.cat([images[:first], shown, images[last:]])
         by_side.setdefault(images.shape[-1], []).append(Given(images, moved(weights, whole.device), (number,), asked))
     return [_together(items) for items in by_side.values()]
 
