@@ -91,7 +91,7 @@ class Inpainting(PretextTask):
         return (inside[:, :, 0, :, None] & inside[:, :, 1, None, :]).any(dim=1, keepdim=True)
 
     def change(self, images: Tensor, draw: Tensor) -> Tensor:
-        return images.masked_fill(self.mask(draw, images.shape[-1]), 0.0)
+        return torch.where(self.mask(draw, images.shape[-1]), 0.0, images)  # masked_fill forgets channels-last
 
     def forward(self, maps: Tensor, pooled: Tensor) -> Tensor:
         """An image [B, 3, s, s] with s near the input's side; `loss` and `rebuilt` bring it to that side."""

@@ -92,6 +92,8 @@ def give(plan: list[Stream], tasks: Mapping[str, PretextTask], views: Tensor, ro
     `batch`. All random numbers are drawn for the global batch, so they do not depend on how it is split.
     """
     by_side: dict[int, list[Given]] = {}
+    channels_last = views[0].is_contiguous(memory_format=torch.channels_last)
+    memory = torch.channels_last if channels_last else torch.contiguous_format
     for number, (stream, whole) in enumerate(zip(plan, views, strict=True)):
         low, high = stream.scale
         if (low, high) != (1.0, 1.0):
@@ -107,7 +109,12 @@ def give(plan: list[Stream], tasks: Mapping[str, PretextTask], views: Tensor, ro
                 draw = tasks[name].draw(segment.high - segment.low, generator)[rows[first:last] - segment.low]
                 asked[name] = Asked(index, moved(draw, whole.device), shown)
                 shown = tasks[name].change(shown, asked[name].draw)
-            images = shown if len(shown) == len(rows) else torch.cat([images[:first], shown, images[last:]])
+            if len(shown) == len(rows):
+                images = shown
+            else:  # not torch.cat, which forgets channels-last when one of its parts is empty
+                images = images.clone()
+                images[first:last] = shown
+        images = images.contiguous(memory_format=memory)  # a change may forget it, and convolutions would be slower
         by_side.setdefault(images.shape[-1], []).append(Given(images, moved(weights, whole.device), (number,), asked))
     return [_together(items) for items in by_side.values()]
 

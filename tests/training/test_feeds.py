@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hmtl_ablate.config import parse_config
+from hmtl_ablate.config import PRETEXT_OPTIONS, parse_config
 from hmtl_ablate.pretext import FeatureShape, build
 from hmtl_ablate.pretext.puzzling import shuffle_tiles
 from hmtl_ablate.pretext.rotation import turn_tiles
@@ -121,3 +121,16 @@ def test_missing_labels_do_not_count() -> None:
     labelled = np.ones(B, np.bool_)
     labelled[[0, 9]] = False  # one changed row and one whole one
     assert feeds.supervised_total(plan, labelled) == pytest.approx(2 * 0.5 + 6)
+
+
+@pytest.mark.parametrize("task", PRETEXT_OPTIONS)
+@pytest.mark.parametrize("feed", ["shared", "mixed", "siamese"])
+def test_images_keep_their_memory_format(task: str, feed: str) -> None:
+    config = parse_config({"data": {"size": SIZE}, "pretext": {task: {"feed": feed}}})
+    tasks = {task: build(task, config.pretext[task], FeatureShape(SIZE, 4, 1, 1, 4))}
+    plan = feeds.streams(config, B)
+    for memory in (torch.channels_last, torch.contiguous_format):
+        views = torch.rand(len(plan) * B, 3, SIZE, SIZE).contiguous(memory_format=memory)
+        views = views.unflatten(0, (len(plan), B))  # as the loop makes them
+        for given in feeds.give(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1)):
+            assert given.images.is_contiguous(memory_format=memory)
