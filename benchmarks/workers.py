@@ -13,7 +13,7 @@ from benchmarks.bench import PROGRAM, Record, in_turns, ratio
 
 def workers(repeats: int, tiny: bool) -> Record:
     """Images a second in the epoch after the first, training alone."""
-    backbone, size, images, epochs = ("test_resnet", 32, 256, 2) if tiny else ("resnet50", 64, 960, 2)
+    backbone, size, images, epochs = ("test_resnet", 32, 256, 2) if tiny else ("resnet50", 64, 640, 2)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         file = place / "workers.yaml"
