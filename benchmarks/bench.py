@@ -157,7 +157,7 @@ def table(rows: list[Row]) -> list[list[str]]:
     """Cells of a table: what, against, measured, figure with its range, goal, reached."""
     cells = [["What", "Against", "Medians", "Figure (range)", "Goal", ""]]
     for row in rows:
-        figure = f"{row.figure:.3g} {row.unit} ({row.low:.3g} … {row.high:.3g})"
+        figure = f"{_number([row.figure])} {row.unit} ({_number([row.low])} … {_number([row.high])})"
         cells.append([row.what, row.against, row.measured, figure, row.goal,
                       {True: "yes", False: "NO", None: ""}[row.reached]])
     return cells
