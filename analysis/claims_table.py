@@ -1,6 +1,6 @@
 """The paper's claims, verified by a store's runs.
 
-    python analysis/claims_table.py --runs runs --format latex --output claims.tex
+python analysis/claims_table.py --runs runs --format latex --output claims.tex
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A contact sheet of the rendered faces: one row an emotion.
 
-    python analysis/contact_sheet.py docs/faces.jpg
+python analysis/contact_sheet.py docs/faces.jpg
 """
 
 from __future__ import annotations

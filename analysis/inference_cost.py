@@ -1,6 +1,6 @@
 """Argument 7: what remains after training is the same for SL and HMTL; parameters and operations of each variant.
 
-    python analysis/inference_cost.py search_spaces/pretext.yaml --profile paper
+python analysis/inference_cost.py search_spaces/pretext.yaml --profile paper
 """
 
 from __future__ import annotations
@@ -48,9 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HmtlError as error:
         print(error, file=sys.stderr)
         return 2
-    table = Table(f"{study.name} ({study.profile})", "The pretext heads are dropped after training.",
-                  ("Variant", "Parameters in training, M", "Parameters, M", "Operations an image, M"), tuple(rows),
-                  frozenset({1, 2, 3}), ())
+    table = Table(
+        f"{study.name} ({study.profile})",
+        "The pretext heads are dropped after training.",
+        ("Variant", "Parameters in training, M", "Parameters, M", "Operations an image, M"),
+        tuple(rows),
+        frozenset({1, 2, 3}),
+        (),
+    )
     sys.stdout.write(render_sections([Section("Cost at inference", "", (table,))], options.format))
     return 0
 

@@ -1,6 +1,6 @@
 """Test metric over the share of the training split, one line a method, from a store's `low_data` study.
 
-    python analysis/low_data_figure.py --runs runs --output low_data.png
+python analysis/low_data_figure.py --runs runs --output low_data.png
 """
 
 from __future__ import annotations

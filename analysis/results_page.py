@@ -57,17 +57,29 @@ def _study(study: Mapping[str, Any], *, first: bool) -> str:
     bases = _bases(rows)
     lines = []
     if first:
-        lines += [f"## {study['name']}", "", study["question"], "", f"    {_command(study)}", "",
-                  _made(**study["made"]), ""]
+        lines += [
+            f"## {study['name']}",
+            "",
+            study["question"],
+            "",
+            f"    {_command(study)}",
+            "",
+            _made(**study["made"]),
+            "",
+        ]
     else:
         lines += [f"### {study['name']}: {study['evaluation']}", "", f"On {study['data']}.", ""]
     header = ["Variant", "Seeds", label(study["metric"]), *(f"minus {name}" for name in bases), "Image passes"]
     lines += [f"| {' | '.join(header)} |", f"| --- |{' ---: |' * (len(header) - 1)}"]
     percent = in_percent(study["metric"])
     for row in rows:
-        cells = [row["variant"], str(row["n_seeds"]), _score(row, percent),
-                 *(_difference(row, _base(row, settings), percent) for settings in bases.values()),
-                 "—" if row["image_passes"] is None else f"{row['image_passes']:,.0f}"]
+        cells = [
+            row["variant"],
+            str(row["n_seeds"]),
+            _score(row, percent),
+            *(_difference(row, _base(row, settings), percent) for settings in bases.values()),
+            "—" if row["image_passes"] is None else f"{row['image_passes']:,.0f}",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", _conclusion(study, bases), ""]
     return "\n".join([*lines, *(f"- {note}" for note in study["notes"]), *([""] if study["notes"] else [])])
@@ -133,8 +145,11 @@ def _difference(row: Row, base: Row | None, percent: bool) -> str:
 
 def _conclusion(study: Mapping[str, Any], bases: Bases) -> str:
     name = next(metric for metric in sorted(METRICS, key=len, reverse=True) if study["metric"].endswith(metric))
-    better = next(metrics[name] for metrics in TASK_METRICS.values() if name in metrics) if "/" not in name else \
-        TASK_METRICS[name.partition("/")[0]][name.partition("/")[2]]
+    better = (
+        next(metrics[name] for metrics in TASK_METRICS.values() if name in metrics)
+        if "/" not in name
+        else TASK_METRICS[name.partition("/")[0]][name.partition("/")[2]]
+    )
     sign = 1 if better == "max" else -1
     sentences = []
     for title, settings in bases.items():
@@ -150,14 +165,16 @@ def _conclusion(study: Mapping[str, Any], bases: Bases) -> str:
             sentences.append(f"{against} no variant differs beyond the noise of {seeds} seeds.")
             continue
         parts = ([f"better beyond noise: {'; '.join(ahead)}"] if ahead else []) + (
-            [f"worse beyond noise: {'; '.join(behind)}"] if behind else [])
+            [f"worse beyond noise: {'; '.join(behind)}"] if behind else []
+        )
         sentences.append(f"{against}, {'. And '.join(parts)}; the others are within it.")
     return " ".join(sentences)
 
 
 def main(arguments: Sequence[str]) -> int:
-    return write_page(arguments, "python analysis/results_page.py", "hmtl-ablate report --format json --output FILE",
-                      page)
+    return write_page(
+        arguments, "python analysis/results_page.py", "hmtl-ablate report --format json --output FILE", page
+    )
 
 
 if __name__ == "__main__":

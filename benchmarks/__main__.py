@@ -21,23 +21,39 @@ from benchmarks import gpu, growth, loading, memory, overhead, startup, training
 from benchmarks.bench import Record, stamped, table
 
 BENCHMARKS: dict[str, Callable[[int, bool], Record]] = {
-    "training": training.training, "pretext": training.pretext, "transform": transform.transform,
-    "loading": loading.loading, "memory": memory.memory, "overhead": overhead.overhead, "study": overhead.study,
-    "startup": startup.startup, "workers": workers.workers, **growth.CURVES, "gpu": gpu.gpu}
+    "training": training.training,
+    "pretext": training.pretext,
+    "transform": transform.transform,
+    "loading": loading.loading,
+    "memory": memory.memory,
+    "overhead": overhead.overhead,
+    "study": overhead.study,
+    "startup": startup.startup,
+    "workers": workers.workers,
+    **growth.CURVES,
+    "gpu": gpu.gpu,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all when left out, "
-                        "gpu where there is one")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(BENCHMARKS)}; all when left out, gpu where there is one",
+    )
     parser.add_argument("--repeats", type=int, default=5, help="times each side is measured (5)")
     parser.add_argument("--output", type=Path, help="folder for NAME.json")
     parser.add_argument("--tiny", action="store_true", help="seconds instead of minutes: does it run? Measures nothing")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown or options.repeats < 1:
-        parser.error(f"there is no benchmark {unknown[0]!r}; choose of {', '.join(BENCHMARKS)}" if unknown
-                     else "--repeats is 1 or more")
+        parser.error(
+            f"there is no benchmark {unknown[0]!r}; choose of {', '.join(BENCHMARKS)}"
+            if unknown
+            else "--repeats is 1 or more"
+        )
     console = Console(width=None if sys.stdout.isatty() else 150)
     every = [name for name in BENCHMARKS if name != "gpu" or torch.cuda.is_available()]
     for name in options.names or every:

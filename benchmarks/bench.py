@@ -61,10 +61,17 @@ class Record:
 
 def stamped(record: Record, repeats: int, seconds: float) -> dict[str, Any]:
     """The record as JSON data, with where and with what it was made."""
-    return {"benchmark": record.benchmark, "question": record.question,
-            "rows": [{**asdict(row), "reached": row.reached} for row in record.rows], "notes": record.notes,
-            "repeats": repeats, "seconds": round(seconds, 1), "commit": commit()[:7], "hardware": hardware(),
-            "versions": {name: _version(name) for name in PACKAGES}}
+    return {
+        "benchmark": record.benchmark,
+        "question": record.question,
+        "rows": [{**asdict(row), "reached": row.reached} for row in record.rows],
+        "notes": record.notes,
+        "repeats": repeats,
+        "seconds": round(seconds, 1),
+        "commit": commit()[:7],
+        "hardware": hardware(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
 
 
 def hardware() -> str:
@@ -90,15 +97,30 @@ def in_turns(sides: Mapping[str, Callable[[], float]], repeats: int, warm_up: in
 def ratio(found: Mapping[str, list[float]], what: str, against: str, unit: str, goal: str = "") -> Row:
     """Side `what` over side `against`, repeat by repeat."""
     ratios = [a / b for a, b in zip(found[what], found[against], strict=True)]
-    return Row(what, against, f"{_number(found[what])} : {_number(found[against])} {unit}",
-               statistics.median(ratios), min(ratios), max(ratios), goal=goal)
+    return Row(
+        what,
+        against,
+        f"{_number(found[what])} : {_number(found[against])} {unit}",
+        statistics.median(ratios),
+        min(ratios),
+        max(ratios),
+        goal=goal,
+    )
 
 
 def difference(found: Mapping[str, list[float]], what: str, against: str, unit: str, goal: str = "") -> Row:
     """Side `what` minus side `against`, repeat by repeat."""
     found_ = [a - b for a, b in zip(found[what], found[against], strict=True)]
-    return Row(what, against, f"{_number(found[what])} − {_number(found[against])} {unit}",
-               statistics.median(found_), min(found_), max(found_), unit=unit, goal=goal)
+    return Row(
+        what,
+        against,
+        f"{_number(found[what])} − {_number(found[against])} {unit}",
+        statistics.median(found_),
+        min(found_),
+        max(found_),
+        unit=unit,
+        goal=goal,
+    )
 
 
 def alone(what: str, values: list[float], unit: str, goal: str = "") -> Row:
@@ -158,8 +180,9 @@ def table(rows: list[Row]) -> list[list[str]]:
     cells = [["What", "Against", "Medians", "Figure (range)", "Goal", ""]]
     for row in rows:
         figure = f"{_number([row.figure])} {row.unit} ({_number([row.low])} … {_number([row.high])})"
-        cells.append([row.what, row.against, row.measured, figure, row.goal,
-                      {True: "yes", False: "NO", None: ""}[row.reached]])
+        cells.append(
+            [row.what, row.against, row.measured, figure, row.goal, {True: "yes", False: "NO", None: ""}[row.reached]]
+        )
     return cells
 
 

@@ -20,6 +20,7 @@ def train_one(task: dict[str, Any]) -> None:
     from hmtl_ablate.config import parse_config, trial_id
     from hmtl_ablate.data.pack import load_pack
     from hmtl_ablate.training.loop import train
+
     settings = parse_config({**task["config"], "seed": task["seed"]})
     pack = load_pack(Path(task["pack"]))
     folder = Path(task["store"]) / "trials" / trial_id(settings, pack.fingerprint)
@@ -34,6 +35,7 @@ def bare(tasks: list[dict[str, Any]]) -> None:
 def optuna(tasks: list[dict[str, Any]]) -> None:
     """Optuna with a fresh process a trial, so that no trial can spoil the next one."""
     import optuna as library
+
     library.logging.set_verbosity(library.logging.ERROR)
     study = library.create_study(storage=f"sqlite:///{tasks[0]['store']}/optuna.db")
     context = multiprocessing.get_context("spawn")
@@ -56,9 +58,12 @@ def tune(tasks: list[dict[str, Any]], reuse: bool = False) -> None:
         report({"done": 1})
 
     _init()
-    Tuner(with_resources(trainable, {"CPU": 1}), param_space={"task": grid_search(tasks)},
-          tune_config=TuneConfig(max_concurrent_trials=1, reuse_actors=reuse),
-          run_config=RunConfig(storage_path=tasks[0]["store"], verbose=0)).fit()
+    Tuner(
+        with_resources(trainable, {"CPU": 1}),
+        param_space={"task": grid_search(tasks)},
+        tune_config=TuneConfig(max_concurrent_trials=1, reuse_actors=reuse),
+        run_config=RunConfig(storage_path=tasks[0]["store"], verbose=0),
+    ).fit()
     ray.shutdown()
 
 
@@ -76,25 +81,44 @@ def tune_train(tasks: list[dict[str, Any]]) -> None:
 
     def driver(point: dict[str, Any]) -> None:
         task = point["task"]
-        TorchTrainer(train_one, train_loop_config=task, scaling_config=ScalingConfig(num_workers=1),
-                     run_config=RunConfig(name=f"seed-{task['seed']}", storage_path=tasks[0]["store"])).fit()
+        TorchTrainer(
+            train_one,
+            train_loop_config=task,
+            scaling_config=ScalingConfig(num_workers=1),
+            run_config=RunConfig(name=f"seed-{task['seed']}", storage_path=tasks[0]["store"]),
+        ).fit()
 
     _init()
-    Tuner(with_resources(driver, {"CPU": 0.01}), param_space={"task": grid_search(tasks)},
-          tune_config=TuneConfig(max_concurrent_trials=1),
-          run_config=TuneRunConfig(storage_path=tasks[0]["store"], verbose=0)).fit()
+    Tuner(
+        with_resources(driver, {"CPU": 0.01}),
+        param_space={"task": grid_search(tasks)},
+        tune_config=TuneConfig(max_concurrent_trials=1),
+        run_config=TuneRunConfig(storage_path=tasks[0]["store"], verbose=0),
+    ).fit()
     ray.shutdown()
 
 
 def _init() -> None:
     import ray
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-             runtime_env={"env_vars": {"PYTHONPATH": os.getcwd()}})
+
+    ray.init(
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": {"PYTHONPATH": os.getcwd()}},
+    )
 
 
 def main(name: str, config: str, pack: str, store: str, *seeds: str) -> None:
-    tasks = [{"config": json.loads(config), "pack": str(Path(pack).resolve()), "store": str(Path(store).resolve()),
-              "seed": int(seed)} for seed in seeds]
+    tasks = [
+        {
+            "config": json.loads(config),
+            "pack": str(Path(pack).resolve()),
+            "store": str(Path(store).resolve()),
+            "seed": int(seed),
+        }
+        for seed in seeds
+    ]
     {"bare": bare, "optuna": optuna, "tune": tune, "tune_reuse": tune_reuse, "tune_train": tune_train}[name](tasks)
 
 

@@ -19,20 +19,23 @@ from benchmarks.training import config, faces, platform_side
 from hmtl_ablate.data.augment import training_view
 from hmtl_ablate.data.augment_batch import BatchView
 from hmtl_ablate.data.pack import Pack
-from hmtl_ablate.training.device import Setup, choose
+from hmtl_ablate.training.device import Setup, select_device
 
 NET = "efficientnet_b0"
 PRETEXT: Mapping[str, Mapping[str, Any]] = {
-    "SL": {}, "puzzling, shared": {"puzzling": {"feed": "shared"}},
+    "SL": {},
+    "puzzling, shared": {"puzzling": {"feed": "shared"}},
     "puzzling, siamese": {"puzzling": {"feed": "siamese"}},
-    "in-painting-pl (VGG16), shared": {"inpainting": {"feed": "shared", "perceptual": "vgg16",
-                                                      "perceptual_weights": None}}}
+    "in-painting-pl (VGG16), shared": {
+        "inpainting": {"feed": "shared", "perceptual": "vgg16", "perceptual_weights": None}
+    },
+}
 
 
 def gpu(repeats: int, tiny: bool) -> Record:
     """Images a second over image and batch size, pretext tasks beside SL, augmentation, peak memory."""
-    setup = choose("auto")
-    net, points = (("test_resnet", {32: (16,)}) if tiny else (NET, {64: (256, 512), 112: (256, 512), 224: (256, 512)}))
+    setup = select_device("auto")
+    net, points = ("test_resnet", {32: (16,)}) if tiny else (NET, {64: (256, 512), 112: (256, 512), 224: (256, 512)})
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
@@ -41,8 +44,12 @@ def gpu(repeats: int, tiny: bool) -> Record:
             for batch in batches:
                 rows += _speed(setup, pack, net, size, batch, place, repeats)
             rows += _augmentation(setup, pack, batches[0], repeats)
-    return Record("gpu", f"What does one GPU do ({net}, {setup.reason})?", rows, [
-        "Whole epochs of 16 steps of the largest batch: augmentation (weak), validation, checkpoint and log counted."])
+    return Record(
+        "gpu",
+        f"What does one GPU do ({net}, {setup.reason})?",
+        rows,
+        ["Whole epochs of 16 steps of the largest batch: augmentation (weak), validation, checkpoint and log counted."],
+    )
 
 
 def _speed(setup: Setup, pack: Pack, net: str, size: int, batch: int, place: Path, repeats: int) -> list[Row]:
@@ -60,8 +67,11 @@ def _speed(setup: Setup, pack: Pack, net: str, size: int, batch: int, place: Pat
     found = in_turns(sides, repeats, warm_up=1)
     named = {f"{what}: SL + {task}" if task != "SL" else f"{what}: SL": values for task, values in found.items()}
     baseline = f"{what}: SL"
-    return [alone(baseline, named[baseline], "images/s"), *peaks,
-            *(ratio(named, task, baseline, "images/s") for task in named if task != baseline)]
+    return [
+        alone(baseline, named[baseline], "images/s"),
+        *peaks,
+        *(ratio(named, task, baseline, "images/s") for task in named if task != baseline),
+    ]
 
 
 def _augmentation(setup: Setup, pack: Pack, batch: int, repeats: int) -> list[Row]:

@@ -45,11 +45,12 @@ search:
 
 def trials(repeats: int, tiny: bool) -> Record:
     """Seconds the driver spends on a trial, over the trials that are finished; then report and plan over the runs."""
-    from hmtl_ablate.search.conductor import Conductor, Packs, Resolver
-    from hmtl_ablate.search.deciding import Decider, connect
-    from hmtl_ablate.search.progress import Progress
+    from hmtl_ablate.running.conductor import Conductor, Packs, Resolver
+    from hmtl_ablate.running.optuna_search import OptunaSearch, connect
+    from hmtl_ablate.running.progress import Progress
     from hmtl_ablate.study import load_study
     from hmtl_ablate.tracking import open_tracking
+
     marks = (10, 30) if tiny else (10, 100, 1000, 5000)
     spent: dict[str, list[float]] = {"suggestion (Optuna)": [], "MLflow": [], "all": []}
     rows: list[Row] = []
@@ -63,10 +64,14 @@ def trials(repeats: int, tiny: bool) -> Record:
         packs = Packs({Packs.key(data): open_pack(data, None, store)})
         tracking = open_tracking(None, store)
         assert study.search is not None
-        decider = Decider(study.search, "growth", 0, connect(None, store), Resolver(study, packs).identify)
-        conductor = Conductor(study, packs, store, tracking, decider, Progress(Console(quiet=True), 0, True), True)
-        clocks = {"suggestion (Optuna)": _clocked(decider, ("next", "report", "tell")),
-                  "MLflow": _clocked(tracking, ("trial_run", "log_epochs", "finish_trial"))}
+        optuna_search = OptunaSearch(study.search, "growth", 0, connect(None, store), Resolver(study, packs).identify)
+        conductor = Conductor(
+            study, packs, store, tracking, optuna_search, Progress(Console(quiet=True), 0, True), True
+        )
+        clocks = {
+            "suggestion (Optuna)": _clocked(optuna_search, ("next", "report", "tell")),
+            "MLflow": _clocked(tracking, ("trial_run", "log_epochs", "finish_trial")),
+        }
         for number in range(1, marks[-1] + WINDOW + 1):
             before = {key: clock[0] for key, clock in clocks.items()}
             started = time.perf_counter()
@@ -81,18 +86,30 @@ def trials(repeats: int, tiny: bool) -> Record:
                 for what, seconds in {"report": _report(store, repeats), "plan": _plan(file, store, repeats)}.items():
                     rows.append(alone(f"{what}, {number - WINDOW:,} runs", seconds, "s"))
         for key, seconds in spent.items():
-            rows += [alone(f"driver, {key}: trial {mark:,}", seconds[mark:mark + WINDOW], "s") for mark in marks]
-    return Record("trials", "Do a trial's costs grow with the trials before it?", rows,
-                  ["A search by TPE over four parameters with early stopping; three epochs a trial, whose training is "
-                   "a stub; everything else is real: Optuna's SQLite, MLflow's SQLite, the trials' folders."])
+            rows += [alone(f"driver, {key}: trial {mark:,}", seconds[mark : mark + WINDOW], "s") for mark in marks]
+    return Record(
+        "trials",
+        "Do a trial's costs grow with the trials before it?",
+        rows,
+        [
+            "A search by TPE over four parameters with early stopping; three epochs a trial, whose training is "
+            "a stub; everything else is real: Optuna's SQLite, MLflow's SQLite, the trials' folders."
+        ],
+    )
 
 
 def images(repeats: int, tiny: bool) -> Record:
     """Images a second over batch size, image size and threads."""
     rows = []
-    points: list[dict[str, Any]] = [{"batch_size": 16}] if tiny else [
-        *({"batch_size": batch} for batch in (16, 64, 256)), *({"size": size} for size in (48, 96, 112)),
-        {"threads": 2}]
+    points: list[dict[str, Any]] = (
+        [{"batch_size": 16}]
+        if tiny
+        else [
+            *({"batch_size": batch} for batch in (16, 64, 256)),
+            *({"size": size} for size in (48, 96, 112)),
+            {"threads": 2},
+        ]
+    )
     net = "test_resnet" if tiny else "efficientnet_b0"
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
@@ -104,10 +121,15 @@ def images(repeats: int, tiny: bool) -> Record:
                 side = platform_side(faces(size, count, place), settings, place / f"trial-{number}")
                 side()
                 found = [side() for _ in range(repeats)]
-            rows.append(alone(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in point.items()), found,
-                             "images/s"))
-    return Record("images", f"How does training speed move with batch, size and threads ({net})?", rows,
-                  ["64 px, batch 64, one thread, fp32, unless said; whole epochs, as in the benchmark `training`."])
+            rows.append(
+                alone(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in point.items()), found, "images/s")
+            )
+    return Record(
+        "images",
+        f"How does training speed move with batch, size and threads ({net})?",
+        rows,
+        ["64 px, batch 64, one thread, fp32, unless said; whole epochs, as in the benchmark `training`."],
+    )
 
 
 def packs(repeats: int, tiny: bool) -> Record:
@@ -119,8 +141,9 @@ def packs(repeats: int, tiny: bool) -> Record:
         write_faces(place / "faces", count, STORED)
         for cores in range(1, len(os.sched_getaffinity(0)) + 1):
             for what, data, path in (
-                    ("JPEGs of 350 px to 112 px", DataConfig(name="folder", size=112), place / "faces"),
-                    ("rendered faces, 48 px", DataConfig(images=count), None)):
+                ("JPEGs of 350 px to 112 px", DataConfig(name="folder", size=112), place / "faces"),
+                ("rendered faces, 48 px", DataConfig(images=count), None),
+            ):
                 found = []
                 for repeat in range(repeats):
                     started = time.perf_counter()
@@ -137,12 +160,22 @@ def actors(repeats: int, tiny: bool) -> Record:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         file = place / "actors.yaml"
-        file.write_text(json.dumps({
-            "name": "actors", "variants": {"SL": {}}, "seeds": list(range(count)),
-            "base": {"data": {"images": 64, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0,
-                                                                      "batch_size": 16}}}))
-        run = subprocess.Popen([PROGRAM, "run", file, "--runs", place / "runs",
-                                "--max-concurrent", "1"], stdout=subprocess.DEVNULL)
+        file.write_text(
+            json.dumps(
+                {
+                    "name": "actors",
+                    "variants": {"SL": {}},
+                    "seeds": list(range(count)),
+                    "base": {
+                        "data": {"images": 64, "size": 32},
+                        "training": {"epochs": 1, "warmup_epochs": 0, "batch_size": 16},
+                    },
+                }
+            )
+        )
+        run = subprocess.Popen(
+            [PROGRAM, "run", file, "--runs", place / "runs", "--max-concurrent", "1"], stdout=subprocess.DEVNULL
+        )
         while run.poll() is None:
             done = len(list((place / "runs" / "trials").glob("*/result.json")))
             if size := _actor_bytes():
@@ -155,8 +188,12 @@ def actors(repeats: int, tiny: bool) -> Record:
     return Record("actors", "Does the process that trains grow?", rows, ["Resident set of the Ray actor."])
 
 
-CURVES: dict[str, Callable[[int, bool], Record]] = {"trials": trials, "images": images, "packs": packs,
-                                                    "actors": actors}
+CURVES: dict[str, Callable[[int, bool], Record]] = {
+    "trials": trials,
+    "images": images,
+    "packs": packs,
+    "actors": actors,
+}
 
 
 def _clocked(owner: Any, methods: tuple[str, ...]) -> list[float]:
@@ -170,6 +207,7 @@ def _clocked(owner: Any, methods: tuple[str, ...]) -> list[float]:
                 return method(*arguments, **options)
             finally:
                 clock[0] += time.perf_counter() - started
+
         return timed
 
     for name in methods:
@@ -181,11 +219,20 @@ def _stub(folder: Path, trial: str, number: int, on_epoch: Callable[[int], None]
     """A finished trial's folder without a training; gives the seconds it took to write it."""
     started = time.perf_counter()
     value = (number * 0.618) % 1
-    history = [{"epoch": epoch, "val/accuracy": value * epoch / 3, "val/loss": 1.0, "train/loss": 1.0, "seconds": 1.0}
-               for epoch in (1, 2, 3)]
+    history = [
+        {"epoch": epoch, "val/accuracy": value * epoch / 3, "val/loss": 1.0, "train/loss": 1.0, "seconds": 1.0}
+        for epoch in (1, 2, 3)
+    ]
     folder.mkdir(parents=True, exist_ok=True)
-    result = TrialResult(trial_id=trial, status="finished", epochs=3, best_epoch=3, image_passes=100, seconds=1.0,
-                         metrics={"best/val/accuracy": value})
+    result = TrialResult(
+        trial_id=trial,
+        status="finished",
+        epochs=3,
+        best_epoch=3,
+        image_passes=100,
+        seconds=1.0,
+        metrics={"best/val/accuracy": value},
+    )
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
     write_atomically(folder / "config.json", b"{}")
     write_atomically(folder / "best.safetensors", b"")
@@ -199,12 +246,15 @@ def _stub(folder: Path, trial: str, number: int, on_epoch: Callable[[int], None]
 def _report(store: Path, repeats: int) -> list[float]:
     from hmtl_ablate.report.render import build_report, render
     from hmtl_ablate.report.results import load_results
+
     return [_timed(lambda: render(build_report(load_results(None, store), None), "markdown")) for _ in range(repeats)]
 
 
 def _plan(file: Path, store: Path, repeats: int) -> list[float]:
-    return [_timed(lambda: subprocess.run([PROGRAM, "plan", file, "--runs", store], check=True, capture_output=True))
-            for _ in range(repeats)]
+    return [
+        _timed(lambda: subprocess.run([PROGRAM, "plan", file, "--runs", store], check=True, capture_output=True))
+        for _ in range(repeats)
+    ]
 
 
 def _timed(run: Callable[[], object]) -> float:

@@ -34,14 +34,22 @@ def loading(repeats: int, tiny: bool) -> Record:
         write_faces(place / "faces", count, STORED)
         settings = parse_config({"data": {"name": "folder", "size": size}, "training": {"batch_size": 64}})
         pack = open_pack(settings.data, place / "faces", place)
-        sides = {"ours, from a pack": _ours(pack, settings),
-                 "torchvision ImageFolder": _torchvision(place / "faces", settings)}
+        sides = {
+            "ours, from a pack": _ours(pack, settings),
+            "torchvision ImageFolder": _torchvision(place / "faces", settings),
+        }
         found = in_turns(sides, repeats, warm_up=1)
     rows = [ratio(found, "ours, from a pack", "torchvision ImageFolder", "images/s", "≥ 3")]
-    return Record("loading", f"How fast do augmented images come, {size} px, weak, {CORES} cores?", rows,
-                  [f"{count} JPEG faces of {STORED} px, quality 90; torchvision: rotation ±15°, centre crop, flip, "
-                   f"resize, colour jitter at 0.4, grey at 0.2; both with {CORES} loader processes, their start "
-                   "counted."])
+    return Record(
+        "loading",
+        f"How fast do augmented images come, {size} px, weak, {CORES} cores?",
+        rows,
+        [
+            f"{count} JPEG faces of {STORED} px, quality 90; torchvision: rotation ±15°, centre crop, flip, "
+            f"resize, colour jitter at 0.4, grey at 0.2; both with {CORES} loader processes, their start "
+            "counted."
+        ],
+    )
 
 
 def write_faces(folder: Path, count: int, side: int) -> None:
@@ -64,17 +72,31 @@ def _ours(pack: Pack, settings: TrialConfig) -> Callable[[], float]:
         first, epoch = epoch * batches.steps, epoch + 1
         loader = stream(batches, first, CORES)
         return _rate((next(loader).views for _ in range(batches.steps)), batches.batch_size)
+
     return measured
 
 
 def _torchvision(folder: Path, settings: TrialConfig) -> Callable[[], float]:
     size = settings.data.size
     side = round(STORED * 0.84)  # the middle of the range that our weak level crops to
-    view = v2.Compose([v2.RandomRotation(15), v2.CenterCrop(side), v2.RandomHorizontalFlip(), v2.Resize((size, size)),
-                       v2.RandomApply([v2.ColorJitter(0.32, 0.32, 0.32, 0.08)], p=0.4), v2.RandomGrayscale(0.2),
-                       v2.PILToTensor()])
-    loader = DataLoader(ImageFolder(str(folder / "train"), view), batch_size=settings.training.batch_size, shuffle=True,
-                        drop_last=True, num_workers=CORES)
+    view = v2.Compose(
+        [
+            v2.RandomRotation(15),
+            v2.CenterCrop(side),
+            v2.RandomHorizontalFlip(),
+            v2.Resize((size, size)),
+            v2.RandomApply([v2.ColorJitter(0.32, 0.32, 0.32, 0.08)], p=0.4),
+            v2.RandomGrayscale(0.2),
+            v2.PILToTensor(),
+        ]
+    )
+    loader = DataLoader(
+        ImageFolder(str(folder / "train"), view),
+        batch_size=settings.training.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=CORES,
+    )
     return lambda: _rate((images for images, _ in loader), settings.training.batch_size)
 
 

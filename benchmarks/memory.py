@@ -52,14 +52,25 @@ def memory(repeats: int, tiny: bool) -> Record:
         found = [share() for _ in range(repeats)]
         what = f"pack of {pack.images.nbytes / 2**20:.0f} MiB ({count} faces, {size} px)"
     row = alone(f"{TRIALS} trials: growth a further trial", found, "of the pack", "≤ 0.05")
-    return Record("memory", f"Is a pack in memory once, whoever reads it ({what})?", [row],
-                  ["Proportional set size (Linux), summed over the processes, after reading minus before."])
+    return Record(
+        "memory",
+        f"Is a pack in memory once, whoever reads it ({what})?",
+        [row],
+        ["Proportional set size (Linux), summed over the processes, after reading minus before."],
+    )
 
 
 def _held(pack: Path, size: int, trials: int) -> float:
     """Bytes by which the processes of so many trials grow, together, as they read the pack."""
-    readers = [subprocess.Popen([sys.executable, "-c", READER, str(pack), str(size)], stdin=subprocess.PIPE,
-                                stdout=subprocess.PIPE, text=True) for _ in range(trials)]
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", READER, str(pack), str(size)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(trials)
+    ]
     try:
         sizes = []
         for word in ("ready", "read"):

@@ -23,8 +23,13 @@ from hmtl_ablate.data.pack import open_pack
 OURS = "ours"
 TUNE = "Ray Tune, function trainable, actors reused"
 BARE = "one process, one training after another"
-DRIVERS = {BARE: "bare", TUNE: "tune_reuse", "Optuna + a process a trial": "optuna",
-           "Ray Tune's defaults": "tune", "Ray Tune + Ray Train V2": "tune_train"}
+DRIVERS = {
+    BARE: "bare",
+    TUNE: "tune_reuse",
+    "Optuna + a process a trial": "optuna",
+    "Ray Tune's defaults": "tune",
+    "Ray Tune + Ray Train V2": "tune_train",
+}
 
 
 def overhead(repeats: int, tiny: bool) -> Record:
@@ -40,26 +45,45 @@ def overhead(repeats: int, tiny: bool) -> Record:
         found = in_turns(sides, repeats)
     rows = [difference(found, OURS, TUNE, "s", "≤ 0.3")]
     rows += [alone(title, found[title], "s") for title in (OURS, *DRIVERS)]
-    return Record("overhead", "What does a trial cost beside its training?", rows,
-                  ["Median time from one trial's end to the next one's; each trains test_resnet for two epochs on 102 "
-                   "faces of 32 px on one thread. Ours writes MLflow with curves, pictures and weights as well."])
+    return Record(
+        "overhead",
+        "What does a trial cost beside its training?",
+        rows,
+        [
+            "Median time from one trial's end to the next one's; each trains test_resnet for two epochs on 102 "
+            "faces of 32 px on one thread. Ours writes MLflow with curves, pictures and weights as well."
+        ],
+    )
 
 
 def study(repeats: int, tiny: bool) -> Record:
     """Wall time of a study of 12 trials over that of the bare trainings on as many processes."""
     count, cores = (2, 2) if tiny else (12, 2)
-    base = {"data": {"images": 128 if tiny else 3000, "size": 48},
-            "training": {"epochs": 1 if tiny else 2, "warmup_epochs": 0, "batch_size": 64}}
+    base = {
+        "data": {"images": 128 if tiny else 3000, "size": 48},
+        "training": {"epochs": 1 if tiny else 2, "warmup_epochs": 0, "batch_size": 64},
+    }
     with tempfile.TemporaryDirectory() as name:
         bench = _Bench(Path(name), base)
-        found = in_turns({"the study": lambda: bench.span(bench.ours, count, cores),
-                          "bare trainings": lambda: bench.span(bench.driver("bare"), count, cores)}, repeats)
+        found = in_turns(
+            {
+                "the study": lambda: bench.span(bench.ours, count, cores),
+                "bare trainings": lambda: bench.span(bench.driver("bare"), count, cores),
+            },
+            repeats,
+        )
         started = statistics.median(bench.started)
     rows = [ratio(found, "the study", "bare trainings", "s", "≤ 1.15")]
-    return Record("study", f"What does a study of {count} trials cost over its bare trainings, {cores} at once?", rows,
-                  [f"From the first trial's start to the last one's end, of trials a tenth as long as the minute that "
-                   f"the goal was set for: what a trial costs weighs ten times as much. Start-up and end of the "
-                   f"command, apart: {started:.1f} s."])
+    return Record(
+        "study",
+        f"What does a study of {count} trials cost over its bare trainings, {cores} at once?",
+        rows,
+        [
+            f"From the first trial's start to the last one's end, of trials a tenth as long as the minute that "
+            f"the goal was set for: what a trial costs weighs ten times as much. Start-up and end of the "
+            f"command, apart: {started:.1f} s."
+        ],
+    )
 
 
 class _Bench:
@@ -93,21 +117,40 @@ class _Bench:
 
     def ours(self, store: Path, count: int, cores: int) -> None:
         study = self.place / "study.yaml"
-        study.write_text(json.dumps({"name": "overhead", "base": self.base, "variants": {"SL": {}},
-                                     "seeds": list(range(count))}))  # JSON is YAML
-        subprocess.run([PROGRAM, "run", study, "--runs", store, "--max-concurrent", str(cores)], check=True,
-                       stdout=subprocess.DEVNULL)
+        study.write_text(
+            json.dumps({"name": "overhead", "base": self.base, "variants": {"SL": {}}, "seeds": list(range(count))})
+        )  # JSON is YAML
+        subprocess.run(
+            [PROGRAM, "run", study, "--runs", store, "--max-concurrent", str(cores)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
     def driver(self, name: str) -> Callable[[Path, int, int], None]:
         def run(store: Path, count: int, cores: int) -> None:
-            running = [subprocess.Popen([sys.executable, "-m", "benchmarks.drivers", name, json.dumps(self.base),
-                                         str(self.pack), str(store), *map(str, range(count)[core::cores])],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-                       for core in range(cores)]
+            running = [
+                subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-m",
+                        "benchmarks.drivers",
+                        name,
+                        json.dumps(self.base),
+                        str(self.pack),
+                        str(store),
+                        *map(str, range(count)[core::cores]),
+                    ],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+                for core in range(cores)
+            ]
             for one in running:
                 error = one.communicate()[1]
                 if one.returncode:
                     raise RuntimeError(f"driver {name}: {error[-2000:]}")
+
         return run
 
     def _store(self) -> Path:

@@ -36,13 +36,24 @@ def _section(record: Mapping[str, Any]) -> str:
     rows = [Row(**{field: row[field] for field in fields}) for row in record["rows"]]
     head, *cells = table(rows)
     used = [n for n in range(len(head)) if any(row[n] for row in cells)]
-    lines = [f"## {record['benchmark']}", "", record["question"], "",
-             "| " + " | ".join(head[n] for n in used) + " |", "| --- " * len(used) + "|"]
+    lines = [
+        f"## {record['benchmark']}",
+        "",
+        record["question"],
+        "",
+        "| " + " | ".join(head[n] for n in used) + " |",
+        "| --- " * len(used) + "|",
+    ]
     lines += ["| " + " | ".join(row[n] for n in used) + " |" for row in cells]
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items() if number)
-    lines += ["", *record["notes"], "",
-              f"`python -m benchmarks {record['benchmark']} --repeats {record['repeats']}`: commit {record['commit']}, "
-              f"{record['hardware']}, {versions}; {record['seconds'] / 60:.0f} min.", ""]
+    lines += [
+        "",
+        *record["notes"],
+        "",
+        f"`python -m benchmarks {record['benchmark']} --repeats {record['repeats']}`: commit {record['commit']}, "
+        f"{record['hardware']}, {versions}; {record['seconds'] / 60:.0f} min.",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -45,13 +45,20 @@ def startup(repeats: int, tiny: bool) -> Record:
                 raise RuntimeError("hmtl-ablate run failed")
             return seconds
 
-        found = in_turns({
-            "hmtl-ablate --help": lambda: _seconds([str(PROGRAM), "--help"]),
-            "python -c pass": lambda: _seconds([sys.executable, "-c", "pass"]),
-            "run, to the first step": first_step,
-            "import torch, timm, ray; ray.init": lambda: _seconds([sys.executable, "-c", IMPORTS])}, repeats, warm_up=1)
-    rows = [difference(found, "hmtl-ablate --help", "python -c pass", "s", "≤ 0.3"),
-            ratio(found, "run, to the first step", "import torch, timm, ray; ray.init", "s", "≤ 2")]
+        found = in_turns(
+            {
+                "hmtl-ablate --help": lambda: _seconds([str(PROGRAM), "--help"]),
+                "python -c pass": lambda: _seconds([sys.executable, "-c", "pass"]),
+                "run, to the first step": first_step,
+                "import torch, timm, ray; ray.init": lambda: _seconds([sys.executable, "-c", IMPORTS]),
+            },
+            repeats,
+            warm_up=1,
+        )
+    rows = [
+        difference(found, "hmtl-ablate --help", "python -c pass", "s", "≤ 0.3"),
+        ratio(found, "run, to the first step", "import torch, timm, ray; ray.init", "s", "≤ 2"),
+    ]
     return Record("startup", "How long does a user wait for the first sign of life?", rows)
 
 

@@ -25,7 +25,7 @@ from hmtl_ablate.data.augment import training_view
 from hmtl_ablate.data.pack import Pack, open_pack
 from hmtl_ablate.data.splits import split
 from hmtl_ablate.data.views import validation_view
-from hmtl_ablate.training.device import choose
+from hmtl_ablate.training.device import select_device
 from hmtl_ablate.training.loop import train
 
 IMAGES = {"efficientnet_b0": 800, "resnet50": 1000, "test_resnet": 6000}
@@ -41,10 +41,22 @@ def faces(size: int, images: int, store: Path) -> Pack:
 
 def config(backbone: str, size: int, images: int, **changes: Any) -> TrialConfig:
     """SL as the recipe has it, with AdamW, so that a bare loop needs no wrapper of its own."""
-    training = {"optimizer": "adamw", "lookahead": False, "lr": 1e-3, "batch_size": 64, "epochs": ENDLESS,
-                "precision": "fp32"}
-    return parse_config({"data": {"images": images, "size": size}, "model": {"backbone": backbone},
-                         "training": training | changes.pop("training", {}), **changes})
+    training = {
+        "optimizer": "adamw",
+        "lookahead": False,
+        "lr": 1e-3,
+        "batch_size": 64,
+        "epochs": ENDLESS,
+        "precision": "fp32",
+    }
+    return parse_config(
+        {
+            "data": {"images": images, "size": size},
+            "model": {"backbone": backbone},
+            "training": training | changes.pop("training", {}),
+            **changes,
+        }
+    )
 
 
 def platform_side(pack: Pack, settings: TrialConfig, folder: Path) -> Callable[[], float]:
@@ -56,6 +68,7 @@ def platform_side(pack: Pack, settings: TrialConfig, folder: Path) -> Callable[[
         def on_epoch(metrics: dict[str, float]) -> bool:
             pause()
             return False
+
         train(settings, pack, folder, evaluate_test=False, threads=torch.get_num_threads(), on_epoch=on_epoch)
 
     turns = Turns(run)
@@ -71,7 +84,7 @@ def bare_side(pack: Pack, settings: TrialConfig, folder: Path, *, channels_last:
     memory = torch.channels_last if channels_last else torch.contiguous_format
     torch.manual_seed(settings.seed)
     model = timm.create_model(settings.model.backbone, num_classes=8, drop_rate=settings.model.dropout)
-    device = choose("auto").device
+    device = select_device("auto").device
     model = model.to(device, memory_format=memory)
     mean, std = (torch.tensor(model.pretrained_cfg[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
     optimizer = create_optimizer_v2(model, opt=training.optimizer, lr=training.lr, weight_decay=training.weight_decay)
@@ -92,7 +105,7 @@ def bare_side(pack: Pack, settings: TrialConfig, folder: Path, *, channels_last:
             count += 1
             for group in optimizer.param_groups:
                 group["lr"] = training.lr * 0.5 * (1 + math.cos(math.pi * count / (steps * training.epochs)))
-            chosen = order[step * size:(step + 1) * size]
+            chosen = order[step * size : (step + 1) * size]
             images = scaled([view(pixels[i], int(rng.integers(2**32))) for i in chosen])
             loss = F.cross_entropy(model(images), torch.from_numpy(labels[chosen]).to(device))
             optimizer.zero_grad(set_to_none=True)
@@ -104,7 +117,7 @@ def bare_side(pack: Pack, settings: TrialConfig, folder: Path, *, channels_last:
         right = 0
         with torch.inference_mode():
             for start in range(0, len(rows.val), 256):
-                chosen = rows.val[start:start + 256]
+                chosen = rows.val[start : start + 256]
                 told = model(scaled([validation_view(pixels[i], data.size) for i in chosen])).argmax(dim=1).cpu()
                 right += int((told == torch.from_numpy(labels[chosen])).sum())
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder / "bare.pt")
@@ -125,21 +138,34 @@ def training(repeats: int, tiny: bool) -> Record:
             pack, plain = faces(size, images, place), config(net, size, images)
             sides = {
                 "ours, fp32": platform_side(pack, plain, place / f"{net}-fp32"),
-                "ours, bf16": platform_side(pack, config(net, size, images, training={"precision": "bf16"}),
-                                            place / f"{net}-bf16"),
+                "ours, bf16": platform_side(
+                    pack, config(net, size, images, training={"precision": "bf16"}), place / f"{net}-bf16"
+                ),
                 "bare, alike": bare_side(pack, plain, place, channels_last=True),
-                "bare, eager": bare_side(pack, plain, place, channels_last=False)}
+                "bare, eager": bare_side(pack, plain, place, channels_last=False),
+            }
             found = in_turns(sides, repeats, warm_up=1)
             best = max(("ours, fp32", "ours, bf16"), key=lambda side: sorted(found[side])[repeats // 2])
             what = f"{net}, {size} px"
-            rows += [_named(ratio(found, "ours, fp32", "bare, alike", "images/s", "≥ 0.97"), f"{what}: SL, fp32",
-                            "bare loop, fp32, channels-last"),
-                     _named(ratio(found, best, "bare, eager", "images/s", "≥ 1.0"),
-                            f"{what}: SL, best choice ({best.removeprefix('ours, ')}, channels-last)",
-                            "bare loop, fp32, channels-first"),
-                     _named(ratio(found, "ours, bf16", "ours, fp32", "images/s"), f"{what}: SL, bf16", "SL, fp32")]
-    return Record("training", "What does the platform's loop cost over one written by hand?", rows,
-                  ["One core. An epoch with its loading, augmentation (weak), validation, checkpoint and log."])
+            rows += [
+                _named(
+                    ratio(found, "ours, fp32", "bare, alike", "images/s", "≥ 0.97"),
+                    f"{what}: SL, fp32",
+                    "bare loop, fp32, channels-last",
+                ),
+                _named(
+                    ratio(found, best, "bare, eager", "images/s", "≥ 1.0"),
+                    f"{what}: SL, best choice ({best.removeprefix('ours, ')}, channels-last)",
+                    "bare loop, fp32, channels-first",
+                ),
+                _named(ratio(found, "ours, bf16", "ours, fp32", "images/s"), f"{what}: SL, bf16", "SL, fp32"),
+            ]
+    return Record(
+        "training",
+        "What does the platform's loop cost over one written by hand?",
+        rows,
+        ["One core. An epoch with its loading, augmentation (weak), validation, checkpoint and log."],
+    )
 
 
 def pretext(repeats: int, tiny: bool) -> Record:
@@ -152,8 +178,11 @@ def pretext(repeats: int, tiny: bool) -> Record:
         "in-painting (pixels), shared": ({"inpainting": {"feed": "shared"}}, "≥ 0.80"),
         "rotation, shared": ({"rotation": {"feed": "shared"}}, ""),
         "puzzling, siamese": ({"puzzling": {"feed": "siamese"}}, ""),
-        "in-painting-pl (Lite0), shared": ({"inpainting": {"feed": "shared", "perceptual": "tf_efficientnet_lite0",
-                                                           "perceptual_weights": "package"}}, "")}
+        "in-painting-pl (Lite0), shared": (
+            {"inpainting": {"feed": "shared", "perceptual": "tf_efficientnet_lite0", "perceptual_weights": "package"}},
+            "",
+        ),
+    }
     rows: list[Row] = []
     with threads(1), tempfile.TemporaryDirectory() as name:
         for net, (size, images) in nets.items():
@@ -161,14 +190,26 @@ def pretext(repeats: int, tiny: bool) -> Record:
             pack = faces(size, images, place)
             tasks = {task: choice for task, choice in every.items() if choice[1] or net == "test_resnet"}
             sides = {"SL": platform_side(pack, config(net, size, images), place / f"{net}-SL")}
-            sides |= {task: platform_side(pack, config(net, size, images, pretext=options), place / f"{net}-{task[:9]}-"
-                                          f"{number}") for number, (task, (options, _)) in enumerate(tasks.items())}
+            sides |= {
+                task: platform_side(
+                    pack, config(net, size, images, pretext=options), place / f"{net}-{task[:9]}-{number}"
+                )
+                for number, (task, (options, _)) in enumerate(tasks.items())
+            }
             found = in_turns(sides, repeats, warm_up=1)
-            rows += [_named(ratio(found, task, "SL", "images/s", goal), f"{net}, {size} px: SL + {task}", "SL")
-                     for task, (_, goal) in tasks.items()]
-    return Record("pretext", "What does a pretext task cost beside SL?", rows,
-                  ["One core, fp32. Images, not passes: a siamese feed trains on each image twice. The epochs hold "
-                   "the scoring of the pretext task on val, as every epoch of a trial does."])
+            rows += [
+                _named(ratio(found, task, "SL", "images/s", goal), f"{net}, {size} px: SL + {task}", "SL")
+                for task, (_, goal) in tasks.items()
+            ]
+    return Record(
+        "pretext",
+        "What does a pretext task cost beside SL?",
+        rows,
+        [
+            "One core, fp32. Images, not passes: a siamese feed trains on each image twice. The epochs hold "
+            "the scoring of the pretext task on val, as every epoch of a trial does."
+        ],
+    )
 
 
 def _named(row: Row, what: str, against: str) -> Row:

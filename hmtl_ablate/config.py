@@ -42,8 +42,14 @@ TASK_METRICS: dict[str, dict[str, Literal["max", "min"]]] = {
 TASKS = tuple(TASK_METRICS)
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 """The one network that weights `package` fit."""
-METRICS = tuple(dict.fromkeys((*(name for metrics in TASK_METRICS.values() for name in metrics),
-                               *(f"{task}/{name}" for task, metrics in TASK_METRICS.items() for name in metrics))))
+METRICS = tuple(
+    dict.fromkeys(
+        (
+            *(name for metrics in TASK_METRICS.values() for name in metrics),
+            *(f"{task}/{name}" for task, metrics in TASK_METRICS.items() for name in metrics),
+        )
+    )
+)
 """What a split can be measured by; with the task's name in front where a trial has several."""
 
 
@@ -127,11 +133,13 @@ class DataConfig(Frozen):
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
         if self.images is not None and self.name != "rendered":
-            raise refused(("images",), f"only the rendered faces take a number of images, not {self.name!r}",
-                          "use data.fraction")
+            raise refused(
+                ("images",), f"only the rendered faces take a number of images, not {self.name!r}", "use data.fraction"
+            )
         if self.stored is not None and self.stored < self.size:
-            raise refused(("stored",), f"{self.stored} px is smaller than data.size, {self.size} px",
-                          f"use {self.size} or more")
+            raise refused(
+                ("stored",), f"{self.stored} px is smaller than data.size, {self.size} px", f"use {self.size} or more"
+            )
         return self
 
 
@@ -151,8 +159,11 @@ class ModelConfig(Frozen):
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
         if self.weights == "package" and self.backbone != PACKAGE_BACKBONE:
-            raise refused(("weights",), f"the package has weights of {PACKAGE_BACKBONE}, not of {self.backbone}",
-                          f"set model.backbone: {PACKAGE_BACKBONE}, or use imagenet")
+            raise refused(
+                ("weights",),
+                f"the package has weights of {PACKAGE_BACKBONE}, not of {self.backbone}",
+                f"set model.backbone: {PACKAGE_BACKBONE}, or use imagenet",
+            )
         return self
 
 
@@ -199,8 +210,11 @@ class TrainingConfig(Frozen):
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
         if self.warmup_epochs > self.epochs:
-            raise refused(("warmup_epochs",), f"{self.warmup_epochs:g} is more than training.epochs, {self.epochs}",
-                          f"use 0 to {self.epochs}")
+            raise refused(
+                ("warmup_epochs",),
+                f"{self.warmup_epochs:g} is more than training.epochs, {self.epochs}",
+                f"use 0 to {self.epochs}",
+            )
         return self
 
 
@@ -259,15 +273,20 @@ class PretextOptions(Frozen):
         if self.feed != "mixed" and self.changed("share"):
             raise refused(("share",), f"only the mixed feed has a share, not {self.feed!r}", "set feed: mixed")
         if self.feed != "siamese" and self.changed("changed_views"):
-            raise refused(("changed_views",), f"only the siamese feed has changed views, not {self.feed!r}",
-                          "set feed: siamese")
+            raise refused(
+                ("changed_views",), f"only the siamese feed has changed views, not {self.feed!r}", "set feed: siamese"
+            )
         if self.feed == "shared" and self.supervised_weight != 1.0:
-            raise refused(("supervised_weight",), "a shared feed shows changed images only, so their supervised loss "
-                          "has no other to be relative to", "use weight, or feed: siamese")
+            raise refused(
+                ("supervised_weight",),
+                "a shared feed shows changed images only, so their supervised loss has no other to be relative to",
+                "use weight, or feed: siamese",
+            )
         for number, (low, high) in enumerate(self.changed_views):
             if not 0.25 <= low <= high <= 4:
-                raise refused(("changed_views", number), f"[{low:g}, {high:g}] is no range of sizes",
-                              "use 0.25 ≤ low ≤ high ≤ 4")
+                raise refused(
+                    ("changed_views", number), f"[{low:g}, {high:g}] is no range of sizes", "use 0.25 ≤ low ≤ high ≤ 4"
+                )
         return self
 
 
@@ -312,8 +331,11 @@ class InpaintingOptions(PretextOptions):
             if self.perceptual is None and self.changed(name):
                 raise refused((name,), "has no effect without a perceptual network", "set perceptual: vgg16")
         if self.perceptual_weights == "package" and self.perceptual != PACKAGE_BACKBONE:
-            raise refused(("perceptual_weights",), f"the package has weights of {PACKAGE_BACKBONE}, not of "
-                          f"{self.perceptual}", f"set perceptual: {PACKAGE_BACKBONE}, or use imagenet")
+            raise refused(
+                ("perceptual_weights",),
+                f"the package has weights of {PACKAGE_BACKBONE}, not of {self.perceptual}",
+                f"set perceptual: {PACKAGE_BACKBONE}, or use imagenet",
+            )
         return self
 
     @model_validator(mode="after")
@@ -325,7 +347,10 @@ class InpaintingOptions(PretextOptions):
 
 
 PRETEXT_OPTIONS: dict[str, type[PretextOptions]] = {
-    "puzzling": PuzzlingOptions, "rotation": RotationOptions, "inpainting": InpaintingOptions}
+    "puzzling": PuzzlingOptions,
+    "rotation": RotationOptions,
+    "inpainting": InpaintingOptions,
+}
 """Options class of each pretext task; `hmtl_ablate.pretext.register` adds to it. Tasks that change the same image do so
 in this order: tiles are put in their places, turned there, and masked last."""
 
@@ -335,8 +360,10 @@ def _typed_pretext(raw: Any) -> Any:
         return raw
     order = list(PRETEXT_OPTIONS)  # never the file's: equal configs must draw equal numbers
     names = sorted(raw, key=lambda name: order.index(name) if name in order else len(order))
-    return {name: PRETEXT_OPTIONS[name].model_validate(raw[name]) if isinstance(raw[name], Mapping) else raw[name]
-            for name in names}
+    return {
+        name: PRETEXT_OPTIONS[name].model_validate(raw[name]) if isinstance(raw[name], Mapping) else raw[name]
+        for name in names
+    }
 
 
 class TrialConfig(Frozen):
@@ -361,13 +388,18 @@ class TrialConfig(Frozen):
         for name, options in self.pretext.items():
             grid = getattr(options, "grid", 1)
             if self.data.size // grid < 4:
-                raise refused(("pretext", name, "grid"), f"a {grid} × {grid} grid cuts data.size "
-                              f"{self.data.size} px into tiles of less than 4 px",
-                              f"use 2 to {self.data.size // 4}")
+                raise refused(
+                    ("pretext", name, "grid"),
+                    f"a {grid} × {grid} grid cuts data.size {self.data.size} px into tiles of less than 4 px",
+                    f"use 2 to {self.data.size // 4}",
+                )
             turned = isinstance(options, RotationOptions) and "pose" in self.tasks and self.training.supervised
             if turned and (self.leader(name).feed != "siamese" or self.leader(name).supervised_weight > 0):
-                raise refused(("pretext", name), "a turned face has another pose than its label",
-                              "use feed: siamese with supervised_weight: 0")
+                raise refused(
+                    ("pretext", name),
+                    "a turned face has another pose than its label",
+                    "use feed: siamese with supervised_weight: 0",
+                )
         if not self.training.supervised:
             self._check_unsupervised()
         if self.probe.kind != "none":
@@ -378,29 +410,44 @@ class TrialConfig(Frozen):
         for name, options in self.pretext.items():
             if options.joins is not None and (options.joins == name or options.joins not in self.pretext):
                 others = [other for other in self.pretext if other != name]
-                raise refused(("pretext", name, "joins"), f"{options.joins!r} is no other pretext task here",
-                              nearest(options.joins, others) if others else "remove it")
+                raise refused(
+                    ("pretext", name, "joins"),
+                    f"{options.joins!r} is no other pretext task here",
+                    nearest(options.joins, others) if others else "remove it",
+                )
             if options.joins is not None and self.pretext[options.joins].joins is not None:
-                raise refused(("pretext", name, "joins"), f"{options.joins} joins another task itself",
-                              f"write joins: {self.pretext[options.joins].joins}")
+                raise refused(
+                    ("pretext", name, "joins"),
+                    f"{options.joins} joins another task itself",
+                    f"write joins: {self.pretext[options.joins].joins}",
+                )
 
     def _check_feeds(self) -> None:
         leaders = [options for options in self.pretext.values() if options.joins is None]
         if len({options.feed for options in leaders}) > 1 and any(options.feed == "shared" for options in leaders):
-            raise refused(("pretext",), "a shared feed changes every image, so no other feed has whole ones",
-                          "use shared for all, or siamese and mixed")
+            raise refused(
+                ("pretext",),
+                "a shared feed changes every image, so no other feed has whole ones",
+                "use shared for all, or siamese and mixed",
+            )
         shares = sum(options.share for options in leaders if options.feed == "mixed")
         if shares > 1:
             raise refused(("pretext",), f"the mixed feeds take {shares:g} of each batch", "use shares of 1 in all")
 
     def _check_unsupervised(self) -> None:
         if not self.pretext:
-            raise refused(("training", "supervised"), "without the supervised loss and a pretext task there is nothing "
-                          "to train", "add a pretext task")
+            raise refused(
+                ("training", "supervised"),
+                "without the supervised loss and a pretext task there is nothing to train",
+                "add a pretext task",
+            )
         for name in self.pretext:
             if self.leader(name).feed != "shared":
-                raise refused(("pretext", name, "feed"), "pre-training has no supervised head that whole images would "
-                              "go to", "use feed: shared")
+                raise refused(
+                    ("pretext", name, "feed"),
+                    "pre-training has no supervised head that whole images would go to",
+                    "use feed: shared",
+                )
         if self.loss.combine == "focused":
             raise refused(("loss", "combine"), "focused is about the supervised losses, and there is none", "use sum")
 
@@ -426,8 +473,11 @@ class TrialConfig(Frozen):
         with the better direction. The first one selects the weights. {}: no supervised task is trained."""
         if not self.training.supervised:
             return {}
-        return {name if len(self.tasks) == 1 else f"{task}/{name}": direction
-                for task in self.tasks for name, direction in TASK_METRICS[task].items()}
+        return {
+            name if len(self.tasks) == 1 else f"{task}/{name}": direction
+            for task in self.tasks
+            for name, direction in TASK_METRICS[task].items()
+        }
 
     @property
     def selects_by(self) -> str:
@@ -444,8 +494,11 @@ class TrialConfig(Frozen):
         """Pretext tasks that change the same images, each in the order in which they do."""
         if all(options.feed == "shared" for options in self.pretext.values() if options.joins is None):
             return (tuple(self.pretext),) if self.pretext else ()
-        return tuple(tuple(name for name, options in self.pretext.items() if leader in (name, options.joins))
-                     for leader, own in self.pretext.items() if own.joins is None)
+        return tuple(
+            tuple(name for name, options in self.pretext.items() if leader in (name, options.joins))
+            for leader, own in self.pretext.items()
+            if own.joins is None
+        )
 
     @property
     def weight_sources(self) -> dict[tuple[str, ...], str]:
@@ -484,8 +537,9 @@ def parse_config(raw: Mapping[str, Any]) -> TrialConfig:
     if isinstance(pretext, Mapping):
         for name, options in pretext.items():
             if name not in PRETEXT_OPTIONS:
-                faults.append(Fault(("pretext", name), f"there is no pretext task {name!r}", name,
-                                    nearest(name, PRETEXT_OPTIONS)))
+                faults.append(
+                    Fault(("pretext", name), f"there is no pretext task {name!r}", name, nearest(name, PRETEXT_OPTIONS))
+                )
             elif not isinstance(options, Mapping):
                 faults.append(Fault(("pretext", name), "options are a map", options, f"write {name}: {{}}"))
             else:

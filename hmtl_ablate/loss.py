@@ -45,19 +45,27 @@ def focused_geometric_mean(losses: Mapping[str, Tensor], weights: Mapping[str, f
     return geometric_mean(losses, weights) * geometric_mean({name: losses[name] for name in focus}, weights)
 
 
-def uncertainty(losses: Mapping[str, Tensor], weights: Mapping[str, float], log_variances: Mapping[str, Tensor],
-                regressions: Collection[str]) -> Tensor:
+def uncertainty(
+    losses: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    log_variances: Mapping[str, Tensor],
+    regressions: Collection[str],
+) -> Tensor:
     """Σ wᵢ (cᵢ exp(−sᵢ) Lᵢ + sᵢ / 2), sᵢ = log σᵢ² a learned scalar; cᵢ is ½ for a regression, else 1.
 
     Kendall, Gal and Cipolla 2018, *Multi-Task Learning Using Uncertainty to Weigh Losses*, eq. 7 and 10.
     """
-    terms = [weights[name] * ((0.5 if name in regressions else 1.0) * torch.exp(-log_variances[name]) * loss
-                              + 0.5 * log_variances[name]) for name, loss in losses.items()]
+    terms = [
+        weights[name]
+        * ((0.5 if name in regressions else 1.0) * torch.exp(-log_variances[name]) * loss + 0.5 * log_variances[name])
+        for name, loss in losses.items()
+    ]
     return torch.stack(terms).sum()
 
 
-def dynamic_weights(last: Mapping[str, float], before: Mapping[str, float], temperature: float = 2.0
-                    ) -> dict[str, float]:
+def dynamic_weights(
+    last: Mapping[str, float], before: Mapping[str, float], temperature: float = 2.0
+) -> dict[str, float]:
     """λᵢ = K exp(rᵢ / T) / Σ exp(rⱼ / T) with rᵢ = Lᵢ(t − 1) / Lᵢ(t − 2): a loss that falls slowly weighs more.
 
     last, before: mean losses of the epoch before this one, and of the one before that; T = 2 as in the paper. Liu,

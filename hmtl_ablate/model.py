@@ -73,8 +73,7 @@ class HMTLModel(nn.Module):
             for network, name, source in task.frozen():  # type: ignore[operator]
                 weights.load(network, name, source, trials)
 
-    def forward(self, groups: Sequence[tuple[Tensor, Mapping[str, Tensor]]]
-                ) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    def forward(self, groups: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> list[tuple[Tensor, dict[str, Tensor]]]:
         """For each group of images [B, 3, S, S] with the rows (int64) that each pretext head is asked about: the
         outputs [B, K] of all its images, and each head's output for its rows.
 
@@ -102,8 +101,16 @@ def feature_shape(model: InferenceModel, size: int, name: str) -> FeatureShape:
         maps, pooled = model.features(torch.zeros(1, 3, size, size))
     model.train(training)
     if maps.ndim != 4 or maps.shape[1] != model.backbone.num_features:
-        raise ConfigError([Fault(("model", "backbone"), f"{name} gives no feature map [channels, height, width]", name,
-                                 "choose a convolutional backbone")])
+        raise ConfigError(
+            [
+                Fault(
+                    ("model", "backbone"),
+                    f"{name} gives no feature map [channels, height, width]",
+                    name,
+                    "choose a convolutional backbone",
+                )
+            ]
+        )
     mean, std = (tuple(value.flatten().tolist()) for value in normalisation(model))
     return FeatureShape(size, maps.shape[1], maps.shape[2], maps.shape[3], pooled.shape[1], mean, std)
 

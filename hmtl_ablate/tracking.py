@@ -78,9 +78,11 @@ def open_tracking(uri: str | None, store: Path) -> Tracking:
             client.create_experiment(EXPERIMENT, artifact_location=place)
             experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment.lifecycle_stage != "active":
-        raise TrackingError(f"the experiment {EXPERIMENT!r} at {_shown(address)} was deleted in MLflow\n"
-                            f"bring it back: mlflow experiments restore --experiment-id {experiment.experiment_id}, "
-                            "or use another --runs folder")
+        raise TrackingError(
+            f"the experiment {EXPERIMENT!r} at {_shown(address)} was deleted in MLflow\n"
+            f"bring it back: mlflow experiments restore --experiment-id {experiment.experiment_id}, "
+            "or use another --runs folder"
+        )
     return Tracking(client, experiment.experiment_id, store, _shown(address), local=database)
 
 
@@ -115,8 +117,9 @@ class Tracking:
                 self._put(run, "study.yaml", file)
         return str(run.info.run_id)
 
-    def trial_run(self, parent: str, name: str, *, trial_id: str, variant: str, tags: Mapping[str, str],
-                  params: Mapping[str, Any]) -> str:
+    def trial_run(
+        self, parent: str, name: str, *, trial_id: str, variant: str, tags: Mapping[str, str], params: Mapping[str, Any]
+    ) -> str:
         """The child run of (parent, trial_id, variant), found again or made. Returns its run_id.
 
         Parameters are written once, values cut at 500 characters; tags are brought up to date. A run that had ended
@@ -149,13 +152,24 @@ class Tracking:
                 step = int(row["epoch"])
                 if step > last:
                     now = _now()
-                    self.client.log_batch(run_id, metrics=[
-                        Metric(_key(key), float(value), now, step) for key, value in row.items() if _finite(value)])
+                    self.client.log_batch(
+                        run_id,
+                        metrics=[
+                            Metric(_key(key), float(value), now, step) for key, value in row.items() if _finite(value)
+                        ],
+                    )
                     last = step
             self._epochs[run_id] = last
 
-    def finish_trial(self, run_id: str, *, status: TrialStatus, metrics: Mapping[str, float],
-                     tags: Mapping[str, str], artifacts: Mapping[str, Path]) -> None:
+    def finish_trial(
+        self,
+        run_id: str,
+        *,
+        status: TrialStatus,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        artifacts: Mapping[str, Path],
+    ) -> None:
         """End a trial's run. A second call with the same status and metrics writes no metric again.
 
         metrics: e.g. "best/val/accuracy", "test/accuracy"; NaN and infinite values are left out.
@@ -169,8 +183,9 @@ class Tracking:
             # the last epoch as step: "seconds" and "image_passes" are curves too, and the last step is what counts
             now, step = _now(), self._last_epoch(run)
             wanted = {_key(key): float(value) for key, value in metrics.items() if _finite(value)}
-            fresh = [Metric(key, value, now, step) for key, value in wanted.items()
-                     if run.data.metrics.get(key) != value]
+            fresh = [
+                Metric(key, value, now, step) for key, value in wanted.items() if run.data.metrics.get(key) != value
+            ]
             settled = run.info.status == end and not fresh
             if self._is_ours(run) or not settled:
                 for path, file in artifacts.items():
@@ -181,8 +196,9 @@ class Tracking:
             if run.info.status != end:
                 self.client.set_terminated(run_id, status=end)
 
-    def finish_study(self, run_id: str, status: StudyStatus = "FINISHED",
-                     tags: Mapping[str, str] | None = None) -> None:
+    def finish_study(
+        self, run_id: str, status: StudyStatus = "FINISHED", tags: Mapping[str, str] | None = None
+    ) -> None:
         """End a study's run."""
         with self._logging():
             run = self.client.get_run(run_id)
@@ -197,8 +213,13 @@ class Tracking:
         """The oldest run with these tags. Compared here, not in the filter, which can't quote every name."""
         token = None
         while True:
-            page = self.client.search_runs([self.experiment_id], filter_string=filter_string, max_results=1000,
-                                           order_by=["attributes.start_time ASC"], page_token=token)
+            page = self.client.search_runs(
+                [self.experiment_id],
+                filter_string=filter_string,
+                max_results=1000,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
             for run in page:
                 if all(run.data.tags.get(key) == value for key, value in tags.items()):
                     return run
@@ -215,15 +236,18 @@ class Tracking:
 
         changed = [RunTag(key, text) for key, text in _texts(tags).items() if run.data.tags.get(key) != text]
         for start in range(0, len(changed), TAGS_A_BATCH):
-            self.client.log_batch(run.info.run_id, tags=changed[start:start + TAGS_A_BATCH])
+            self.client.log_batch(run.info.run_id, tags=changed[start : start + TAGS_A_BATCH])
 
     def _set_params(self, run: Any, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        missing = [Param(_key(key), str(value)[:PARAM_LENGTH]) for key, value in params.items()
-                   if _key(key) not in run.data.params]
+        missing = [
+            Param(_key(key), str(value)[:PARAM_LENGTH])
+            for key, value in params.items()
+            if _key(key) not in run.data.params
+        ]
         for start in range(0, len(missing), PARAMS_A_BATCH):
-            self.client.log_batch(run.info.run_id, params=missing[start:start + PARAMS_A_BATCH])
+            self.client.log_batch(run.info.run_id, params=missing[start : start + PARAMS_A_BATCH])
 
     def _last_epoch(self, run: Any) -> int:
         return int(run.data.metrics.get("epoch", 0))
@@ -265,8 +289,10 @@ def serve_ui(uri: str | None, store: Path, port: int, on_ready: Callable[[str], 
     if not _is_database(address):
         raise TrackingError(f"{_shown(address)} is a server already: open it in a browser")
     if address.startswith(SQLITE) and not Path(address.removeprefix(SQLITE)).is_file():
-        raise TrackingError(f"{address.removeprefix(SQLITE)}: no runs yet\n"
-                            "make some: hmtl-ablate run STUDY, or name another store with --runs")
+        raise TrackingError(
+            f"{address.removeprefix(SQLITE)}: no runs yet\n"
+            "make some: hmtl-ablate run STUDY, or name another store with --runs"
+        )
     _probe_database(address)
     _probe_port(port)
     # not a file in the store, which may be read-only
@@ -290,10 +316,30 @@ def _start_server(address: str, store: Path, port: int, log: IO[bytes]) -> subpr
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1",
-               "--serve-artifacts", "--artifacts-destination", _artifacts(store).as_uri()]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                            cwd=tempfile.gettempdir(), start_new_session=True)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--serve-artifacts",
+        "--artifacts-destination",
+        _artifacts(store).as_uri(),
+    ]
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        cwd=tempfile.gettempdir(),
+        start_new_session=True,
+    )
 
 
 def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
@@ -302,8 +348,9 @@ def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -
         if server.poll() is not None:
             raise TrackingError(f"MLflow's server does not start (exit code {server.returncode}):\n{_last_lines(log)}")
         if time.monotonic() > deadline:
-            raise TrackingError(f"MLflow's server does not answer on port {port} after {START_LIMIT} s:\n"
-                                f"{_last_lines(log)}")
+            raise TrackingError(
+                f"MLflow's server does not answer on port {port} after {START_LIMIT} s:\n{_last_lines(log)}"
+            )
         time.sleep(0.3)
 
 
@@ -372,8 +419,9 @@ def _probe_port(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
-            raise TrackingError(f"port {port} can't be used ({error}); another program may be using it\n"
-                                "choose another with --port") from error
+            raise TrackingError(
+                f"port {port} can't be used ({error}); another program may be using it\nchoose another with --port"
+            ) from error
 
 
 def _address(uri: str | None, store: Path) -> str:
@@ -420,12 +468,16 @@ def _probe_database(address: str) -> None:
             pass
         engine.dispose()
     except ImportError as error:
-        raise TrackingError(f"{_shown(address)}: the database's driver is not installed ({error})\n"
-                            "for PostgreSQL: pip install 'hmtl-ablate[postgres]'") from error
+        raise TrackingError(
+            f"{_shown(address)}: the database's driver is not installed ({error})\n"
+            "for PostgreSQL: pip install 'hmtl-ablate[postgres]'"
+        ) from error
     except (sqlalchemy.exc.SQLAlchemyError, ValueError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip()
-        raise TrackingError(f"MLflow's database {_shown(address)} can't be reached: {reason}\n"
-                            "check --tracking-uri and that the database is up") from error
+        raise TrackingError(
+            f"MLflow's database {_shown(address)} can't be reached: {reason}\n"
+            "check --tracking-uri and that the database is up"
+        ) from error
 
 
 def _probe_sqlite(file: Path) -> None:
@@ -436,9 +488,11 @@ def _probe_sqlite(file: Path) -> None:
             # an existing file is only read, so that the report works on a store that may not be written
             connection.execute("SELECT count(*) FROM sqlite_master" if exists else "BEGIN IMMEDIATE")
     except (OSError, sqlite3.Error) as error:
-        raise TrackingError(f"MLflow's file {file} can't be opened: {error}\n"
-                            "check that the folder may be written and the file is MLflow's, or name another with "
-                            "--runs or --tracking-uri sqlite:///FILE") from error
+        raise TrackingError(
+            f"MLflow's file {file} can't be opened: {error}\n"
+            "check that the folder may be written and the file is MLflow's, or name another with "
+            "--runs or --tracking-uri sqlite:///FILE"
+        ) from error
 
 
 def _artifacts(store: Path) -> Path:
@@ -455,8 +509,10 @@ def _talking(what: str) -> Iterator[None]:
     except (MlflowException, OSError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         cause = re.search(r"\(Caused by (.+)\)$", first)  # what urllib3 hides behind a long address
-        raise TrackingError(f"{what}: {_shown(cause[1] if cause else first)[:1000]}\n"
-                            "check --tracking-uri and --runs, and that MLflow's server or database is up") from error
+        raise TrackingError(
+            f"{what}: {_shown(cause[1] if cause else first)[:1000]}\n"
+            "check --tracking-uri and --runs, and that MLflow's server or database is up"
+        ) from error
 
 
 @contextmanager

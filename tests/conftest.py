@@ -36,8 +36,16 @@ def cli(tmp_path: Path) -> Cli:
     """Runs `hmtl-ablate …` in a folder of its own; nobody ever sees a traceback."""
 
     def call(*words: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run([PROGRAM, *map(str, words)], cwd=tmp_path, env=environment(), capture_output=True,
-                              text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [PROGRAM, *map(str, words)],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
         assert "Traceback" not in done.stdout + done.stderr
         return done
 

@@ -19,8 +19,10 @@ from mlflow import MlflowClient
 from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.tracking import Tracking, open_tracking, serve_ui
 
-SERVE = ("import sys; from pathlib import Path; from hmtl_ablate.tracking import serve_ui; "
-         "serve_ui(None, Path(sys.argv[1]), int(sys.argv[2]), lambda address: print(address, flush=True))")
+SERVE = (
+    "import sys; from pathlib import Path; from hmtl_ablate.tracking import serve_ui; "
+    "serve_ui(None, Path(sys.argv[1]), int(sys.argv[2]), lambda address: print(address, flush=True))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +57,21 @@ def study(tracking: Tracking, data: str = "rendered", question: str = "Does it h
 
 
 def trial(tracking: Tracking, parent: str, variant: str = "sl", **tags: str) -> str:
-    return tracking.trial_run(parent, f"{variant} · seed 0", trial_id="abc", variant=variant,
-                              tags={f"hmtl.{key}": value for key, value in tags.items()},
-                              params={"training.epochs": 2, "model.long": "x" * 900})
+    return tracking.trial_run(
+        parent,
+        f"{variant} · seed 0",
+        trial_id="abc",
+        variant=variant,
+        tags={f"hmtl.{key}": value for key, value in tags.items()},
+        params={"training.epochs": 2, "model.long": "x" * 900},
+    )
 
 
 def epochs(count: int) -> list[dict[str, float]]:
-    return [{"epoch": epoch, "val/loss": 1 / epoch, "val/recall/a(b)": 0.5, "seconds": 2.0 * epoch}
-            for epoch in range(1, count + 1)]
+    return [
+        {"epoch": epoch, "val/loss": 1 / epoch, "val/recall/a(b)": 0.5, "seconds": 2.0 * epoch}
+        for epoch in range(1, count + 1)
+    ]
 
 
 def steps(tracking: Tracking, run_id: str, metric: str) -> list[int]:
@@ -147,8 +156,13 @@ def test_finishing_twice_writes_nothing_twice(tracking: Tracking, tmp_path: Path
     picture.write_bytes(b"png")
     values = {"test/accuracy": 0.7, "seconds": 5.0, "best/val/loss": float("inf")}
     for _ in range(2):
-        tracking.finish_trial(child, status=status, metrics=values,  # type: ignore[arg-type]
-                              tags={"hmtl.device": "cpu"}, artifacts={"pictures/first.png": picture})
+        tracking.finish_trial(
+            child,
+            status=status,
+            metrics=values,  # type: ignore[arg-type]
+            tags={"hmtl.device": "cpu"},
+            artifacts={"pictures/first.png": picture},
+        )
 
     run = tracking.client.get_run(child)
     assert run.info.status == end
@@ -158,8 +172,13 @@ def test_finishing_twice_writes_nothing_twice(tracking: Tracking, tmp_path: Path
     assert steps(tracking, child, "test/accuracy") == [2]
     assert steps(tracking, child, "seconds") == [1, 2, 2]
 
-    tracking.finish_trial(child, status=status, metrics=values | {"test/accuracy": 0.6},  # type: ignore[arg-type]
-                          tags={}, artifacts={})
+    tracking.finish_trial(
+        child,
+        status=status,
+        metrics=values | {"test/accuracy": 0.6},  # type: ignore[arg-type]
+        tags={},
+        artifacts={},
+    )
     assert tracking.client.get_run(child).data.metrics["test/accuracy"] == 0.6
 
 
@@ -174,7 +193,8 @@ def test_the_environment_of_another_run_does_not_leak_in(store: Path, monkeypatc
 
 
 def test_a_new_store_is_made_quietly_and_holds_no_absolute_path(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     tracking = open_tracking(None, tmp_path / "deep" / "runs")
     study(tracking)
@@ -185,16 +205,19 @@ def test_a_new_store_is_made_quietly_and_holds_no_absolute_path(
         assert experiment.artifact_location.startswith("mlflow-artifacts:/")
 
 
-@pytest.mark.parametrize(("uri", "said"), [
-    ("http://127.0.0.1:{port}", "can't be used"),
-    ("postgresql://me:secret@127.0.0.1:{port}/db", "can't be reached"),
-    ("sqlite:///{file}/below/mlflow.db", "can't be opened"),
-    ("sqlite:///{file}", "can't be opened"),
-    ("sqlite://", "no file is named"),
-    ("file:///{file}", "use sqlite:///"),
-    ("{file}", "use sqlite:///"),
-    ("ftp://host/x", "use sqlite:///"),
-])
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("http://127.0.0.1:{port}", "can't be used"),
+        ("postgresql://me:secret@127.0.0.1:{port}/db", "can't be reached"),
+        ("sqlite:///{file}/below/mlflow.db", "can't be opened"),
+        ("sqlite:///{file}", "can't be opened"),
+        ("sqlite://", "no file is named"),
+        ("file:///{file}", "use sqlite:///"),
+        ("{file}", "use sqlite:///"),
+        ("ftp://host/x", "use sqlite:///"),
+    ],
+)
 @pytest.mark.timeout(60)
 def test_an_address_that_cannot_be_used_is_told(tmp_path: Path, uri: str, said: str) -> None:
     file = tmp_path / "file"
@@ -225,13 +248,15 @@ def served(tracking: Tracking, store: Path, tmp_path: Path) -> Iterator[tuple[st
     picture = tmp_path / "picture.png"
     picture.write_bytes(b"png")
     child = trial(tracking, study(tracking))
-    tracking.finish_trial(child, status="finished", metrics={"test/accuracy": 0.7}, tags={},
-                          artifacts={"pictures/first.png": picture})
+    tracking.finish_trial(
+        child, status="finished", metrics={"test/accuracy": 0.7}, tags={}, artifacts={"pictures/first.png": picture}
+    )
     tracking.client._tracking_client.store.engine.dispose()
     moved = tmp_path / "moved here"
     store.rename(moved)
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(moved), str(free_port())], text=True,
-                               stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(moved), str(free_port())], text=True, stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     try:
         yield process.stdout.readline().strip(), child, process
@@ -242,8 +267,9 @@ def served(tracking: Tracking, store: Path, tmp_path: Path) -> Iterator[tuple[st
 
 
 @pytest.mark.timeout(180)
-def test_a_moved_store_is_served_with_its_artifacts(served: tuple[str, str, subprocess.Popen[str]],
-                                                    tmp_path: Path) -> None:
+def test_a_moved_store_is_served_with_its_artifacts(
+    served: tuple[str, str, subprocess.Popen[str]], tmp_path: Path
+) -> None:
     address, child, process = served
     root, _, page = address.partition("/#/")
     assert page.startswith("experiments/")
@@ -260,11 +286,17 @@ def test_a_moved_store_is_served_with_its_artifacts(served: tuple[str, str, subp
     other = trial(remote, study(remote), variant="remote")
     for _ in range(2):
         remote.log_epochs(other, epochs(2))
-        remote.finish_trial(other, status="finished", metrics={"test/accuracy": 0.8}, tags={},
-                            artifacts={"pictures/second.png": tmp_path / "picture.png"})
+        remote.finish_trial(
+            other,
+            status="finished",
+            metrics={"test/accuracy": 0.8},
+            tags={},
+            artifacts={"pictures/second.png": tmp_path / "picture.png"},
+        )
     assert steps(remote, other, "test/accuracy") == [2]
     assert (tmp_path / "moved here").joinpath(
-        "artifacts", "hmtl-ablate", other, "artifacts", "pictures", "second.png").read_bytes() == b"png"
+        "artifacts", "hmtl-ablate", other, "artifacts", "pictures", "second.png"
+    ).read_bytes() == b"png"
 
     port = int(root.rpartition(":")[2])
     with pytest.raises(TrackingError, match="--port"):

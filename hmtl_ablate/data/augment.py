@@ -28,7 +28,7 @@ class CentredCrop(A.ImageOnlyTransform):
     def apply(self, img: np.ndarray, share: float = 1.0, **params: Any) -> np.ndarray:
         side = max(1, round(img.shape[0] * share))
         start = (img.shape[0] - side) // 2
-        return img[start:start + side, start:start + side]
+        return img[start : start + side, start : start + side]
 
 
 class RandomCrop(CentredCrop):
@@ -41,7 +41,7 @@ class RandomCrop(CentredCrop):
         top, left = params["top"], params["left"]
         side = max(1, round(img.shape[0] * share))
         y, x = round((img.shape[0] - side) * top), round((img.shape[1] - side) * left)
-        return img[y:y + side, x:x + side]
+        return img[y : y + side, x : x + side]
 
 
 class Flip(A.HorizontalFlip):
@@ -88,23 +88,39 @@ def training_view(level: str, stored: int, size: int, channels: int, turn: bool 
     steps: list[A.BasicTransform] = []
     if drawn.turn and turn:
         steps.append(A.Rotate(limit=(-drawn.turn, drawn.turn), border_mode=cv2.BORDER_REFLECT_101, p=1.0))
-    steps += [(RandomCrop if drawn.anywhere else CentredCrop)(drawn.crop), Flip(p=0.5),
-              A.Resize(size, size, interpolation=cv2.INTER_AREA if stored > size else cv2.INTER_LINEAR)]
+    steps += [
+        (RandomCrop if drawn.anywhere else CentredCrop)(drawn.crop),
+        Flip(p=0.5),
+        A.Resize(size, size, interpolation=cv2.INTER_AREA if stored > size else cv2.INTER_LINEAR),
+    ]
     if drawn.jitter:
         steps.append(_jitter(drawn.jitter, colour))
     if drawn.grey and colour:
         steps.append(A.ToGray(num_output_channels=3, p=drawn.grey))
     if drawn.blur:
-        steps.append(A.GaussianBlur(blur_limit=(BLUR_SIDE, BLUR_SIDE), sigma_limit=(BLUR_SIGMA, BLUR_SIGMA),
-                                    p=drawn.blur))
+        steps.append(
+            A.GaussianBlur(blur_limit=(BLUR_SIDE, BLUR_SIDE), sigma_limit=(BLUR_SIGMA, BLUR_SIGMA), p=drawn.blur)
+        )
     if drawn.downscale:
-        steps.append(A.Downscale(scale_range=DOWNSCALE, p=drawn.downscale, interpolation_pair={
-            "downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}))
+        steps.append(
+            A.Downscale(
+                scale_range=DOWNSCALE,
+                p=drawn.downscale,
+                interpolation_pair={"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR},
+            )
+        )
     if drawn.noisy:
         hole = round(size * HOLE)
-        steps += [A.GaussNoise(std_range=NOISE, p=1.0),
-                  A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(hole, hole),
-                                  hole_width_range=(hole, hole), fill=HOLE_FILL, p=1.0)]
+        steps += [
+            A.GaussNoise(std_range=NOISE, p=1.0),
+            A.CoarseDropout(
+                num_holes_range=(1, 1),
+                hole_height_range=(hole, hole),
+                hole_width_range=(hole, hole),
+                fill=HOLE_FILL,
+                p=1.0,
+            ),
+        ]
     return View(steps)
 
 

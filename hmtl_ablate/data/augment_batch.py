@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from hmtl_ablate.data.views import BLUR_SIDE, BLUR_SIGMA, DOWNSCALE, HOLE, HOLE_FILL, JITTER, LEVELS, NOISE
-from hmtl_ablate.moving import moved
+from hmtl_ablate.to_device import to_device
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,19 @@ class BatchView:
 
         crop = torch.cat([uniform(*level.crop, 1), uniform(0, 1, 2)], dim=1)
         return Draws(
-            angle=uniform(-self.turn, self.turn), crop=crop, flipped=happens(0.5), jittered=happens(level.jitter),
+            angle=uniform(-self.turn, self.turn),
+            crop=crop,
+            flipped=happens(0.5),
+            jittered=happens(level.jitter),
             factors=torch.stack([uniform(*span) for span in JITTER.values()], dim=1),
-            greyed=happens(level.grey if self.colour else 0.0), blurred=happens(level.blur),
-            downscaled=happens(level.downscale), noise=uniform(*NOISE), hole=uniform(0, 1, 2),
+            greyed=happens(level.grey if self.colour else 0.0),
+            blurred=happens(level.blur),
+            downscaled=happens(level.downscale),
+            noise=uniform(*NOISE),
+            hole=uniform(0, 1, 2),
             order=tuple(torch.randperm(len(JITTER), generator=generator).tolist()),
-            scale=float(uniform(*DOWNSCALE)[0]))
+            scale=float(uniform(*DOWNSCALE)[0]),
+        )
 
     def __call__(self, images: Tensor, draws: Draws, noise: Generator | None = None) -> Tensor:
         """noise: the generator of the noise, on the images' device; torch's own by default."""
@@ -88,11 +95,12 @@ class BatchView:
             views = views.expand(-1, 3, -1, -1).contiguous()
         _change(views, draws.jittered, lambda some: self._jittered(some, draws))
         _change(views, draws.greyed, lambda some: kornia.color.rgb_to_grayscale(some).expand_as(some))
-        _change(views, draws.blurred, lambda some: kornia.filters.gaussian_blur2d(
-            some, BLUR_SIDE, (BLUR_SIGMA, BLUR_SIGMA)))
+        _change(
+            views, draws.blurred, lambda some: kornia.filters.gaussian_blur2d(some, BLUR_SIDE, (BLUR_SIGMA, BLUR_SIGMA))
+        )
         _change(views, draws.downscaled, lambda some: self._downscaled(some, draws.scale))
         if self.level.noisy:
-            deviation = moved(draws.noise, views.device).view(-1, 1, 1, 1)
+            deviation = to_device(draws.noise, views.device).view(-1, 1, 1, 1)
             views = (views + deviation * torch.randn(views.shape, generator=noise, device=views.device)).clamp(0, 1)
             views = views.masked_fill(self._holes(draws.hole, views.device), HOLE_FILL / 255)
         return views
@@ -105,22 +113,30 @@ class BatchView:
         zoom, (top, left) = side[:, 0] / self.stored, ((2 * start + side) / self.stored - 1).expand(-1, 2).unbind(1)
         cos, sin = draws.angle.deg2rad().cos(), draws.angle.deg2rad().sin()
         across = torch.where(draws.flipped, -zoom, zoom)
-        theta = torch.stack([torch.stack([cos * across, -sin * zoom, cos * left - sin * top], dim=1),
-                             torch.stack([sin * across, cos * zoom, sin * left + cos * top], dim=1)], dim=1)
+        theta = torch.stack(
+            [
+                torch.stack([cos * across, -sin * zoom, cos * left - sin * top], dim=1),
+                torch.stack([sin * across, cos * zoom, sin * left + cos * top], dim=1),
+            ],
+            dim=1,
+        )
         finer = -(-self.stored // self.size)  # an image that shrinks is averaged over, so that no pixel is skipped
         shape = (len(images), images.shape[1], self.size * finer, self.size * finer)
-        grid = F.affine_grid(moved(theta, images.device), list(shape), align_corners=False)
+        grid = F.affine_grid(to_device(theta, images.device), list(shape), align_corners=False)
         found = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         return F.avg_pool2d(found, finer) if finer > 1 else found
 
     def _jittered(self, images: Tensor, draws: Draws) -> Tensor:
-        bright, contrast, saturation, hue = moved(draws.factors[draws.jittered], images.device).unbind(1)
+        bright, contrast, saturation, hue = to_device(draws.factors[draws.jittered], images.device).unbind(1)
         steps: list[Callable[[Tensor], Tensor]] = [
             lambda some: (some * bright.view(-1, 1, 1, 1)).clamp(0, 1),
-            lambda some: kornia.enhance.adjust_contrast_with_mean_subtraction(some, contrast)]
+            lambda some: kornia.enhance.adjust_contrast_with_mean_subtraction(some, contrast),
+        ]
         if self.colour:
-            steps += [lambda some: kornia.enhance.adjust_saturation_with_gray_subtraction(some, saturation),
-                      lambda some: kornia.enhance.adjust_hue(some, hue * (2 * torch.pi))]
+            steps += [
+                lambda some: kornia.enhance.adjust_saturation_with_gray_subtraction(some, saturation),
+                lambda some: kornia.enhance.adjust_hue(some, hue * (2 * torch.pi)),
+            ]
         for step in draws.order:
             if step < len(steps):
                 images = steps[step](images)
@@ -133,7 +149,7 @@ class BatchView:
     def _holes(self, corner: Tensor, device: torch.device) -> Tensor:
         """bool [B, 1, size, size]."""
         side = round(self.size * HOLE)
-        start = moved((corner * (self.size - side + 1)).floor(), device)[..., None]
+        start = to_device((corner * (self.size - side + 1)).floor(), device)[..., None]
         places = torch.arange(self.size, device=device)
         inside = (places >= start) & (places < start + side)  # [B, 2, size]
         return (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]
@@ -143,5 +159,5 @@ def _change(images: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) 
     """Change the chosen images, bool [B], in place."""
     rows = chosen.nonzero().flatten()
     if len(rows):
-        index = moved(rows, images.device)
+        index = to_device(rows, images.device)
         images.index_copy_(0, index, change(images.index_select(0, index)))

@@ -54,17 +54,18 @@ def perceptual_hash(thumbs: NDArray[np.uint8]) -> NDArray[np.uint64]:
     waves = np.cos(np.pi * (2 * steps[None] + 1) * np.arange(9)[:, None] / (2 * THUMB)).astype(np.float32)
     hashes = np.empty(len(thumbs), np.uint64)
     for start in range(0, len(thumbs), 4096):
-        part = thumbs[start:start + 4096].astype(np.float32)
+        part = thumbs[start : start + 4096].astype(np.float32)
         frequencies = waves @ part @ waves.T
         low = frequencies[:, :8, :8].reshape(-1, 64).copy()
         low[:, 0] = frequencies[:, 8, 0]
         bits = low > np.median(low, axis=1, keepdims=True)
-        hashes[start:start + len(part)] = np.packbits(bits, axis=1).view(np.uint64).ravel()
+        hashes[start : start + len(part)] = np.packbits(bits, axis=1).view(np.uint64).ravel()
     return hashes
 
 
-def near_pairs(thumbs: NDArray[np.uint8], threads: int = 1,
-               progress: Callable[[int, int, str], None] | None = None) -> NDArray[np.int64]:
+def near_pairs(
+    thumbs: NDArray[np.uint8], threads: int = 1, progress: Callable[[int, int, str], None] | None = None
+) -> NDArray[np.int64]:
     """Pairs (i < j) of near duplicates among grey thumbnails uint8 [N, 32, 32]; int64 [pairs, 2], sorted."""
     flat = thumbs.reshape(len(thumbs), -1)
     textured = np.flatnonzero([part.std() >= FLAT for part in flat]) if len(flat) else np.zeros(0, np.int64)
@@ -74,7 +75,7 @@ def near_pairs(thumbs: NDArray[np.uint8], threads: int = 1,
     starts = range(0, count, rows)
 
     def compare(start: int) -> NDArray[np.int64]:
-        here = hashes[start:start + rows]
+        here = hashes[start : start + rows]
         near = np.bitwise_count(here[:, None] ^ hashes[None, start:]) <= NEAR_BITS
         first, second = np.nonzero(near)
         later = second > first
@@ -93,18 +94,23 @@ def near_pairs(thumbs: NDArray[np.uint8], threads: int = 1,
 def _correlation(flat: NDArray[np.uint8], pairs: NDArray[np.int64]) -> NDArray[np.float32]:
     result = np.empty(len(pairs), np.float32)
     for start in range(0, len(pairs), 4096):
-        part = pairs[start:start + 4096]
+        part = pairs[start : start + 4096]
         a, b = (flat[part[:, side]].astype(np.float32) for side in (0, 1))
         a -= a.mean(axis=1, keepdims=True)
         b -= b.mean(axis=1, keepdims=True)
         scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-        result[start:start + len(part)] = (a * b).sum(axis=1) / scale
+        result[start : start + len(part)] = (a * b).sum(axis=1) / scale
     return result
 
 
-def judge(digests: Sequence[bytes], thumbs: NDArray[np.uint8], split: NDArray[np.int8],
-          classes: Sequence[dict[str, int]], threads: int = 1,
-          progress: Callable[[int, int, str], None] | None = None) -> Judgement:
+def judge(
+    digests: Sequence[bytes],
+    thumbs: NDArray[np.uint8],
+    split: NDArray[np.int8],
+    classes: Sequence[dict[str, int]],
+    threads: int = 1,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Judgement:
     """Decide which of N images stay.
 
     digests: hash of each image's pixels; thumbs: uint8 [N, 32, 32]; split: official split, int8 [N]; classes: task →
@@ -159,8 +165,7 @@ def judge(digests: Sequence[bytes], thumbs: NDArray[np.uint8], split: NDArray[np
         for position in stay:
             if split[position] < last:
                 exact = [other for other in copies[digests[position]] if split[other] == last and keep[other]]
-                drop(position, exact[0] if exact else kept, "exact" if exact else "near",
-                     f"also in {SPLITS[last]}")
+                drop(position, exact[0] if exact else kept, "exact" if exact else "near", f"also in {SPLITS[last]}")
     duplicates.sort(key=lambda duplicate: duplicate.dropped)
     return Judgement(keep, group, tuple(duplicates))
 

@@ -48,8 +48,16 @@ from hmtl_ablate.errors import DataError
 
 BASIC = tuple(emotion for emotion in EMOTIONS if emotion != "contempt")
 """The six basic emotions and neutral: all that most sets have."""
-CODES = {"AF": "fear", "AN": "anger", "DI": "disgust", "FE": "fear", "HA": "happiness", "NE": "neutral",
-         "SA": "sadness", "SU": "surprise"}
+CODES = {
+    "AF": "fear",
+    "AN": "anger",
+    "DI": "disgust",
+    "FE": "fear",
+    "HA": "happiness",
+    "NE": "neutral",
+    "SA": "sadness",
+    "SU": "surprise",
+}
 """Two letters in the file names of KDEF and JAFFE."""
 
 
@@ -86,13 +94,17 @@ def read_ferplus(path: Path, _: DataConfig) -> Source:
     if table and (path / KAGGLE_VOTES).is_file():
         return _ferplus_kaggle(table, path / KAGGLE_VOTES)
     if table:
-        raise DataError(f"{table}: FER+'s votes are missing; put {KAGGLE_VOTES} beside it "
-                        "(from github.com/microsoft/FERPlus)")
+        raise DataError(
+            f"{table}: FER+'s votes are missing; put {KAGGLE_VOTES} beside it (from github.com/microsoft/FERPlus)"
+        )
     if (path / KAGGLE_VOTES).is_file():
         raise DataError(f"{path / KAGGLE_VOTES}: the images are missing; put {' or '.join(KAGGLE_IMAGES)} beside it")
-    raise wrong_layout(path, "FER+", "FER2013Train/ and FER2013Valid/ with label.csv each, or "
-                       f"{' or '.join(KAGGLE_IMAGES)} beside {KAGGLE_VOTES}",
-                       lambda p: (p / "FER2013Train").is_dir() or (p / KAGGLE_VOTES).is_file())
+    raise wrong_layout(
+        path,
+        "FER+",
+        f"FER2013Train/ and FER2013Valid/ with label.csv each, or {' or '.join(KAGGLE_IMAGES)} beside {KAGGLE_VOTES}",
+        lambda p: (p / "FER2013Train").is_dir() or (p / KAGGLE_VOTES).is_file(),
+    )
 
 
 def _ferplus_folders(root: Path) -> Source:
@@ -127,8 +139,10 @@ def _ferplus_folders(root: Path) -> Source:
                 missing += 1
                 build.drop(shown, "file is missing")
         if missing and missing == len(build.samples) + len(build.dropped) - listed:
-            raise DataError(f"{folder}: none of the {missing} images of label.csv is there, e.g. "
-                            f"{build.dropped[-1][0]}; FER+'s own script makes them from fer2013.csv")
+            raise DataError(
+                f"{folder}: none of the {missing} images of label.csv is there, e.g. "
+                f"{build.dropped[-1][0]}; FER+'s own script makes them from fer2013.csv"
+            )
     return build.source({"emotion": EMOTIONS})
 
 
@@ -144,16 +158,20 @@ def _ferplus_kaggle(table: Path, votes: Path) -> Source:
         try:
             split, image = _kaggle_face(row)
             if KAGGLE_USAGE.get(label_rows[number]["usage"].strip().lower()) != split:
-                raise DataError(f"{votes}: row {number + 2} has Usage {label_rows[number]['usage']!r}, {table.name} "
-                                f"has {row['usage']!r}; the two files do not belong together")
+                raise DataError(
+                    f"{votes}: row {number + 2} has Usage {label_rows[number]['usage']!r}, {table.name} "
+                    f"has {row['usage']!r}; the two files do not belong together"
+                )
             emotion = _majority([label_rows[number][name.lower()] for name in FERPLUS_VOTES])
         except SampleError as fault:
             build.refuse(shown, fault)
         else:
             build.samples.append(Sample(shown, split, partial(given, image, {"emotion": emotion})))
     if number + 1 != len(label_rows):
-        raise DataError(f"{table} and {votes} have different numbers of rows (the second {len(label_rows)}); "
-                        "they do not belong together")
+        raise DataError(
+            f"{table} and {votes} have different numbers of rows (the second {len(label_rows)}); "
+            "they do not belong together"
+        )
     return build.source({"emotion": EMOTIONS})
 
 
@@ -189,12 +207,18 @@ def read_fer2013(path: Path, _: DataConfig) -> Source:
     if table:
         return _fer2013_table(table)
     build = Builder(path)
-    tops = [(folder, FOLDER_SPLITS[folder.name.lower()]) for folder in folders_in(path)
-            if folder.name.lower() in FOLDER_SPLITS]
+    tops = [
+        (folder, FOLDER_SPLITS[folder.name.lower()])
+        for folder in folders_in(path)
+        if folder.name.lower() in FOLDER_SPLITS
+    ]
     if not {TRAIN, TEST} <= {split for _, split in tops}:
-        raise wrong_layout(path, "FER2013", f"{' or '.join(KAGGLE_IMAGES)}, or train/ and test/ with one folder an "
-                           "emotion", lambda p: _kaggle_table(p) is not None
-                           or ((p / "train").is_dir() and (p / "test").is_dir()))
+        raise wrong_layout(
+            path,
+            "FER2013",
+            f"{' or '.join(KAGGLE_IMAGES)}, or train/ and test/ with one folder an emotion",
+            lambda p: _kaggle_table(p) is not None or ((p / "train").is_dir() and (p / "test").is_dir()),
+        )
     for top, split in tops:
         for folder, emotion in _emotion_folders(top, BASIC):
             for file in images_below(folder):
@@ -253,8 +277,17 @@ def _emotion_folders(top: Path, classes: Sequence[str]) -> list[tuple[Path, str]
 
 # --- AffectNet --------------------------------------------------------------------------------------------------------
 
-AFFECTNET_COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks",
-                     "expression", "valence", "arousal")
+AFFECTNET_COLUMNS = (
+    "subDirectory_filePath",
+    "face_x",
+    "face_y",
+    "face_width",
+    "face_height",
+    "facial_landmarks",
+    "expression",
+    "valence",
+    "arousal",
+)
 AFFECTNET_LATER = {"train_set": TRAIN, "val_set": VALID}
 
 
@@ -270,17 +303,29 @@ def read_affectnet(path: Path, _: DataConfig) -> Source:
         if (folder / "training.csv").is_file() or (folder / "validation.csv").is_file():
             return _affectnet_lists(path, folder)
     if (path / "Manually_Annotated_Images").is_dir():
-        raise DataError(f"{path}: no labels file; training.csv and validation.csv belong beside "
-                        "Manually_Annotated_Images/")
-    raise wrong_layout(path, "AffectNet", "training.csv and validation.csv beside Manually_Annotated_Images/, or "
-                       "train_set/ and val_set/",
-                       lambda p: (p / "training.csv").is_file() or (p / "train_set").is_dir())
+        raise DataError(
+            f"{path}: no labels file; training.csv and validation.csv belong beside Manually_Annotated_Images/"
+        )
+    raise wrong_layout(
+        path,
+        "AffectNet",
+        "training.csv and validation.csv beside Manually_Annotated_Images/, or train_set/ and val_set/",
+        lambda p: (p / "training.csv").is_file() or (p / "train_set").is_dir(),
+    )
 
 
 def _affectnet_lists(root: Path, lists: Path) -> Source:
-    images = next((folder for folder in (root / "Manually_Annotated_Images",
-                                         root / "Manually_Annotated" / "Manually_Annotated_Images")
-                   if folder.is_dir()), None)
+    images = next(
+        (
+            folder
+            for folder in (
+                root / "Manually_Annotated_Images",
+                root / "Manually_Annotated" / "Manually_Annotated_Images",
+            )
+            if folder.is_dir()
+        ),
+        None,
+    )
     if images is None:
         raise DataError(f"{root}: no Manually_Annotated_Images/ with AffectNet's images")
     build = Builder(root)
@@ -305,8 +350,9 @@ def _affectnet_lists(root: Path, lists: Path) -> Source:
     return build.source({"emotion": EMOTIONS})
 
 
-def _affectnet_row(build: Builder, place: str, images: Path, split: int, row: list[str],
-                   columns: dict[str, int]) -> None:
+def _affectnet_row(
+    build: Builder, place: str, images: Path, split: int, row: list[str], columns: dict[str, int]
+) -> None:
     def cell(name: str) -> str:
         return row[columns[name.lower()]].strip()
 
@@ -343,9 +389,12 @@ def _affectnet_later(root: Path) -> Source:
             raise DataError(f"{images}: no images")
         for file in found:
             label = annotations / f"{file.stem}_exp.npy"
-            build.samples.append(Sample(build.shown(file), split, partial(_read_annotated, str(file), str(label)),
-                                        (str(file), str(label))))
-        if not any(os.path.exists(sample.files[1]) for sample in build.samples[-len(found):]):
+            build.samples.append(
+                Sample(
+                    build.shown(file), split, partial(_read_annotated, str(file), str(label)), (str(file), str(label))
+                )
+            )
+        if not any(os.path.exists(sample.files[1]) for sample in build.samples[-len(found) :]):
             raise DataError(f"{annotations}: no labels file *_exp.npy belongs to the images")
     return build.source({"emotion": EMOTIONS})
 
@@ -383,8 +432,12 @@ def read_rafdb(path: Path, _: DataConfig) -> Source:
     root = path / "basic" if (path / "basic").is_dir() else path
     table, images = root / RAFDB_LIST, root / "Image" / "aligned"
     if not table.is_file() and not (root / "Image").is_dir():
-        raise wrong_layout(path, "RAF-DB", f"{RAFDB_LIST} and Image/aligned/, or basic/ with them",
-                           lambda p: (p / RAFDB_LIST).is_file())
+        raise wrong_layout(
+            path,
+            "RAF-DB",
+            f"{RAFDB_LIST} and Image/aligned/, or basic/ with them",
+            lambda p: (p / RAFDB_LIST).is_file(),
+        )
     if not table.is_file():
         raise DataError(f"{root}: no labels file {RAFDB_LIST} beside Image/")
     faces = by_stem(images_in(images))
@@ -434,15 +487,21 @@ def read_ckplus(path: Path, _: DataConfig) -> Source:
     if images and labels:
         return _ckplus_sequences(path, images, labels)
     if images:
-        raise DataError(f"{path}: no Emotion/ beside {images.name}/; the labels come in an archive of their own, "
-                        "Emotion_labels.zip")
+        raise DataError(
+            f"{path}: no Emotion/ beside {images.name}/; the labels come in an archive of their own, Emotion_labels.zip"
+        )
     if not _is_ckplus_48(path):
-        raise wrong_layout(path, "CK+", "cohn-kanade-images/ and Emotion/, or one folder an emotion (CK+48)",
-                           lambda p: any((p / name).is_dir() for name in CKPLUS_IMAGES) or _is_ckplus_48(p))
+        raise wrong_layout(
+            path,
+            "CK+",
+            "cohn-kanade-images/ and Emotion/, or one folder an emotion (CK+48)",
+            lambda p: any((p / name).is_dir() for name in CKPLUS_IMAGES) or _is_ckplus_48(p),
+        )
     build = Builder(path)
     for folder, emotion in _emotion_folders(path, CKPLUS):
-        build.add_named(images_in(folder), CKPLUS_48, "S010_004_00000017.png",
-                        partial(_ckplus_48_labels, CKPLUS.index(emotion)))
+        build.add_named(
+            images_in(folder), CKPLUS_48, "S010_004_00000017.png", partial(_ckplus_48_labels, CKPLUS.index(emotion))
+        )
     return build.source({"emotion": CKPLUS})
 
 
@@ -459,8 +518,9 @@ def _ckplus_sequences(root: Path, images: Path, labels: Path) -> Source:
     for subject in folders_in(images):
         for sequence in folders_in(subject):
             frames = sorted(images_in(sequence), key=lambda frame: frame.stem)
-            told = [file for file in files_in(labels / subject.name / sequence.name)
-                    if file.name.endswith("_emotion.txt")]
+            told = [
+                file for file in files_in(labels / subject.name / sequence.name) if file.name.endswith("_emotion.txt")
+            ]
             try:
                 if not told:
                     raise LeftOut("sequence without an emotion label")
@@ -471,11 +531,19 @@ def _ckplus_sequences(root: Path, images: Path, labels: Path) -> Source:
             except SampleError as fault:
                 build.refuse(build.shown(sequence), fault)
             else:
-                build.add(build.shown(frames[-1]), NO_SPLIT, frames[-1], {"emotion": emotion}, subject=subject.name,
-                          label_file=told[0])
+                build.add(
+                    build.shown(frames[-1]),
+                    NO_SPLIT,
+                    frames[-1],
+                    {"emotion": emotion},
+                    subject=subject.name,
+                    label_file=told[0],
+                )
     if not build.samples and not build.dropped:
-        raise DataError(f"{labels}: no emotion file belongs to a sequence of {images}, e.g. "
-                        f"{labels.name}/S005/001/S005_001_00000011_emotion.txt")
+        raise DataError(
+            f"{labels}: no emotion file belongs to a sequence of {images}, e.g. "
+            f"{labels.name}/S005/001/S005_001_00000011_emotion.txt"
+        )
     return build.source({"emotion": CKPLUS})
 
 
@@ -495,8 +563,12 @@ def read_kdef(path: Path, _: DataConfig) -> Source:
     need_folder(path)
     files = _kdef_images(path)
     if KDEF_PERSON.fullmatch(path.absolute().name) or not files:  # one person's folder is not the set
-        raise wrong_layout(path, "KDEF", "AF01/AF01AFS.JPG and so on, or all images in one folder",
-                           lambda p: not KDEF_PERSON.fullmatch(p.name) and bool(_kdef_images(p)))
+        raise wrong_layout(
+            path,
+            "KDEF",
+            "AF01/AF01AFS.JPG and so on, or all images in one folder",
+            lambda p: not KDEF_PERSON.fullmatch(p.name) and bool(_kdef_images(p)),
+        )
     build = Builder(path)
     build.add_named(files, KDEF_NAME, "AF01AFS.JPG", _kdef_labels)
     return build.source({"emotion": BASIC, "gender": GENDERS})
@@ -524,9 +596,20 @@ def read_jaffe(path: Path, _: DataConfig) -> Source:
     need_folder(path)
     files = images_in(path)
     if not any(JAFFE_NAME.match(file.name) for file in files):
-        raise wrong_layout(path, "JAFFE", "KA.AN1.39.tiff and so on",
-                           lambda p: any(JAFFE_NAME.match(file.name) for file in images_in(p)))
+        raise wrong_layout(
+            path,
+            "JAFFE",
+            "KA.AN1.39.tiff and so on",
+            lambda p: any(JAFFE_NAME.match(file.name) for file in images_in(p)),
+        )
     build = Builder(path)
-    build.add_named(files, JAFFE_NAME, "KA.AN1.39.tiff", lambda name: (
-        {"emotion": BASIC.index(CODES[name[2].upper()]), "gender": GENDERS.index("female")}, name[1].upper()))
+    build.add_named(
+        files,
+        JAFFE_NAME,
+        "KA.AN1.39.tiff",
+        lambda name: (
+            {"emotion": BASIC.index(CODES[name[2].upper()]), "gender": GENDERS.index("female")},
+            name[1].upper(),
+        ),
+    )
     return build.source({"emotion": BASIC, "gender": GENDERS})

@@ -34,9 +34,29 @@ from hmtl_ablate.data.reading import (
 )
 from hmtl_ablate.errors import DataError, nearest
 
-__all__ = ["EMOTIONS", "FERPLUS_VOTES", "FORMATS", "GENDERS", "NO_SPLIT", "SPLITS", "TEST", "TRAIN", "VALID", "Builder",
-           "Format", "Labels", "LeftOut", "Sample", "SampleError", "Source", "crop", "decode", "read_file",
-           "read_source", "register"]
+__all__ = [
+    "EMOTIONS",
+    "FERPLUS_VOTES",
+    "FORMATS",
+    "GENDERS",
+    "NO_SPLIT",
+    "SPLITS",
+    "TEST",
+    "TRAIN",
+    "VALID",
+    "Builder",
+    "Format",
+    "Labels",
+    "LeftOut",
+    "Sample",
+    "SampleError",
+    "Source",
+    "crop",
+    "decode",
+    "read_file",
+    "read_source",
+    "register",
+]
 
 
 @dataclass(frozen=True)
@@ -53,8 +73,9 @@ class Format:
 FORMATS: dict[str, Format] = {}
 
 
-def register(name: str, read: Callable[[Path, DataConfig], Source], *, needs_path: bool = True, page: str = "",
-             licence: str = "") -> None:
+def register(
+    name: str, read: Callable[[Path, DataConfig], Source], *, needs_path: bool = True, page: str = "", licence: str = ""
+) -> None:
     """Add a dataset format (or replace one); without `needs_path` the reader gets an empty path."""
     FORMATS[name] = Format(name, read, needs_path, page, licence)
 
@@ -89,8 +110,10 @@ def read_source(data: DataConfig, path: Path | None) -> Source:
         raise DataError(f"{error.filename or path}: {error.strerror or error}") from error
     if not source.samples:
         first = f", e.g. {source.dropped[0][0]}: {source.dropped[0][1]}" if source.dropped else ""
-        raise DataError(f"{path}: no usable image as dataset {data.name!r} ({len(source.dropped)} dropped"
-                        f"{first}; {sum(source.left_out.values())} left out)")
+        raise DataError(
+            f"{path}: no usable image as dataset {data.name!r} ({len(source.dropped)} dropped"
+            f"{first}; {sum(source.left_out.values())} left out)"
+        )
     return source
 
 
@@ -109,26 +132,56 @@ register("rendered", generic_sets.read_rendered, needs_path=False)
 register("folder", generic_sets.read_folder)
 register("csv", generic_sets.read_csv)
 register("images", generic_sets.read_images)
-register("ferplus", emotion_sets.read_ferplus, page="https://github.com/microsoft/FERPlus",
-         licence="labels: MIT; images: the terms of Kaggle's FER2013")
-register("fer2013", emotion_sets.read_fer2013,
-         page="https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge",
-         licence="the competition's rules")
-register("affectnet", emotion_sets.read_affectnet, page="http://mohammadmahoor.com/affectnet/",
-         licence="research only, signed agreement")
-register("rafdb", emotion_sets.read_rafdb, page="http://www.whdeng.cn/RAF/model1.html",
-         licence="non-commercial research, password by e-mail")
-register("ckplus", emotion_sets.read_ckplus, page="https://www.jeffcohn.net/Resources/",
-         licence="non-commercial research, signed agreement")
-register("kdef", emotion_sets.read_kdef, page="https://kdef.se/",
-         licence="non-commercial research, no redistribution")
-register("jaffe", emotion_sets.read_jaffe, page="https://zenodo.org/records/3451524",
-         licence="non-commercial research, access on request")
-register("utkface", gender_sets.read_utkface, page="https://susanqq.github.io/UTKFace/",
-         licence="non-commercial research")
-register("300wlp", pose_sets.read_300wlp,
-         page="http://www.cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA/main.htm", licence="research only")
-register("aflw2000", pose_sets.read_aflw2000,
-         page="http://www.cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA/main.htm", licence="research only")
-register("biwi", pose_sets.read_biwi, page="https://icu.ee.ethz.ch/research/datsets.html",
-         licence="non-commercial use")
+register(
+    "ferplus",
+    emotion_sets.read_ferplus,
+    page="https://github.com/microsoft/FERPlus",
+    licence="labels: MIT; images: the terms of Kaggle's FER2013",
+)
+register(
+    "fer2013",
+    emotion_sets.read_fer2013,
+    page="https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge",
+    licence="the competition's rules",
+)
+register(
+    "affectnet",
+    emotion_sets.read_affectnet,
+    page="http://mohammadmahoor.com/affectnet/",
+    licence="research only, signed agreement",
+)
+register(
+    "rafdb",
+    emotion_sets.read_rafdb,
+    page="http://www.whdeng.cn/RAF/model1.html",
+    licence="non-commercial research, password by e-mail",
+)
+register(
+    "ckplus",
+    emotion_sets.read_ckplus,
+    page="https://www.jeffcohn.net/Resources/",
+    licence="non-commercial research, signed agreement",
+)
+register("kdef", emotion_sets.read_kdef, page="https://kdef.se/", licence="non-commercial research, no redistribution")
+register(
+    "jaffe",
+    emotion_sets.read_jaffe,
+    page="https://zenodo.org/records/3451524",
+    licence="non-commercial research, access on request",
+)
+register(
+    "utkface", gender_sets.read_utkface, page="https://susanqq.github.io/UTKFace/", licence="non-commercial research"
+)
+register(
+    "300wlp",
+    pose_sets.read_300wlp,
+    page="http://www.cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA/main.htm",
+    licence="research only",
+)
+register(
+    "aflw2000",
+    pose_sets.read_aflw2000,
+    page="http://www.cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA/main.htm",
+    licence="research only",
+)
+register("biwi", pose_sets.read_biwi, page="https://icu.ee.ethz.ch/research/datsets.html", licence="non-commercial use")

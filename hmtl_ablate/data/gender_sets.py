@@ -30,8 +30,12 @@ def read_utkface(path: Path, _: DataConfig) -> Source:
     need_folder(path)
     files = _utkface_images(path)
     if not files:
-        raise wrong_layout(path, "UTKFace", "25_1_0_20170116174525125.jpg.chip.jpg and so on, or UTKFace/ with them",
-                           lambda p: bool(_utkface_images(p)))
+        raise wrong_layout(
+            path,
+            "UTKFace",
+            "25_1_0_20170116174525125.jpg.chip.jpg and so on, or UTKFace/ with them",
+            lambda p: bool(_utkface_images(p)),
+        )
     build = Builder(path)
     build.add_named(files, UTKFACE_NAME, "age_gender_race_date.jpg", _utkface_labels)
     return build.source({"gender": GENDERS})

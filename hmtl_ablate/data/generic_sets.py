@@ -52,51 +52,62 @@ def read_rendered(_: Path, data: DataConfig) -> Source:
     from hmtl_ablate.data import rendered
 
     count = data.images or DEFAULT_RENDERED
-    samples = [Sample(f"face {i}", {8: VALID, 9: TEST}.get(i % 10, TRAIN), partial(_draw, data.seed, i))
-               for i in range(count)]
+    samples = [
+        Sample(f"face {i}", {8: VALID, 9: TEST}.get(i % 10, TRAIN), partial(_draw, data.seed, i)) for i in range(count)
+    ]
     renderer = zlib.crc32(Path(rendered.__file__).read_bytes())  # a changed renderer draws other faces
-    return Source(samples, {"emotion": EMOTIONS, "gender": GENDERS}, identity=(count, data.seed, renderer),
-                  drawn=True)
+    return Source(samples, {"emotion": EMOTIONS, "gender": GENDERS}, identity=(count, data.seed, renderer), drawn=True)
 
 
 def _draw(seed: int, number: int, size: int) -> tuple[NDArray[np.uint8], Labels]:
     from hmtl_ablate.data.rendered import render_faces
 
     images, labels = render_faces(1, size, seed, number)
-    return images[0], {"emotion": int(labels["emotion"][0]), "gender": int(labels["gender"][0]),
-                       "pose": tuple(float(angle) for angle in labels["pose"][0])}
+    return images[0], {
+        "emotion": int(labels["emotion"][0]),
+        "gender": int(labels["gender"][0]),
+        "pose": tuple(float(angle) for angle in labels["pose"][0]),
+    }
 
 
 # --- folder -----------------------------------------------------------------------------------------------------------
+
 
 def read_folder(path: Path, _: DataConfig) -> Source:
     """One sub-folder a class; optionally train/, valid/ (or val/) and test/ above them."""
     need_folder(path)
     folders = folders_in(path)
     tops: list[tuple[Path, int]] = [(path, NO_SPLIT)]
-    named = [(folder, FOLDER_SPLITS[folder.name.lower()]) for folder in folders
-             if folder.name.lower() in FOLDER_SPLITS]
+    named = [(folder, FOLDER_SPLITS[folder.name.lower()]) for folder in folders if folder.name.lower() in FOLDER_SPLITS]
     if named and len(named) == len(folders):
         tops = named
         if len({split for _, split in named}) < len(named):
             raise DataError(f"{path}: two folders for one split: {', '.join(folder.name for folder, _ in named)}")
         if not any(split == TRAIN for _, split in named):
-            raise DataError(f"{path}: has {', '.join(folder.name for folder, _ in named)} but no train folder"
-                            + right_level(path, _holds_classes))
+            raise DataError(
+                f"{path}: has {', '.join(folder.name for folder, _ in named)} but no train folder"
+                + right_level(path, _holds_classes)
+            )
     elif named:
         odd = [folder.name for folder in folders if folder.name.lower() not in FOLDER_SPLITS]
-        raise DataError(f"{path}: {named[0][0].name}/ is a split but {odd[0]}/ is not; keep one sub-folder a class, or "
-                        "one a split with the classes below")
+        raise DataError(
+            f"{path}: {named[0][0].name}/ is a split but {odd[0]}/ is not; keep one sub-folder a class, or "
+            "one a split with the classes below"
+        )
     found: list[tuple[Path, int, str]] = []
     for top, split in tops:
         for folder in folders_in(top):
             found += [(file, split, folder.name) for file in images_below(folder)]
     names = sorted({name for _, _, name in found})
     if len(names) < 2 or (len(tops) == 1 and not _holds_classes(path)):
-        what = "images but no class folders" if images_in(path) else (
-            f"one class folder only, {names[0]}" if names else "no class folders with images")
-        raise DataError(f"{path}: holds {what}; a folder dataset has one sub-folder a class"
-                        + right_level(path, _holds_classes))
+        what = (
+            "images but no class folders"
+            if images_in(path)
+            else (f"one class folder only, {names[0]}" if names else "no class folders with images")
+        )
+        raise DataError(
+            f"{path}: holds {what}; a folder dataset has one sub-folder a class" + right_level(path, _holds_classes)
+        )
     classes, index = class_order(names)
     build = Builder(path)
     for file, split, name in found:
@@ -108,8 +119,12 @@ def _holds_classes(path: Path) -> bool:
     """Whether at least two sub-folders of `path` (or of its train folder) hold images themselves or below."""
     folders = folders_in(path)
     if any(folder.name.lower() in FOLDER_SPLITS for folder in folders):
-        folders = [inner for folder in folders if FOLDER_SPLITS.get(folder.name.lower()) == TRAIN
-                   for inner in folders_in(folder)]
+        folders = [
+            inner
+            for folder in folders
+            if FOLDER_SPLITS.get(folder.name.lower()) == TRAIN
+            for inner in folders_in(folder)
+        ]
     with_images = 0
     for folder in folders[:50]:
         with_images += any(entry.name.lower().endswith(IMAGE_ENDINGS) for entry in entries(folder))
@@ -121,13 +136,28 @@ def _holds_classes(path: Path) -> bool:
 # --- csv --------------------------------------------------------------------------------------------------------------
 
 CSV_COLUMNS = {
-    "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "img", "image_path",
-             "image_name", "name", "subdirectory_filepath"),
+    "path": (
+        "path",
+        "file",
+        "filename",
+        "file_name",
+        "filepath",
+        "file_path",
+        "image",
+        "img",
+        "image_path",
+        "image_name",
+        "name",
+        "subdirectory_filepath",
+    ),
     "emotion": ("emotion", "expression", "label", "class", "category", "target"),
     "gender": ("gender", "sex"),
     "subject": ("subject", "identity", "person"),
-    "yaw": ("yaw",), "pitch": ("pitch",), "roll": ("roll",),
-    "split": ("split", "usage", "subset", "set", "fold", "partition")}
+    "yaw": ("yaw",),
+    "pitch": ("pitch",),
+    "roll": ("roll",),
+    "split": ("split", "usage", "subset", "set", "fold", "partition"),
+}
 CSV_SPLITS = {**FOLDER_SPLITS, **KAGGLE_USAGE, "dev": VALID, "eval": TEST}
 GENDER_NAMES = {"male": 0, "m": 0, "man": 0, "female": 1, "f": 1, "woman": 1}
 EMOTION_SHARE = 0.9
@@ -204,8 +234,10 @@ def _only_table(path: Path) -> Path:
         return tables[0]
     if tables:
         raise DataError(f"{path}: which of {', '.join(file.name for file in tables)}? Give the file itself")
-    raise DataError(f"{path}: no labels file (.csv) here" + right_level(
-        path, lambda p: any(file.suffix.lower() == ".csv" for file in files_in(p))))
+    raise DataError(
+        f"{path}: no labels file (.csv) here"
+        + right_level(path, lambda p: any(file.suffix.lower() == ".csv" for file in files_in(p)))
+    )
 
 
 def _header_and_rows(table: Path) -> tuple[list[str], list[list[str]]]:
@@ -226,8 +258,10 @@ def _image_base(table: Path, paths: list[str]) -> Path:
         if any((base / path).exists() for path in some):
             return base
     if some:
-        raise DataError(f"{table}: none of its images is there, e.g. {some[0]}; looked in {table.parent} and "
-                        f"{table.parent / 'images'}")
+        raise DataError(
+            f"{table}: none of its images is there, e.g. {some[0]}; looked in {table.parent} and "
+            f"{table.parent / 'images'}"
+        )
     raise DataError(f"{table}: has no rows with a path")
 
 
@@ -274,6 +308,7 @@ def _angles(cells: list[str]) -> tuple[float, float, float]:
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
+
 
 def read_images(path: Path, _: DataConfig) -> Source:
     """All images in a folder and below it, without labels: for self-supervised pre-training."""

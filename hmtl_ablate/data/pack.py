@@ -129,23 +129,34 @@ def load_pack(folder: Path) -> Pack:
     except PermissionError as error:
         raise DataError(f"{error.filename}: no permission to read this") from error
     except ValidationError as error:
-        raise DataError(f"{folder}: manifest.json is damaged or of another version; delete this folder to build the "
-                        "pack anew") from error
+        raise DataError(
+            f"{folder}: manifest.json is damaged or of another version; delete this folder to build the pack anew"
+        ) from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{folder}: this pack is damaged ({error}); delete the folder to build it anew") from error
     if manifest.format != PACK_FORMAT:
-        raise DataError(f"{folder}: a pack of format {manifest.format}, this version reads {PACK_FORMAT}; "
-                        "build it anew")
+        raise DataError(
+            f"{folder}: a pack of format {manifest.format}, this version reads {PACK_FORMAT}; build it anew"
+        )
     shape = (manifest.count, manifest.stored, manifest.stored, manifest.channels)
     arrays_fit = all(len(array) == manifest.count for array in (*labels.values(), split, group, subject))
     if images.shape != shape or images.dtype != np.uint8 or not arrays_fit:
-        raise DataError(f"{folder}: this pack is damaged (images {images.shape}, manifest {shape}); delete the folder "
-                        "to build it anew")
+        raise DataError(
+            f"{folder}: this pack is damaged (images {images.shape}, manifest {shape}); delete the folder "
+            "to build it anew"
+        )
     return Pack(folder, manifest, images, labels, split, group, subject, manifest.classes, manifest.fingerprint)
 
 
-def open_pack(data: DataConfig, path: Path | None, store: Path, progress: Progress | None = None, *,
-              max_faults: float = MAX_FAULTS, threads: int | None = None) -> Pack:
+def open_pack(
+    data: DataConfig,
+    path: Path | None,
+    store: Path,
+    progress: Progress | None = None,
+    *,
+    max_faults: float = MAX_FAULTS,
+    threads: int | None = None,
+) -> Pack:
     """The pack of `data` read from `path`: mapped from `store`/packs, or built there first.
 
     `path` may also be a pack's own folder. Raises `DataError` for what is wrong with the data, or when more than
@@ -161,14 +172,17 @@ def open_pack(data: DataConfig, path: Path | None, store: Path, progress: Progre
             _build(data, source, path, folder, progress, max_faults, threads or _cpus())
         except OSError as error:
             if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR):
-                raise StoreError(f"{folder.parent}: the pack of {data.name!r} can't be written here: {error.strerror}; "
-                                 "choose another store with --runs DIR") from error
+                raise StoreError(
+                    f"{folder.parent}: the pack of {data.name!r} can't be written here: {error.strerror}; "
+                    "choose another store with --runs DIR"
+                ) from error
             raise StoreError(f"{folder}: the pack can't be written: {error}") from error
     return load_pack(folder)
 
 
-def check_data(data: DataConfig, path: Path | None, progress: Progress | None = None, *,
-               threads: int | None = None) -> Manifest:
+def check_data(
+    data: DataConfig, path: Path | None, progress: Progress | None = None, *, threads: int | None = None
+) -> Manifest:
     """Read every file of a dataset as `open_pack` does, write nothing, and tell what a pack of it would hold.
 
     Faulty rows are told whatever their share; `refuse_faults` judges it.
@@ -183,27 +197,34 @@ def check_data(data: DataConfig, path: Path | None, progress: Progress | None = 
 
 def refuse_faults(manifest: Manifest, limit: float = MAX_FAULTS) -> None:
     """Raise `DataError` when more than a share `limit` of a dataset's rows is faulty."""
-    _refuse_faults(manifest.name, manifest.source, [(row.file, row.reason) for row in manifest.dropped],
-                   manifest.rows, limit)
+    _refuse_faults(
+        manifest.name, manifest.source, [(row.file, row.reason) for row in manifest.dropped], manifest.rows, limit
+    )
 
 
 def _refuse_faults(name: str, source: str, faults: Sequence[tuple[str, str]], rows: int, limit: float) -> None:
     if len(faults) > limit * rows:
         first = "".join(f"\n  {file}: {reason}" for file, reason in faults[:5])
         more = f"\n  and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise DataError(f"dataset {name!r} at {source}: {len(faults)} of {rows} rows are faulty, more than "
-                        f"{100 * limit:g} %:{first}{more}\nmend or remove them; "
-                        f"`hmtl-ablate data check {name}={source}` lists all")
+        raise DataError(
+            f"dataset {name!r} at {source}: {len(faults)} of {rows} rows are faulty, more than "
+            f"{100 * limit:g} %:{first}{more}\nmend or remove them; "
+            f"`hmtl-ablate data check {name}={source}` lists all"
+        )
 
 
 def _given_pack(data: DataConfig, path: Path) -> Pack:
     pack = load_pack(path)
     if pack.manifest.name != data.name:
-        raise DataError(f"{path}: this is a pack of {pack.manifest.name!r}, not of {data.name!r}; write --data "
-                        f"{pack.manifest.name}={path}")
+        raise DataError(
+            f"{path}: this is a pack of {pack.manifest.name!r}, not of {data.name!r}; write --data "
+            f"{pack.manifest.name}={path}"
+        )
     if pack.manifest.stored != data.stored_size:
-        raise DataError(f"{path}: this pack has images of {pack.manifest.stored} px, the config asks for "
-                        f"{data.stored_size}; set data.stored to {pack.manifest.stored}")
+        raise DataError(
+            f"{path}: this pack has images of {pack.manifest.stored} px, the config asks for "
+            f"{data.stored_size}; set data.stored to {pack.manifest.stored}"
+        )
     return pack
 
 
@@ -231,6 +252,7 @@ def _cpus() -> int:
 
 # --- building ---------------------------------------------------------------------------------------------------------
 
+
 @dataclass
 class _Scan:
     """What is known of each of N samples after reading it; `fault` is "" for a usable one."""
@@ -245,8 +267,15 @@ class _Scan:
     thumbs: NDArray[np.uint8]
 
 
-def _build(data: DataConfig, source: Source, path: Path | None, folder: Path, progress: Progress | None,
-           max_faults: float, threads: int) -> None:
+def _build(
+    data: DataConfig,
+    source: Source,
+    path: Path | None,
+    folder: Path,
+    progress: Progress | None,
+    max_faults: float,
+    threads: int,
+) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.parent / f".{folder.name}.lock", progress):
         if _is_pack(folder):  # another process built it while this one waited
@@ -264,13 +293,16 @@ def _build(data: DataConfig, source: Source, path: Path | None, folder: Path, pr
                 judgement = _judge(source, scan, progress, threads)
                 manifest, rows, arrays = _summarise(data, source, path, scan, judgement)
                 if manifest.count == 0:
-                    raise DataError(f"{path}: no usable image is left as dataset {data.name!r}; {len(faults)} faulty, "
-                                    f"{len(judgement.duplicates)} duplicates")
+                    raise DataError(
+                        f"{path}: no usable image is left as dataset {data.name!r}; {len(faults)} faulty, "
+                        f"{len(judgement.duplicates)} duplicates"
+                    )
                 _compact(file.fileno(), rows, data.stored_size, manifest.channels)
                 os.fsync(file.fileno())
             np.savez_compressed(work / "labels.npz", allow_pickle=False, **arrays)
-            (work / "manifest.json.part").write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n",
-                                                     encoding="utf-8")
+            (work / "manifest.json.part").write_text(
+                json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
+            )
             os.replace(work / "manifest.json.part", work / "manifest.json")
             os.rename(work, folder)
         except BaseException:
@@ -293,13 +325,19 @@ def _locked(path: Path, progress: Progress | None) -> Iterator[None]:
 def _scan(source: Source, size: int, file: int | None, progress: Progress | None, threads: int) -> _Scan:
     """Read all samples in parallel; with `file`, write their pixels there, [N, size, size, 3] after the header."""
     count = len(source.samples)
-    scan = _Scan([""] * count, [{}] * count, [b""] * count, [b""] * count, np.ones(count, np.bool_),
-                 np.zeros((count, THUMB, THUMB), np.uint8))
+    scan = _Scan(
+        [""] * count,
+        [{}] * count,
+        [b""] * count,
+        [b""] * count,
+        np.ones(count, np.bool_),
+        np.zeros((count, THUMB, THUMB), np.uint8),
+    )
     row = size * size * 3
     threads = 1 if source.drawn else threads
 
     def read(start: int) -> int:
-        part = source.samples[start:start + CHUNK]
+        part = source.samples[start : start + CHUNK]
         block = np.zeros((len(part), size, size, 3), np.uint8)
         for offset, sample in enumerate(part):
             _read_one(scan, start + offset, sample, block[offset])
@@ -346,8 +384,9 @@ def _resized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if image.shape[:2] == (size, size):
         return image
     shrinks = image.shape[0] * image.shape[1] > size * size
-    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR),
-                      dtype=np.uint8)
+    return np.asarray(
+        cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), dtype=np.uint8
+    )
 
 
 def _rows(source: Source) -> int:
@@ -371,8 +410,9 @@ def _judge(source: Source, scan: _Scan, progress: Progress | None, threads: int)
     return judge([scan.pixels[i] for i in usable], scan.thumbs[usable], split, classes, threads, progress)
 
 
-def _summarise(data: DataConfig, source: Source, path: Path | None, scan: _Scan,
-               judgement: Judgement) -> tuple[Manifest, NDArray[np.int64], dict[str, NDArray[Any]]]:
+def _summarise(
+    data: DataConfig, source: Source, path: Path | None, scan: _Scan, judgement: Judgement
+) -> tuple[Manifest, NDArray[np.int64], dict[str, NDArray[Any]]]:
     """The manifest, the positions of the samples that stay, and the arrays of labels.npz."""
     usable = _usable(scan)
     rows = usable[judgement.keep]
@@ -386,24 +426,37 @@ def _summarise(data: DataConfig, source: Source, path: Path | None, scan: _Scan,
         arrays["subject"] = np.array([number.get(name, -1) for name in subjects], np.int64)
     for task, width in sorted(tasks.items()):
         missing: Any = (np.nan,) * width if width else -1
-        arrays[f"label.{task}"] = np.array([found.get(task, missing) for found in labels],
-                                           np.float32 if width else np.int64)
+        arrays[f"label.{task}"] = np.array(
+            [found.get(task, missing) for found in labels], np.float32 if width else np.int64
+        )
     names = [sample.name for sample in source.samples]
     official = bool((split != NO_SPLIT).any())
     places = {name: split == code for code, name in enumerate(SPLITS)} if official else {"all": split == NO_SPLIT}
     classes = {task: names for task, names in source.classes.items() if task in tasks}
     manifest = Manifest(
-        format=PACK_FORMAT, name=data.name, source=str(path.absolute()) if path else "", stored=data.stored_size,
-        channels=1 if len(rows) and scan.grey[rows].all() else 3, count=len(rows),
-        splits={name: int(here.sum()) for name, here in places.items()}, classes=classes,
-        histogram={task: {name: _histogram(arrays[f"label.{task}"][here], classes[task])
-                          for name, here in places.items()} for task in classes},
-        rows=_rows(source), left_out=dict(source.left_out),
+        format=PACK_FORMAT,
+        name=data.name,
+        source=str(path.absolute()) if path else "",
+        stored=data.stored_size,
+        channels=1 if len(rows) and scan.grey[rows].all() else 3,
+        count=len(rows),
+        splits={name: int(here.sum()) for name, here in places.items()},
+        classes=classes,
+        histogram={
+            task: {name: _histogram(arrays[f"label.{task}"][here], classes[task]) for name, here in places.items()}
+            for task in classes
+        },
+        rows=_rows(source),
+        left_out=dict(source.left_out),
         dropped=tuple(Dropped(file=name, reason=reason) for name, reason in _faults(source, scan)),
         duplicates=tuple(
-            DroppedDuplicate(file=names[usable[found.dropped]], of=names[usable[found.kept]], kind=found.kind,
-                             reason=found.reason) for found in judgement.duplicates),
-        fingerprint=_fingerprint([scan.stored[i] for i in rows], arrays, classes))
+            DroppedDuplicate(
+                file=names[usable[found.dropped]], of=names[usable[found.kept]], kind=found.kind, reason=found.reason
+            )
+            for found in judgement.duplicates
+        ),
+        fingerprint=_fingerprint([scan.stored[i] for i in rows], arrays, classes),
+    )
     return manifest, rows, arrays
 
 
@@ -412,8 +465,9 @@ def _histogram(labels: NDArray[Any], names: tuple[str, ...]) -> dict[str, int]:
     return {name: counts.get(index, 0) for index, name in enumerate(names)}
 
 
-def _fingerprint(images: Sequence[bytes], arrays: Mapping[str, NDArray[Any]],
-                 classes: Mapping[str, tuple[str, ...]]) -> str:
+def _fingerprint(
+    images: Sequence[bytes], arrays: Mapping[str, NDArray[Any]], classes: Mapping[str, tuple[str, ...]]
+) -> str:
     digest = hashlib.sha256(b"".join(images))
     for name in sorted(arrays):
         digest.update(name.encode() + arrays[name].tobytes())
@@ -425,7 +479,7 @@ def _compact(file: int, rows: NDArray[np.int64], size: int, channels: int) -> No
     """Keep only `rows` of the [N, size, size, 3] pixels in `file`, in place, with `channels`; write the npy header."""
     source_row, row, at = size * size * 3, size * size * channels, HEADER
     for start in range(0, len(rows), CHUNK):
-        part = rows[start:start + CHUNK].tolist()
+        part = rows[start : start + CHUNK].tolist()
         block = np.empty((len(part), size, size, channels), np.uint8)
         for offset, position in enumerate(part):
             raw = os.pread(file, source_row, HEADER + position * source_row)

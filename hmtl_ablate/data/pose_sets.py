@@ -52,8 +52,12 @@ def read_300wlp(path: Path, _: DataConfig) -> Source:
     need_folder(path)
     folders = [folder for folder in folders_in(path) if folder.name in LP_FOLDERS]
     if not folders:
-        raise wrong_layout(path, "300W-LP", "AFW/, HELEN/, IBUG/, LFPW/ and their _Flip folders",
-                           lambda p: any(folder.name in LP_FOLDERS for folder in folders_in(p)))
+        raise wrong_layout(
+            path,
+            "300W-LP",
+            "AFW/, HELEN/, IBUG/, LFPW/ and their _Flip folders",
+            lambda p: any(folder.name in LP_FOLDERS for folder in folders_in(p)),
+        )
     return _with_mats(path, folders, TRAIN, photograph=True)
 
 
@@ -96,8 +100,10 @@ def _with_mats(root: Path, folders: list[Path], split: int, photograph: bool = F
                 build.add(build.shown(image), split, image, {"pose": pose}, box, subject=subject, label_file=mat)
     missing = sum(reason.startswith("no .mat") for _, reason in build.dropped)
     if images and missing == images:
-        raise DataError(f"{root}: none of the {images} images has its .mat beside it, which holds the pose, e.g. "
-                        f"{build.dropped[0][0]}")
+        raise DataError(
+            f"{root}: none of the {images} images has its .mat beside it, which holds the pose, e.g. "
+            f"{build.dropped[0][0]}"
+        )
     return build.source({})
 
 
@@ -154,14 +160,18 @@ def read_biwi(path: Path, _: DataConfig) -> Source:
 
     root = next((folder for folder in (path, path / "faces_0", path / "hpdb") if recordings(folder)), None)
     if root is None:
-        raise wrong_layout(path, "BIWI", "01/ to 24/ with frame_00003_rgb.png beside frame_00003_pose.txt",
-                           lambda p: bool(recordings(p)))
+        raise wrong_layout(
+            path,
+            "BIWI",
+            "01/ to 24/ with frame_00003_rgb.png beside frame_00003_pose.txt",
+            lambda p: bool(recordings(p)),
+        )
     build = Builder(root)
     missing = 0
     for folder in recordings(root):
         camera = _camera(folder)
         for image in _rgb_images(folder):
-            label = image.with_name(image.stem[:-len("rgb")] + "pose.txt")
+            label = image.with_name(image.stem[: -len("rgb")] + "pose.txt")
             missing += not label.is_file()
             try:
                 pose, centre = _biwi_pose(label)
@@ -169,8 +179,15 @@ def read_biwi(path: Path, _: DataConfig) -> Source:
             except SampleError as fault:
                 build.refuse(build.shown(image), fault)
             else:
-                build.add(build.shown(image), NO_SPLIT, image, {"pose": pose}, box, label_file=label,
-                          subject=BIWI_AGAIN.get(folder.name, folder.name))
+                build.add(
+                    build.shown(image),
+                    NO_SPLIT,
+                    image,
+                    {"pose": pose},
+                    box,
+                    label_file=label,
+                    subject=BIWI_AGAIN.get(folder.name, folder.name),
+                )
     if missing == len(build.dropped) and not build.samples and not build.left_out:
         raise DataError(f"{root}: none of the {missing} images has its pose beside it, e.g. frame_00003_pose.txt")
     return build.source({})

@@ -28,14 +28,28 @@ from hmtl_ablate.errors import DataError
 EMOTIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 """Class order of PAPER.md (AffectNet's own)."""
 EMOTION_NAMES = {
-    **{name: name for name in EMOTIONS}, "happy": "happiness", "sad": "sadness", "surprised": "surprise",
-    "fearful": "fear", "afraid": "fear", "disgusted": "disgust", "angry": "anger"}
+    **{name: name for name in EMOTIONS},
+    "happy": "happiness",
+    "sad": "sadness",
+    "surprised": "surprise",
+    "fearful": "fear",
+    "afraid": "fear",
+    "disgusted": "disgust",
+    "angry": "anger",
+}
 """Names that stand for one of the eight emotions."""
 GENDERS = ("male", "female")
 NO_SPLIT, TRAIN, VALID, TEST = -1, 0, 1, 2
 SPLITS = ("train", "valid", "test")
-FOLDER_SPLITS = {"train": TRAIN, "training": TRAIN, "valid": VALID, "val": VALID, "validation": VALID, "test": TEST,
-                 "testing": TEST}
+FOLDER_SPLITS = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "valid": VALID,
+    "val": VALID,
+    "validation": VALID,
+    "test": TEST,
+    "testing": TEST,
+}
 KAGGLE_USAGE = {"training": TRAIN, "publictest": VALID, "privatetest": TEST}
 """Column Usage of Kaggle's FER2013."""
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -91,6 +105,7 @@ class Source:
 
 # --- images ----------------------------------------------------------------------------------------------------------
 
+
 def decode(raw: bytes) -> NDArray[np.uint8]:
     """Decode an image file's bytes to RGB uint8 [H, W, 3]; `SampleError` for what is empty, truncated or damaged.
 
@@ -116,11 +131,11 @@ def decode(raw: bytes) -> NDArray[np.uint8]:
 def _check_png(raw: bytes) -> None:
     at = 8
     while at + 12 <= len(raw):
-        length = int.from_bytes(raw[at:at + 4], "big")
-        kind, end = raw[at + 4:at + 8], at + 8 + length
+        length = int.from_bytes(raw[at : at + 4], "big")
+        kind, end = raw[at + 4 : at + 8], at + 8 + length
         if end + 4 > len(raw):
             break
-        if zlib.crc32(raw[at + 4:end]) != int.from_bytes(raw[end:end + 4], "big"):
+        if zlib.crc32(raw[at + 4 : end]) != int.from_bytes(raw[end : end + 4], "big"):
             raise SampleError("damaged PNG")
         if kind == b"IEND":
             return
@@ -158,6 +173,7 @@ def given(image: NDArray[np.uint8], labels: Labels, size: int) -> tuple[NDArray[
 
 # --- building a source ------------------------------------------------------------------------------------------------
 
+
 class Builder:
     """Collects the samples, the faulty rows and the rows left out of the dataset in folder `root`."""
 
@@ -180,14 +196,28 @@ class Builder:
     def drop(self, name: str, reason: str) -> None:
         self.dropped.append((name, reason))
 
-    def add(self, name: str, split: int, file: Path, labels: Labels, box: Box | None = None, *, subject: str = "",
-            label_file: Path | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        split: int,
+        file: Path,
+        labels: Labels,
+        box: Box | None = None,
+        *,
+        subject: str = "",
+        label_file: Path | None = None,
+    ) -> None:
         path = str(file)
         files = (path, str(label_file)) if label_file else (path,)
         self.samples.append(Sample(name, split, partial(read_file, path, labels, box), files, subject))
 
-    def add_named(self, files: Iterable[Path], pattern: re.Pattern[str], example: str,
-                  meaning: Callable[[re.Match[str]], tuple[Labels, str]]) -> None:
+    def add_named(
+        self,
+        files: Iterable[Path],
+        pattern: re.Pattern[str],
+        example: str,
+        meaning: Callable[[re.Match[str]], tuple[Labels, str]],
+    ) -> None:
         """Add files whose names tell their labels: `meaning` gives labels and subject, or raises `SampleError`."""
         for file in files:
             found = pattern.match(file.name)
@@ -201,11 +231,13 @@ class Builder:
                 self.add(self.shown(file), NO_SPLIT, file, labels, subject=subject)
 
     def source(self, classes: Mapping[str, tuple[str, ...]]) -> Source:
-        return Source(self.samples, classes, dict(sorted(self.left_out.items())), tuple(self.dropped),
-                      tuple(self.files))
+        return Source(
+            self.samples, classes, dict(sorted(self.left_out.items())), tuple(self.dropped), tuple(self.files)
+        )
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------
+
 
 def class_order(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
     """Class names, and the class index of each of `names`: PAPER.md's order when all name emotions, else sorted."""
@@ -237,6 +269,7 @@ def head_pose(yaw: float, pitch: float, roll: float) -> tuple[float, float, floa
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
+
 
 def rows_of(table: Path) -> Iterator[list[str]]:
     """Rows of a CSV file; the delimiter is the one of comma, semicolon and tab that its first line has most of."""
@@ -273,6 +306,7 @@ def numbers_in(file: Path) -> list[float]:
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
+
 
 def need_folder(path: Path) -> None:
     if not path.is_dir():
@@ -325,5 +359,6 @@ def wrong_layout(path: Path, name: str, expected: str, fits: Callable[[Path], bo
     """The error for a `path` that does not hold dataset `name`; `fits` tells whether another folder does."""
     names = [entry.name + "/" * entry.is_dir() for entry in entries(path)]
     found = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    return DataError(f"{path}: no {name} here: expected {expected}; found {found or 'nothing'}"
-                     + right_level(path, fits))
+    return DataError(
+        f"{path}: no {name} here: expected {expected}; found {found or 'nothing'}" + right_level(path, fits)
+    )

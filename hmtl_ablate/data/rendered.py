@@ -161,8 +161,11 @@ class _Face:
         long_hair = self.rng.random() < (0.75 if self.gender == 1 else 0.15)
         neck = np.array([[-0.30, 0.6], [0.30, 0.6], [0.36, 1.6], [-0.36, 1.6]])
         if long_hair:
-            self.fill(np.array([[-0.86, -0.5], [-0.5, -1.1], [0.5, -1.1], [0.86, -0.5], [0.9, 1.1], [-0.9, 1.1]]),
-                      self.hair * 0.8, -0.3)
+            self.fill(
+                np.array([[-0.86, -0.5], [-0.5, -1.1], [0.5, -1.1], [0.86, -0.5], [0.9, 1.1], [-0.9, 1.1]]),
+                self.hair * 0.8,
+                -0.3,
+            )
         self.fill(neck, self.skin * 0.75, -0.3)
         shirt = np.array([[-1.3, 1.35], [1.3, 1.35], [1.5, 2.2], [-1.5, 2.2]])
         self.fill(shirt, self.rng.uniform(20, 230, 3), -0.3)
@@ -190,14 +193,16 @@ class _Face:
 
     def _brow(self, side: _Side) -> None:
         s = side.sign
-        inner = np.array([s * (self.eye_x - 0.17 - 0.05 * side[4]),
-                          self.brow_y - 0.15 * side[1] + 0.13 * side[4] + 0.04 * side[9]])
+        inner = np.array(
+            [s * (self.eye_x - 0.17 - 0.05 * side[4]), self.brow_y - 0.15 * side[1] + 0.13 * side[4] + 0.04 * side[9]]
+        )
         middle = np.array([s * self.eye_x, self.brow_y - 0.045 - 0.08 * side[1] - 0.08 * side[2] + 0.06 * side[4]])
         outer = np.array([s * (self.eye_x + 0.20), self.brow_y + 0.03 - 0.15 * side[2] + 0.02 * side[4]])
         self.stroke(np.stack([inner, middle, outer]), self.hair * 0.6, self.brow_thick)
         if side[4] > 0.3:  # the furrow between the brows
-            self.stroke(np.array([[s * 0.05, self.brow_y + 0.02], [s * 0.075, self.brow_y + 0.16]]),
-                        self.skin * 0.6, 0.02)
+            self.stroke(
+                np.array([[s * 0.05, self.brow_y + 0.02], [s * 0.075, self.brow_y + 0.16]]), self.skin * 0.6, 0.02
+            )
 
     def _nose(self) -> None:
         wrinkle = (self.left[9] + self.right[9]) / 2
@@ -239,8 +244,11 @@ class _Face:
             if side[12] > 0.3 or side[9] > 0.3:  # the fold from nose to mouth
                 start = np.array([side.sign * self.nose_w * 1.2, self.nose_y])
                 out = np.array([side.sign * 0.07, 0.0])
-                self.stroke(_curve(start, (start + end) / 2 + out, end + np.array([side.sign * 0.05, 0.0])),
-                            self.skin * 0.74, 0.025)
+                self.stroke(
+                    _curve(start, (start + end) / 2 + out, end + np.array([side.sign * 0.05, 0.0])),
+                    self.skin * 0.74,
+                    0.025,
+                )
 
     def _hair_front(self) -> None:
         style = self.rng.integers(4)
@@ -264,8 +272,11 @@ class _Face:
             self.line(bridge, (30, 30, 34), 0.02, 0.15)
         elif kind < 0.20:  # something in front: a hand, a cup, a finger on the lens
             x, y = self.rng.uniform(-0.8, 0.8), self.rng.uniform(-0.6, 1.0)
-            self.fill(_ellipse(x, y, self.rng.uniform(0.12, 0.28), self.rng.uniform(0.12, 0.28)),
-                      self.rng.uniform(20, 230, 3), 0.3)
+            self.fill(
+                _ellipse(x, y, self.rng.uniform(0.12, 0.28), self.rng.uniform(0.12, 0.28)),
+                self.rng.uniform(20, 230, 3),
+                0.3,
+            )
         elif kind < 0.26 and self.gender == 0:  # a beard
             angle = np.linspace(0.25, math.pi - 0.25, 12)
             rim = np.stack([np.cos(angle) * self.width * self.jaw, np.sin(angle)], axis=1)

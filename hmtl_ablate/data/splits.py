@@ -36,8 +36,9 @@ def labels_of(pack: Pack, data: DataConfig, task: str) -> tuple[NDArray[Any], tu
     """
     name = pack.manifest.name
     if task not in pack.labels:
-        raise DataError(f"dataset {name!r} has no labels for task {task!r}; it has: "
-                        f"{', '.join(sorted(pack.labels)) or 'none'}")
+        raise DataError(
+            f"dataset {name!r} has no labels for task {task!r}; it has: {', '.join(sorted(pack.labels)) or 'none'}"
+        )
     labels, classes = pack.labels[task], pack.classes.get(task, ())
     if task != "emotion" or not data.leave_out:
         return labels, classes
@@ -71,8 +72,11 @@ def split(pack: Pack, data: DataConfig, tasks: tuple[str, ...], *, unlabelled: b
         strata = found[0] if found[0].ndim == 1 else np.zeros(len(labelled), np.int64)
     rows = np.flatnonzero(labelled).astype(np.int64)
     official = pack.split[rows]
-    train, valid, test = rows[(official == TRAIN) | (official == NO_SPLIT)], rows[official == VALID], rows[
-        official == TEST]
+    train, valid, test = (
+        rows[(official == TRAIN) | (official == NO_SPLIT)],
+        rows[official == VALID],
+        rows[official == TEST],
+    )
     if data.protocol == "paper" and not len(valid):
         raise DataError(f"dataset {name!r} has no official validation set for data.protocol: paper; use selection")
 
@@ -113,8 +117,10 @@ def folds(pack: Pack, rows: Rows, count: int, seed: int) -> list[Rows]:
     blocks = np.where(own >= 0, own, len(pack.subject) + pack.group[rows])
     names = np.unique(blocks)
     if len(names) < count:
-        raise DataError(f"dataset {pack.manifest.name!r} has {len(names)} subjects, too few for {count} folds; "
-                        f"set probe.folds to {len(names)} or less")
+        raise DataError(
+            f"dataset {pack.manifest.name!r} has {len(names)} subjects, too few for {count} folds; "
+            f"set probe.folds to {len(names)} or less"
+        )
     order = np.random.default_rng([seed, _DRAWS["folds"]]).permutation(names)
     sizes, place = np.zeros(count, np.int64), {}
     for block in order.tolist():
@@ -150,5 +156,5 @@ def _drawn(rows: Rows, strata: NDArray[Any], share: float, seed: int, purpose: s
         number = stratum if stratum >= 0 else 2**31  # a missing label
         order = np.random.default_rng([seed, _DRAWS[purpose], number]).permutation(len(members))
         # Not below one: a class that a small share loses would be another problem, not a smaller one.
-        taken.append(members[order[:max(1, int(share * len(members) + 0.5))]])
+        taken.append(members[order[: max(1, int(share * len(members) + 0.5))]])
     return np.sort(np.concatenate(taken))

@@ -41,8 +41,10 @@ class Level:
 LEVELS = {
     "none": Level(crop=(0.69, 0.80)),
     "weak": Level(crop=(0.69, 0.99), turn=15, jitter=0.4, grey=0.2),
-    "strong": Level(crop=(0.75, 1.0), turn=25, anywhere=True, jitter=0.9, grey=0.3, blur=0.2, downscale=0.2,
-                    noisy=True)}
+    "strong": Level(
+        crop=(0.75, 1.0), turn=25, anywhere=True, jitter=0.9, grey=0.3, blur=0.2, downscale=0.2, noisy=True
+    ),
+}
 
 
 def validation_view(image: np.ndarray, size: int) -> np.ndarray:
@@ -52,6 +54,6 @@ def validation_view(image: np.ndarray, size: int) -> np.ndarray:
     side = max(1, round(len(image) * share))
     start = (len(image) - side) // 2
     interpolation = cv2.INTER_AREA if len(image) * share > size else cv2.INTER_LINEAR
-    crop = image[start:start + side, start:start + side]
+    crop = image[start : start + side, start : start + side]
     view = cv2.resize(crop, (size, size), interpolation=interpolation)
     return np.repeat(view[..., None], 3, axis=-1) if view.ndim == 2 else view

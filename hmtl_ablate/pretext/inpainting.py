@@ -31,8 +31,12 @@ class Decoder(nn.Sequential):
         while side * SHUFFLE < features.size:
             narrower = max(width // 2, 32)
             # Group norm: its result does not depend on how a batch is split over workers.
-            layers += [nn.Upsample(scale_factor=2.0, mode="nearest"), nn.Conv2d(width, narrower, 3, padding=1),
-                       nn.GroupNorm(8, narrower), nn.GELU()]
+            layers += [
+                nn.Upsample(scale_factor=2.0, mode="nearest"),
+                nn.Conv2d(width, narrower, 3, padding=1),
+                nn.GroupNorm(8, narrower),
+                nn.GELU(),
+            ]
             width, side = narrower, side * 2
         layers += [nn.Conv2d(width, 3 * SHUFFLE**2, 3, padding=1), nn.PixelShuffle(SHUFFLE)]
         super().__init__(*layers)
@@ -51,8 +55,9 @@ class Inpainting(PretextTask):
         self.decoder = Decoder(features, options.dropout)
         self.norm = (features.mean, features.std)
         # In a tuple, so that neither checkpoints nor the optimiser nor DDP see the frozen network.
-        self._networks = () if options.perceptual is None else (
-            PerceptualNetwork(options.perceptual, options.perceptual_layers),)
+        self._networks = (
+            () if options.perceptual is None else (PerceptualNetwork(options.perceptual, options.perceptual_layers),)
+        )
 
     def frozen(self) -> list[tuple[nn.Module, str, str]]:
         source = self.options.perceptual_weights
@@ -103,7 +108,8 @@ class Inpainting(PretextTask):
         for network in self._networks:
             mean, std = (images.new_tensor(values).view(3, 1, 1) for values in self.norm)
             error = error + self.options.perceptual_weight * network(
-                self.rebuilt(output, images, draw) * std + mean, images * std + mean)
+                self.rebuilt(output, images, draw) * std + mean, images * std + mean
+            )
         return error
 
     def score(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:

@@ -29,11 +29,19 @@ class PerceptualNetwork(nn.Module):
         network: Any = timm.create_model(name, num_classes=0)
         stages = [info["module"] for info in network.feature_info]
         if name == "vgg16":
-            stages[:len(VGG_NAMES)] = VGG_NAMES
+            stages[: len(VGG_NAMES)] = VGG_NAMES
         for layer in layers or ():
             if layer not in stages:
-                raise ConfigError([Fault(("pretext", "inpainting", "perceptual_layers"), f"{name} has no stage "
-                                         f"{layer!r}", layer, nearest(layer, stages))])
+                raise ConfigError(
+                    [
+                        Fault(
+                            ("pretext", "inpainting", "perceptual_layers"),
+                            f"{name} has no stage {layer!r}",
+                            layer,
+                            nearest(layer, stages),
+                        )
+                    ]
+                )
         chosen = sorted({stages.index(layer) for layer in layers or stages[:DEFAULT_STAGES]})
         self.name = name
         self.indices = network.prune_intermediate_layers(chosen, prune_norm=True, prune_head=True)
@@ -53,8 +61,9 @@ class PerceptualNetwork(nn.Module):
 
     def _features(self, images: Tensor) -> list[Tensor]:
         mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        maps: list[Tensor] = self.network.forward_intermediates((images - mean) / std, indices=self.indices,
-                                                                 intermediates_only=True)
+        maps: list[Tensor] = self.network.forward_intermediates(
+            (images - mean) / std, indices=self.indices, intermediates_only=True
+        )
         return [F.normalize(layer.float(), dim=1) for layer in maps]
 
     def _distance(self, features: list[Tensor], others: list[Tensor]) -> Tensor:

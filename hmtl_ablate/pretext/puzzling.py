@@ -29,7 +29,7 @@ def _shuffled(images: Tensor, order: Tensor, grid: int) -> Tensor:
     tile = side // grid
     inner = grid * tile
     start = (side - inner) // 2
-    lines = images[:, start:start + inner, start:start + inner].reshape(-1, tile * channels)
+    lines = images[:, start : start + inner, start : start + inner].reshape(-1, tile * channels)
     first = torch.arange(batch, device=images.device).view(-1, 1, 1, 1) * grid
     line = torch.arange(tile, device=images.device).view(-1, 1)
     order = order.view(batch, grid, 1, grid)

@@ -14,7 +14,7 @@ def cut(images: Tensor, grid: int) -> Tensor:
     batch, channels, side, _ = images.shape
     tile = side // grid
     start, inner = (side - grid * tile) // 2, grid * tile
-    centre = images[:, :, start:start + inner, start:start + inner]
+    centre = images[:, :, start : start + inner, start : start + inner]
     tiles = centre.reshape(batch, channels, grid, tile, grid, tile).permute(0, 2, 4, 1, 3, 5)
     return tiles.reshape(batch, grid * grid, channels, tile, tile)
 

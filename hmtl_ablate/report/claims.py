@@ -54,10 +54,20 @@ class Claim:
     evaluation: str = ""
 
 
-def _affectnet(model: str, claimed: float, backbone: str, pretext: str = "", *, perceptual: bool = False,
-               fraction: float = 1.0) -> Claim:
-    return Claim("AffectNet", model, "Accuracy (8 emotion)", claimed, "affectnet", f"efficientnet_{backbone}",
-                 frozenset({pretext} - {""}), perceptual, fraction)
+def _affectnet(
+    model: str, claimed: float, backbone: str, pretext: str = "", *, perceptual: bool = False, fraction: float = 1.0
+) -> Claim:
+    return Claim(
+        "AffectNet",
+        model,
+        "Accuracy (8 emotion)",
+        claimed,
+        "affectnet",
+        f"efficientnet_{backbone}",
+        frozenset({pretext} - {""}),
+        perceptual,
+        fraction,
+    )
 
 
 CLAIMS = (
@@ -70,14 +80,26 @@ CLAIMS = (
     _affectnet("SL + SSL puzzling + 20% train (B0)", 54.98, "b0", "puzzling", fraction=0.2),
     _affectnet("SL + 20% train (B0)", 52.46, "b0", fraction=0.2),
     # CK+ has 327 labelled sequences.
-    Claim("CK+", "Nonlinear eval on SL + SSL puzzling (B0)", "Accuracy (7 emotion)", 98.23, "ckplus", "efficientnet_b0",
-          frozenset({"puzzling"}), classes=7, images=250, evaluation=PROBE),
+    Claim(
+        "CK+",
+        "Nonlinear eval on SL + SSL puzzling (B0)",
+        "Accuracy (7 emotion)",
+        98.23,
+        "ckplus",
+        "efficientnet_b0",
+        frozenset({"puzzling"}),
+        classes=7,
+        images=250,
+        evaluation=PROBE,
+    ),
 )
 
-RULE = (f"Reproduced: at least {MIN_SEEDS} seeds at the paper's schedule ({MIN_EPOCHS} epochs, {MIN_SIZE} px or more) "
-        "on the claim's own data, the upper end of the 95 % interval reaches claim − {tolerance:g}, and its half-width "
-        f"is at most {HALF_WIDTH:g} point. Not reproduced: the upper end stays below. Partial: fewer seeds or a wider "
-        "interval. Unverified: no such run.")
+RULE = (
+    f"Reproduced: at least {MIN_SEEDS} seeds at the paper's schedule ({MIN_EPOCHS} epochs, {MIN_SIZE} px or more) "
+    "on the claim's own data, the upper end of the 95 % interval reaches claim − {tolerance:g}, and its half-width "
+    f"is at most {HALF_WIDTH:g} point. Not reproduced: the upper end stays below. Partial: fewer seeds or a wider "
+    "interval. Unverified: no such run."
+)
 """What people read below the table; `{tolerance:g}` is still to be filled in."""
 
 
@@ -118,9 +140,13 @@ def matches(claim: Claim, trial: Mapping[Hashable, Any], by_id: Mapping[str, Map
     if not claim.evaluation:
         return source in ("", "None") and _trained_as(claim, trial, claim.images)
     probed = by_id.get(source.removeprefix("trial:"))
-    return (probed is not None and probed["data"] == "affectnet"
-            and _text(probed, "params.model.weights") in ("", "None")
-            and _number(trial, "metrics.images") >= claim.images and _trained_as(claim, probed, AFFECTNET_IMAGES))
+    return (
+        probed is not None
+        and probed["data"] == "affectnet"
+        and _text(probed, "params.model.weights") in ("", "None")
+        and _number(trial, "metrics.images") >= claim.images
+        and _trained_as(claim, probed, AFFECTNET_IMAGES)
+    )
 
 
 def _trained_as(claim: Claim, trial: Mapping[Hashable, Any], images: int) -> bool:
@@ -155,9 +181,19 @@ def status_of(score: Summary, claimed: float, tolerance: float) -> Status:
 def _row(claim: Claim, trials: list[dict[Hashable, Any]], tolerance: float) -> ClaimRow:
     chosen = _one_configuration(trials)
     score = summarise([100 * trial["metrics.test/accuracy"] for trial in chosen])
-    return ClaimRow(claim.dataset, claim.model, claim.metric, claim.claimed, score.mean, score.sd, score.low,
-                    score.high, score.n, status_of(score, claim.claimed, tolerance),
-                    chosen[0]["protocol"] if chosen else None)
+    return ClaimRow(
+        claim.dataset,
+        claim.model,
+        claim.metric,
+        claim.claimed,
+        score.mean,
+        score.sd,
+        score.low,
+        score.high,
+        score.n,
+        status_of(score, claim.claimed, tolerance),
+        chosen[0]["protocol"] if chosen else None,
+    )
 
 
 def _one_configuration(trials: list[dict[Hashable, Any]]) -> list[dict[Hashable, Any]]:
@@ -169,15 +205,23 @@ def _one_configuration(trials: list[dict[Hashable, Any]]) -> list[dict[Hashable,
         groups[trial["variant_key"], trial["fingerprint"]][trial["seed"]] = trial
     if not groups:
         return []
-    best = max(groups.values(), key=lambda seeds: (
-        len(seeds), all(trial["protocol"] == "paper" for trial in seeds.values()),
-        max(trial["started"] for trial in seeds.values())))
+    best = max(
+        groups.values(),
+        key=lambda seeds: (
+            len(seeds),
+            all(trial["protocol"] == "paper" for trial in seeds.values()),
+            max(trial["started"] for trial in seeds.values()),
+        ),
+    )
     return [best[seed] for seed in sorted(best)]
 
 
 def _pretext(trial: Mapping[Hashable, Any]) -> frozenset[str]:
-    names = (str(key).removeprefix("params.pretext.").split(".")[0] for key in trial
-             if str(key).startswith("params.pretext.") and _text(trial, str(key)))
+    names = (
+        str(key).removeprefix("params.pretext.").split(".")[0]
+        for key in trial
+        if str(key).startswith("params.pretext.") and _text(trial, str(key))
+    )
     return frozenset(names)
 
 

@@ -38,14 +38,25 @@ def low_data_lines(results: Results, run_id: str, metric: str) -> list[Line]:
     methods: dict[tuple[Any, ...], tuple[str, str]] = {}
     trials = finished(results.declared(run_id), metric)
     for trial in sorted(trials, key=lambda trial: list(variants).index(trial["variant"])):
-        config = tuple(sorted((str(key), value) for key, value in trial.items() if str(key).startswith("params.")
-                              and isinstance(value, str) and key not in ("params.data.fraction", "params.seed")))
+        config = tuple(
+            sorted(
+                (str(key), value)
+                for key, value in trial.items()
+                if str(key).startswith("params.")
+                and isinstance(value, str)
+                and key not in ("params.data.fraction", "params.seed")
+            )
+        )
         groups[config][float(trial["params.data.fraction"])].append(float(trial[f"metrics.{metric}"]))
         methods.setdefault(config, (_method(trial), trial["variant"]))
     names = [method for method, _ in methods.values()]
-    return [Line(method if names.count(method) == 1 else variant,
-                 tuple((fraction, summarise(values)) for fraction, values in sorted(groups[config].items())))
-            for config, (method, variant) in methods.items()]
+    return [
+        Line(
+            method if names.count(method) == 1 else variant,
+            tuple((fraction, summarise(values)) for fraction, values in sorted(groups[config].items())),
+        )
+        for config, (method, variant) in methods.items()
+    ]
 
 
 def low_data_figure(results: Results, study: str = "low_data") -> Figure:
@@ -57,8 +68,10 @@ def low_data_figure(results: Results, study: str = "low_data") -> Figure:
         if lines:
             panels.append((row, lines))
     if not panels:
-        raise StudyError(f"no finished trial of the study {study!r} in this store; "
-                         f"run it first: hmtl-ablate run search_spaces/{study}.yaml")
+        raise StudyError(
+            f"no finished trial of the study {study!r} in this store; "
+            f"run it first: hmtl-ablate run search_spaces/{study}.yaml"
+        )
     figure = Figure(figsize=(6.4 * len(panels), 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (row, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -67,8 +80,13 @@ def low_data_figure(results: Results, study: str = "low_data") -> Figure:
 
 
 def _method(trial: Mapping[Hashable, Any]) -> str:
-    tasks = sorted({str(key).split(".")[2] for key, value in trial.items()
-                    if str(key).startswith("params.pretext.") and isinstance(value, str)})
+    tasks = sorted(
+        {
+            str(key).split(".")[2]
+            for key, value in trial.items()
+            if str(key).startswith("params.pretext.") and isinstance(value, str)
+        }
+    )
     views = trial.get("params.data.views", "1")
     name = " + ".join(["SL", *(NAMES.get(task, task) for task in tasks)])
     return name if views == "1" else f"{name}, {views} views"
@@ -79,11 +97,21 @@ def _panel(axes: Any, row: Mapping[Hashable, Any], lines: list[Line]) -> None:
     for index, line in enumerate(lines):
         shift = 1 + 0.03 * (index - (len(lines) - 1) / 2)  # intervals side by side, not on top of one another
         means = [scale * (score.mean or 0.0) for _, score in line.points]
-        halves = [0.0 if score.low is None or score.high is None else scale * (score.high - score.low) / 2
-                  for _, score in line.points]
-        axes.errorbar([fraction * shift for fraction, _ in line.points], means, yerr=halves, label=line.method,
-                      color=COLOURS[index % len(COLOURS)], marker=MARKERS[index % len(MARKERS)], markersize=5,
-                      capsize=3, linewidth=1.5)
+        halves = [
+            0.0 if score.low is None or score.high is None else scale * (score.high - score.low) / 2
+            for _, score in line.points
+        ]
+        axes.errorbar(
+            [fraction * shift for fraction, _ in line.points],
+            means,
+            yerr=halves,
+            label=line.method,
+            color=COLOURS[index % len(COLOURS)],
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=5,
+            capsize=3,
+            linewidth=1.5,
+        )
     fractions = sorted({fraction for line in lines for fraction, _ in line.points})
     axes.set_xscale("log")
     axes.set_xticks(fractions, [f"{100 * fraction:g} %" for fraction in fractions])

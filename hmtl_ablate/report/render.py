@@ -24,8 +24,10 @@ PROTOCOLS = {
     "selection": "weights selected on a split apart from test",
     "paper": "weights selected on the official validation set, which is also the test split, as published work does",
 }
-READING = ("Mean ± standard deviation over the seeds; differences to a table's first row are paired by seed; image "
-           "passes and seconds are means a trial.")
+READING = (
+    "Mean ± standard deviation over the seeds; differences to a table's first row are paired by seed; image "
+    "passes and seconds are means a trial."
+)
 DASH = "—"
 
 
@@ -71,8 +73,9 @@ def write_page(arguments: Sequence[str], command: str, maker: str, page: Callabl
     return 0
 
 
-def render_sections(sections: Sequence[Section], format: Literal["terminal", "markdown", "latex"], width: int = 100
-                    ) -> str:
+def render_sections(
+    sections: Sequence[Section], format: Literal["terminal", "markdown", "latex"], width: int = 100
+) -> str:
     """Sections of tables as text; width: columns of the terminal format."""
     if format == "markdown":
         return _markdown(sections)
@@ -87,9 +90,18 @@ def report_json(report: Report) -> dict[str, Any]:
     return {
         "claims": [_claim_record(row) for row in report.claims],
         "studies": [
-            {"name": table.name, "profile": table.profile, "evaluation": table.evaluation, "data": table.data,
-             "metric": table.metric, "protocol": table.protocol, "question": table.question,
-             "notes": list(table.notes), "made": dict(table.made), "rows": [_row_record(row) for row in table.rows]}
+            {
+                "name": table.name,
+                "profile": table.profile,
+                "evaluation": table.evaluation,
+                "data": table.data,
+                "metric": table.metric,
+                "protocol": table.protocol,
+                "question": table.question,
+                "notes": list(table.notes),
+                "made": dict(table.made),
+                "rows": [_row_record(row) for row in table.rows],
+            }
             for table in report.tables
         ],
     }
@@ -105,24 +117,62 @@ def label(metric: str) -> str:
 
 
 def _claim_record(row: ClaimRow) -> dict[str, Any]:
-    return {"dataset": row.dataset, "model": row.model, "metric": row.metric, "claimed": row.claimed,
-            "verified": row.verified, "sd": row.sd, "n_seeds": row.n_seeds, "status": row.status,
-            "protocol": row.protocol}
+    return {
+        "dataset": row.dataset,
+        "model": row.model,
+        "metric": row.metric,
+        "claimed": row.claimed,
+        "verified": row.verified,
+        "sd": row.sd,
+        "n_seeds": row.n_seeds,
+        "status": row.status,
+        "protocol": row.protocol,
+    }
 
 
 def _row_record(row: StudyRow) -> dict[str, Any]:
     difference = row.difference or Summary(0)
-    return {"variant": row.variant, "n_seeds": row.score.n, "mean": row.score.mean, "sd": row.score.sd,
-            "mean_ci95_low": row.score.low, "mean_ci95_high": row.score.high, "difference": difference.mean,
-            "ci95_low": difference.low, "ci95_high": difference.high, "image_passes": row.image_passes,
-            "seconds": row.seconds, "values": {str(seed): value for seed, value in sorted(row.values.items())}}
+    return {
+        "variant": row.variant,
+        "n_seeds": row.score.n,
+        "mean": row.score.mean,
+        "sd": row.score.sd,
+        "mean_ci95_low": row.score.low,
+        "mean_ci95_high": row.score.high,
+        "difference": difference.mean,
+        "ci95_low": difference.low,
+        "ci95_high": difference.high,
+        "image_passes": row.image_passes,
+        "seconds": row.seconds,
+        "values": {str(seed): value for seed, value in sorted(row.values.items())},
+    }
 
 
 # --- CSV: claims and studies in one table, so that any reader takes it ---
 
-CSV_COLUMNS = ("table", "study", "profile", "evaluation", "data", "variant", "metric", "unit", "claimed", "n_seeds",
-               "mean", "sd", "mean_ci95_low", "mean_ci95_high", "difference", "ci95_low", "ci95_high", "image_passes",
-               "seconds", "status", "protocol")
+CSV_COLUMNS = (
+    "table",
+    "study",
+    "profile",
+    "evaluation",
+    "data",
+    "variant",
+    "metric",
+    "unit",
+    "claimed",
+    "n_seeds",
+    "mean",
+    "sd",
+    "mean_ci95_low",
+    "mean_ci95_high",
+    "difference",
+    "ci95_low",
+    "ci95_high",
+    "image_passes",
+    "seconds",
+    "status",
+    "protocol",
+)
 
 
 def _csv(report: Report) -> str:
@@ -130,26 +180,52 @@ def _csv(report: Report) -> str:
     writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for claim in report.claims:
-        writer.writerow(_safe({
-            "table": "claims", "data": claim.dataset, "variant": claim.model, "metric": claim.metric, "unit": "percent",
-            "claimed": claim.claimed, "n_seeds": claim.n_seeds, "mean": claim.verified, "sd": claim.sd,
-            "mean_ci95_low": claim.low, "mean_ci95_high": claim.high, "status": claim.status,
-            "protocol": claim.protocol}))
+        writer.writerow(
+            _safe(
+                {
+                    "table": "claims",
+                    "data": claim.dataset,
+                    "variant": claim.model,
+                    "metric": claim.metric,
+                    "unit": "percent",
+                    "claimed": claim.claimed,
+                    "n_seeds": claim.n_seeds,
+                    "mean": claim.verified,
+                    "sd": claim.sd,
+                    "mean_ci95_low": claim.low,
+                    "mean_ci95_high": claim.high,
+                    "status": claim.status,
+                    "protocol": claim.protocol,
+                }
+            )
+        )
     for table in report.tables:
         unit = "fraction" if in_percent(table.metric) else ""
         for row in table.rows:
-            writer.writerow(_safe({
-                "table": "study", "study": table.name, "profile": table.profile, "evaluation": table.evaluation,
-                "data": table.data,
-                "metric": table.metric, "unit": unit, "protocol": table.protocol} | {
-                    key: value for key, value in _row_record(row).items() if key in CSV_COLUMNS}))
+            writer.writerow(
+                _safe(
+                    {
+                        "table": "study",
+                        "study": table.name,
+                        "profile": table.profile,
+                        "evaluation": table.evaluation,
+                        "data": table.data,
+                        "metric": table.metric,
+                        "unit": unit,
+                        "protocol": table.protocol,
+                    }
+                    | {key: value for key, value in _row_record(row).items() if key in CSV_COLUMNS}
+                )
+            )
     return text.getvalue()
 
 
 def _safe(record: dict[str, Any]) -> dict[str, Any]:
     """Text that a spreadsheet would run as a formula gets a leading apostrophe; numbers stay numbers."""
-    return {key: f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
-            for key, value in record.items()}
+    return {
+        key: f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+        for key, value in record.items()
+    }
 
 
 # --- what the three human formats share ---
@@ -177,16 +253,22 @@ class Section:
 
 
 def _sections(report: Report) -> list[Section]:
-    sections = [Section("Claims of the paper", NO_RUNS if report.empty else "",
-                         (_claims(report.claims, report.tolerance),))]
+    sections = [
+        Section("Claims of the paper", NO_RUNS if report.empty else "", (_claims(report.claims, report.tolerance),))
+    ]
     claimed = {claim.data for claim in CLAIMS}
     own = [table for table in report.tables if table.data in claimed]
     other = [table for table in report.tables if table.data not in claimed]
     if own:
         sections.append(Section("Studies on the claims' data", READING, tuple(_study(table) for table in own)))
     if other:
-        sections.append(Section("Studies on other data", f"These numbers verify no claim. {READING}",
-                                 tuple(_study(table) for table in other)))
+        sections.append(
+            Section(
+                "Studies on other data",
+                f"These numbers verify no claim. {READING}",
+                tuple(_study(table) for table in other),
+            )
+        )
     return sections
 
 
@@ -197,10 +279,14 @@ def _claims(claims: Sequence[ClaimRow], tolerance: float) -> Table:
     protocols = tuple(dict.fromkeys(row.protocol for row in claims if row.protocol))
     if not protocols:  # a column of dashes says nothing
         return Table("", "", header, tuple(rows), frozenset({3, 4}), (rule,))
-    return Table("", "", (*header, "Protocol"),
-                  tuple((*cells, row.protocol or DASH) for cells, row in zip(rows, claims, strict=True)),
-                  frozenset({3, 4}), (rule, *(f"Protocol {name}: {PROTOCOLS[name]}." for name in protocols
-                                              if name in PROTOCOLS)))
+    return Table(
+        "",
+        "",
+        (*header, "Protocol"),
+        tuple((*cells, row.protocol or DASH) for cells, row in zip(rows, claims, strict=True)),
+        frozenset({3, 4}),
+        (rule, *(f"Protocol {name}: {PROTOCOLS[name]}." for name in protocols if name in PROTOCOLS)),
+    )
 
 
 def _verified(row: ClaimRow) -> str:
@@ -212,23 +298,45 @@ def _verified(row: ClaimRow) -> str:
 
 def _study(table: StudyTable) -> Table:
     percent = in_percent(table.metric)
-    header = ("Variant", "Seeds", label(table.metric), "Difference [95 %]" + (", points" if percent else ""),
-              "Image passes", "Seconds")
+    header = (
+        "Variant",
+        "Seeds",
+        label(table.metric),
+        "Difference [95 %]" + (", points" if percent else ""),
+        "Image passes",
+        "Seconds",
+    )
     rows = tuple(
-        (row.variant, str(row.score.n), score_text(row.score, percent),
-         "baseline" if row.difference is None else difference_text(row.difference, percent),
-         DASH if row.image_passes is None else f"{row.image_passes:,.0f}",
-         DASH if row.seconds is None else f"{row.seconds:,.1f}" if row.seconds < 100 else f"{row.seconds:,.0f}")
-        for row in table.rows)
+        (
+            row.variant,
+            str(row.score.n),
+            score_text(row.score, percent),
+            "baseline" if row.difference is None else difference_text(row.difference, percent),
+            DASH if row.image_passes is None else f"{row.image_passes:,.0f}",
+            DASH if row.seconds is None else f"{row.seconds:,.1f}" if row.seconds < 100 else f"{row.seconds:,.0f}",
+        )
+        for row in table.rows
+    )
     protocol = PROTOCOLS.get(table.protocol, table.protocol)
-    about = (f"Protocol {table.protocol}: {protocol}." if protocol != table.protocol else
-             f"Protocol: {protocol}." if protocol else "",
-             "" if rows else "The study declares no variants.")
+    about = (
+        f"Protocol {table.protocol}: {protocol}."
+        if protocol != table.protocol
+        else f"Protocol: {protocol}."
+        if protocol
+        else "",
+        "" if rows else "The study declares no variants.",
+    )
     lower = "Lower is better." if not percent and table.rows else ""
     notes = tuple(line for line in (lower, *about, *table.notes) if line)
     kind = f", evaluation: {table.evaluation}" if table.evaluation else ""
-    return Table(f"{table.name} ({table.profile}){kind}, data: {table.data or 'none yet'}", table.question, header,
-                  rows, frozenset({1, 2, 3, 4, 5}), notes)
+    return Table(
+        f"{table.name} ({table.profile}){kind}, data: {table.data or 'none yet'}",
+        table.question,
+        header,
+        rows,
+        frozenset({1, 2, 3, 4, 5}),
+        notes,
+    )
 
 
 def score_text(score: Summary, percent: bool) -> str:
@@ -288,8 +396,12 @@ def _terminal(sections: Iterable[Section], width: int) -> str:
                 for index, name in enumerate(table.header):
                     number = index in table.right
                     # Only words may wrap: a broken number misleads.
-                    grid.add_column(Text(name), justify="right" if number else "left", no_wrap=number and index != 3,
-                                    overflow="fold")
+                    grid.add_column(
+                        Text(name),
+                        justify="right" if number else "left",
+                        no_wrap=number and index != 3,
+                        overflow="fold",
+                    )
                 for row in table.rows:
                     grid.add_row(*(Text(_line(cell).replace(" ± ", "\u00a0±\u00a0")) for cell in row))
                 console.print(grid)
@@ -329,12 +441,33 @@ def _escape_markdown(text: str) -> str:
 
 # --- LaTeX ---
 
-_LATEX = str.maketrans({
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "[": "{[}", "]": "{]}", "*": "{*}",  # `\\ [` and `\\*` are commands
-    "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "·": r"$\cdot$", "—": "---", "–": "--",
-})
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        "[": "{[}",
+        "]": "{]}",
+        "*": "{*}",  # `\\ [` and `\\*` are commands
+        "±": r"$\pm$",
+        "−": "$-$",
+        "×": r"$\times$",
+        "·": r"$\cdot$",
+        "—": "---",
+        "–": "--",
+    }
+)
 
 
 def _escape_latex(text: str) -> str:
@@ -352,14 +485,20 @@ def _latex(sections: Iterable[Section]) -> str:
             blocks.append(_escape_latex(section.text))
         for table in section.tables:
             if table.rows:
-                frame = pd.DataFrame([[_escape_latex(cell) for cell in row] for row in table.rows],
-                                     columns=[_escape_latex(name) for name in table.header])
+                frame = pd.DataFrame(
+                    [[_escape_latex(cell) for cell in row] for row in table.rows],
+                    columns=[_escape_latex(name) for name in table.header],
+                )
                 columns = "".join("r" if index in table.right else "l" for index in range(len(table.header)))
                 words = (table.title or section.heading, table.lead)
                 caption = ". ".join(_escape_latex(text) for text in words if text)
-                blocks.append(frame.style.hide(axis="index").to_latex(
-                    hrules=True, position="htbp", position_float="centering", column_format=columns,
-                    caption=caption).strip())
+                blocks.append(
+                    frame.style.hide(axis="index")
+                    .to_latex(
+                        hrules=True, position="htbp", position_float="centering", column_format=columns, caption=caption
+                    )
+                    .strip()
+                )
             elif table.title:
                 blocks.append(_escape_latex(table.title))
             if table.notes:

@@ -14,11 +14,39 @@ import pandas as pd
 
 from hmtl_ablate.errors import TrackingError
 
-STUDY_COLUMNS = ("run_id", "study", "profile", "question", "metric", "data", "variants", "evaluations", "seeds",
-                 "started")
-TRIAL_COLUMNS = ("run_id", "parent", "standing", "trial_id", "variant", "variant_key", "seed", "status", "reason",
-                 "data", "fingerprint", "protocol", "task", "evaluation", "classes", "commit", "device", "torch",
-                 "started")
+STUDY_COLUMNS = (
+    "run_id",
+    "study",
+    "profile",
+    "question",
+    "metric",
+    "data",
+    "variants",
+    "evaluations",
+    "seeds",
+    "started",
+)
+TRIAL_COLUMNS = (
+    "run_id",
+    "parent",
+    "standing",
+    "trial_id",
+    "variant",
+    "variant_key",
+    "seed",
+    "status",
+    "reason",
+    "data",
+    "fingerprint",
+    "protocol",
+    "task",
+    "evaluation",
+    "classes",
+    "commit",
+    "device",
+    "torch",
+    "started",
+)
 RECALLS = ("val/recall/", "test/recall/")
 
 
@@ -76,8 +104,10 @@ def load_results(tracking_uri: str | None, store: Path) -> Results:
             studies = [_study(run) for run in _runs(tracking.client, tracking.experiment_id, "study")]
             trials = [_trial(run) for run in _runs(tracking.client, tracking.experiment_id, "trial")]
     except MlflowException as error:
-        raise TrackingError(f"the runs can't be read from the tracking store: {error}\n"
-                            "check --tracking-uri and --runs, and that the MLflow server is up") from error
+        raise TrackingError(
+            f"the runs can't be read from the tracking store: {error}\n"
+            "check --tracking-uri and --runs, and that the MLflow server is up"
+        ) from error
     return results_of(studies, trials)
 
 
@@ -114,15 +144,17 @@ def _absent(tracking_uri: str | None, store: Path) -> bool:
     try:
         return not database.exists()
     except OSError as error:
-        raise TrackingError(f"{database} can't be looked at: {error.strerror}\n"
-                            "check --runs and who may read it") from error
+        raise TrackingError(
+            f"{database} can't be looked at: {error.strerror}\ncheck --runs and who may read it"
+        ) from error
 
 
 def _runs(client: Any, experiment_id: str, kind: str) -> Iterator[Any]:
     token = None
     while True:
-        page = client.search_runs([experiment_id], filter_string=f"tags.`hmtl.kind` = '{kind}'", max_results=1000,
-                                  page_token=token)
+        page = client.search_runs(
+            [experiment_id], filter_string=f"tags.`hmtl.kind` = '{kind}'", max_results=1000, page_token=token
+        )
         yield from page
         token = page.token
         if not token:
@@ -171,8 +203,11 @@ def _trial(run: Any) -> dict[str, Any]:
         "classes": max(sum(key.startswith(part) for key in metrics) for part in RECALLS),
         "started": run.info.start_time,
     }
-    return (row | {f"params.{key}": value for key, value in run.data.params.items()}
-            | {f"metrics.{key}": value for key, value in metrics.items()})
+    return (
+        row
+        | {f"params.{key}": value for key, value in run.data.params.items()}
+        | {f"metrics.{key}": value for key, value in metrics.items()}
+    )
 
 
 def _tag(run: Any, name: str) -> str:
@@ -193,8 +228,10 @@ def _json(run: Any, name: str, kind: type) -> Any:
 
 
 def _unreadable(run: Any, name: str) -> TrackingError:
-    return TrackingError(f"run {run.info.run_id} in the tracking store: the tag hmtl.{name} is missing or not what "
-                         "hmtl-ablate writes\nrun its study again, which repairs it, or delete that run in MLflow")
+    return TrackingError(
+        f"run {run.info.run_id} in the tracking store: the tag hmtl.{name} is missing or not what "
+        "hmtl-ablate writes\nrun its study again, which repairs it, or delete that run in MLflow"
+    )
 
 
 def _set_standings(studies: list[dict[str, Any]], trials: list[dict[str, Any]]) -> None:
@@ -205,13 +242,17 @@ def _set_standings(studies: list[dict[str, Any]], trials: list[dict[str, Any]]) 
             trial["standing"] = "search"
         elif trial.pop("stage", ""):
             trial["standing"] = "stage"
-        elif (study is not None and trial["seed"] in study["seeds"]
-              and study["variants"].get(trial["variant"]) == trial["variant_key"]):
+        elif (
+            study is not None
+            and trial["seed"] in study["seeds"]
+            and study["variants"].get(trial["variant"]) == trial["variant_key"]
+        ):
             trial["standing"] = "declared"
         else:
             trial["standing"] = "superseded"
-    newest_first = sorted((trial for trial in trials if trial["standing"] == "declared"),
-                          key=lambda trial: -trial["started"])
+    newest_first = sorted(
+        (trial for trial in trials if trial["standing"] == "declared"), key=lambda trial: -trial["started"]
+    )
     content: dict[tuple[Any, ...], str] = {}
     taken: set[tuple[Any, ...]] = set()
     for trial in newest_first:

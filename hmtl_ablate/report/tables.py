@@ -60,9 +60,12 @@ def study_tables(results: Results, study: str | None = None) -> list[StudyTable]
         if study not in names:
             raise StudyError(f"no study named {study!r} was run in this store; {nearest(study, names)}")
         studies = studies[studies["study"] == study]
-    return [_table(row, results, evaluation) for row in studies.to_dict("records")
-            for evaluation in dict.fromkeys(["", *row["evaluations"].values()])
-            if not row["variants"] or any(row["evaluations"].get(name, "") == evaluation for name in row["variants"])]
+    return [
+        _table(row, results, evaluation)
+        for row in studies.to_dict("records")
+        for evaluation in dict.fromkeys(["", *row["evaluations"].values()])
+        if not row["variants"] or any(row["evaluations"].get(name, "") == evaluation for name in row["variants"])
+    ]
 
 
 def finite(value: Any) -> float | None:
@@ -105,11 +108,17 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
         metric=metric,
         protocol=_joined(trial["protocol"] for trial in done),
         rows=rows,
-        notes=(*_gaps(_expected(names, study["seeds"]), declared, len(done), metric),
-               *(_left_out(study, results) if not evaluation else ()), *_pairing(rows), *_weights(done)),
+        notes=(
+            *_gaps(_expected(names, study["seeds"]), declared, len(done), metric),
+            *(_left_out(study, results) if not evaluation else ()),
+            *_pairing(rows),
+            *_weights(done),
+        ),
         evaluation=evaluation,
-        made={**{key: _joined(trial[key] for trial in done) for key in ("commit", "device", "torch")},
-              "seconds": sum(finite(trial.get("metrics.seconds")) or 0.0 for trial in done)},
+        made={
+            **{key: _joined(trial[key] for trial in done) for key in ("commit", "device", "torch")},
+            "seconds": sum(finite(trial.get("metrics.seconds")) or 0.0 for trial in done),
+        },
     )
 
 
@@ -166,8 +175,11 @@ def _left_out(study: dict[Hashable, Any], results: Results) -> list[str]:
 
 def _pairing(rows: tuple[StudyRow, ...]) -> list[str]:
     """Where a difference rests on other seeds than the mean beside it."""
-    return [f"{row.variant}: {_count(row.difference.n, 'seed')} in common with the baseline"
-            for row in rows if row.difference is not None and row.difference.n < row.score.n]
+    return [
+        f"{row.variant}: {_count(row.difference.n, 'seed')} in common with the baseline"
+        for row in rows
+        if row.difference is not None and row.difference.n < row.score.n
+    ]
 
 
 def _weights(done: list[dict[Hashable, Any]]) -> list[str]:

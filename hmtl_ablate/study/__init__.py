@@ -14,5 +14,21 @@ from hmtl_ablate.study.spec import (
     planned,
 )
 
-__all__ = ["WINNER", "Parameter", "Pruner", "Resources", "Search", "Study", "Variant", "combinations", "data_configs",
-           "load_study", "missing_data", "needed", "planned", "resolved", "schema_text", "study_schema"]
+__all__ = [
+    "WINNER",
+    "Parameter",
+    "Pruner",
+    "Resources",
+    "Search",
+    "Study",
+    "Variant",
+    "combinations",
+    "data_configs",
+    "load_study",
+    "missing_data",
+    "needed",
+    "planned",
+    "resolved",
+    "schema_text",
+    "study_schema",
+]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from hmtl_ablate.study.source import Misfit, Node
+from hmtl_ablate.study.source import Node, StudyFault
 
 REPLACED = {("pretext",)}
 """Paths in a TrialConfig whose map replaces instead of merging."""
@@ -29,42 +29,53 @@ def merge(under: Node, over: Node, replaced: Iterable[tuple[str, ...]] = (), pat
     return replace(over, content=entries)
 
 
-def override(config: Node, changes: Node, misfits: list[Misfit], *, only_present: bool = False) -> Node:
+def override(config: Node, changes: Node, faults: list[StudyFault], *, only_present: bool = False) -> Node:
     """Changes of a variant, a profile or `--set` on top of a TrialConfig's data.
 
     Nested maps come first, whatever the order in the file, then dotted keys. A dotted key reaches into a pretext task
     only where that task is present: it changes a value, it does not add a task. Elsewhere it is a fault, appended to
-    misfits, or left out with `only_present`.
+    faults, or left out with `only_present`.
     """
     nested = {key: node for key, node in changes.entries.items() if "." not in key}
     result = merge(config, replace(changes, content=nested), REPLACED)
     for key, node in changes.entries.items():
         if "." in key:
-            result = _dotted(result, key, node, misfits, only_present)
+            result = _dotted(result, key, node, faults, only_present)
     return result
 
 
-def _dotted(config: Node, key: str, node: Node, misfits: list[Misfit], only_present: bool) -> Node:
+def _dotted(config: Node, key: str, node: Node, faults: list[StudyFault], only_present: bool) -> Node:
     keys = key.split(".")
     if keys[0] == "pretext" and (only_present or len(keys) > 2) and keys[1] not in tasks(config):
         if not only_present:
             task, option = keys[1], ".".join(keys[2:])
-            misfits.append(Misfit(node.key, node.path, f"there is no pretext task {task!r} here to change",
-                                  f"write pretext: {{{task}: {{{option}: …}}}}"))
+            faults.append(
+                StudyFault(
+                    node.key,
+                    node.path,
+                    f"there is no pretext task {task!r} here to change",
+                    f"write pretext: {{{task}: {{{option}: …}}}}",
+                )
+            )
         return config
-    return put(config, keys, node, misfits)
+    return put(config, keys, node, faults)
 
 
-def put(tree: Node, keys: list[str], node: Node, misfits: list[Misfit]) -> Node:
+def put(tree: Node, keys: list[str], node: Node, faults: list[StudyFault]) -> Node:
     """The tree with one value changed; maps on the way are made as needed."""
     if not keys:
         return node
     if not tree.is_map and tree.content is not None:
-        misfits.append(Misfit(node.key, node.path, f"{'.'.join(map(str, tree.path))} is {tree.plain()!r}, not a map, "
-                              f"so it has no {keys[0]!r}"))
+        faults.append(
+            StudyFault(
+                node.key,
+                node.path,
+                f"{'.'.join(map(str, tree.path))} is {tree.plain()!r}, not a map, so it has no {keys[0]!r}",
+            )
+        )
         return tree
     below = tree.entries.get(keys[0]) or replace(node, content={})
-    return replace(tree, content={**tree.entries, keys[0]: put(below, keys[1:], node, misfits)})
+    return replace(tree, content={**tree.entries, keys[0]: put(below, keys[1:], node, faults)})
 
 
 def tasks(config: Node) -> Mapping[str, Node]:

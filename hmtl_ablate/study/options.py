@@ -85,8 +85,10 @@ def config_faults(raw: Mapping[str, Any]) -> list[Fault]:
     """All that is wrong with a TrialConfig's data; a number in quotes or true for 1 is a fault here too."""
     if "seed" in raw:
         rest = {key: value for key, value in raw.items() if key != "seed"}
-        return [Fault(("seed",), "a study's seeds are a key of their own", raw["seed"], "write seeds: [0, 1, 2] above"),
-                *config_faults(rest)]
+        return [
+            Fault(("seed",), "a study's seeds are a key of their own", raw["seed"], "write seeds: [0, 1, 2] above"),
+            *config_faults(rest),
+        ]
     try:
         config = parse_config(raw)
     except ConfigError as error:
@@ -96,12 +98,19 @@ def config_faults(raw: Mapping[str, Any]) -> list[Fault]:
 
 def _drifted(raw: Any, kept: Any, path: tuple[str | int, ...]) -> list[Fault]:
     if isinstance(raw, Mapping):
-        return [fault for key, value in raw.items()
-                for fault in _drifted(value, kept[key] if isinstance(kept, Mapping) else getattr(kept, key, None),
-                                      (*path, key))]
+        return [
+            fault
+            for key, value in raw.items()
+            for fault in _drifted(
+                value, kept[key] if isinstance(kept, Mapping) else getattr(kept, key, None), (*path, key)
+            )
+        ]
     if isinstance(raw, list) and isinstance(kept, list | tuple) and len(raw) == len(kept):
-        return [fault for number, pair in enumerate(zip(raw, kept, strict=True))
-                for fault in _drifted(*pair, (*path, number))]
+        return [
+            fault
+            for number, pair in enumerate(zip(raw, kept, strict=True))
+            for fault in _drifted(*pair, (*path, number))
+        ]
     return [_drift(path, raw)] if _drifts(raw, kept) else []
 
 

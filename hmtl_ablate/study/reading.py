@@ -16,12 +16,23 @@ from hmtl_ablate.errors import Fault, StudyError, nearest
 from hmtl_ablate.study.merge import merge, override, put, tasks
 from hmtl_ablate.study.options import SECTIONS, config_faults, own_fault
 from hmtl_ablate.study.searching import impossible, read_search
-from hmtl_ablate.study.source import Misfit, Node, Place, parse, read_text, refuse
+from hmtl_ablate.study.source import Node, Place, StudyFault, parse, read_text, refuse
 from hmtl_ablate.study.space import Search
 from hmtl_ablate.study.spec import RESERVED, TABLE_METRICS, Resources, Study, Variant
 
-KEYS = ("name", "question", "metric", "base", "stages", "variants", "evaluations", "seeds", "search", "profiles",
-        "resources")
+KEYS = (
+    "name",
+    "question",
+    "metric",
+    "base",
+    "stages",
+    "variants",
+    "evaluations",
+    "seeds",
+    "search",
+    "profiles",
+    "resources",
+)
 PROFILE_KEYS = ("base", "stages", "variants", "evaluations", "seeds", "search", "resources")
 SETTABLE = ("question", "metric", "seeds", "search", "resources")
 ARROW = " → "
@@ -34,8 +45,15 @@ _REPLACED = {("objective",), ("pruner",), ("space", "*")}
 """Maps of `search` that a profile replaces as a whole: half an objective or range of each would mean nothing."""
 
 
-def load_study(path: str | Path, *, profile: str = "quick", sets: Sequence[str] = (), datasets: Sequence[str] = (),
-               trials: int | None = None, seeds: Sequence[int] | None = None) -> Study:
+def load_study(
+    path: str | Path,
+    *,
+    profile: str = "quick",
+    sets: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    trials: int | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Study:
     """Read a study file at one profile.
 
     sets: `key=value` each, the value in YAML; they come last, over every variant, profile and the search's base. A
@@ -47,26 +65,34 @@ def load_study(path: str | Path, *, profile: str = "quick", sets: Sequence[str] 
     shown = str(path)
     text = read_text(Path(path), shown)
     root = parse(text, shown)
-    misfits: list[Misfit] = []
-    command = _Command(sets, datasets, trials, seeds, misfits)
+    faults: list[StudyFault] = []
+    command = _Command(sets, datasets, trials, seeds, faults)
     if root.content is None:
-        raise refuse([Misfit(root.place, (), "the file is empty", "a study starts with name: and base:")])
+        raise refuse([StudyFault(root.place, (), "the file is empty", "a study starts with name: and base:")])
     if not root.is_map:
-        raise refuse([Misfit(root.place, (), f"a study is a map, not {_kind(root)}", "it starts with name: and base:")])
-    _check_keys(root, KEYS, "a study", misfits)
-    profiles = _map(root.entries.get("profiles"), misfits)
+        raise refuse(
+            [StudyFault(root.place, (), f"a study is a map, not {_kind(root)}", "it starts with name: and base:")]
+        )
+    _check_keys(root, KEYS, "a study", faults)
+    profiles = _map(root.entries.get("profiles"), faults)
     for part in profiles.values():
-        _check_keys(part, PROFILE_KEYS, "a profile", misfits)
-        _map(part, misfits)
+        _check_keys(part, PROFILE_KEYS, "a profile", faults)
+        _map(part, faults)
     if profile not in profiles and (profiles or profile != "quick"):
-        misfits.append(Misfit(Place(f"--profile {profile}"), (), f"{shown} has no profile {profile!r}",
-                              nearest(profile, profiles or ["quick"])))
-    study = _Reader(root, profiles.get(profile), profile, command, misfits).study(text)
+        faults.append(
+            StudyFault(
+                Place(f"--profile {profile}"),
+                (),
+                f"{shown} has no profile {profile!r}",
+                nearest(profile, profiles or ["quick"]),
+            )
+        )
+    study = _Reader(root, profiles.get(profile), profile, command, faults).study(text)
     for name, part in profiles.items():
         if name != profile:
-            _Reader(root, part, name, _Command((), (), None, None, misfits), misfits).study(text)
-    if misfits or study is None:
-        raise refuse(misfits)
+            _Reader(root, part, name, _Command((), (), None, None, faults), faults).study(text)
+    if faults or study is None:
+        raise refuse(faults)
     return study
 
 
@@ -74,30 +100,39 @@ def _kind(node: Node) -> str:
     return "a list" if isinstance(node.content, list) else f"the value {node.plain()!r}"
 
 
-def _map(node: Node | None, misfits: list[Misfit]) -> dict[str, Node]:
+def _map(node: Node | None, faults: list[StudyFault]) -> dict[str, Node]:
     """The entries of what should be a map; null is an empty one."""
     if node is not None and not node.is_map and node.content is not None:
-        misfits.append(Misfit(node.place, node.path, f"should be a map, not {_kind(node)}"))
+        faults.append(StudyFault(node.place, node.path, f"should be a map, not {_kind(node)}"))
     return node.entries if node else {}
 
 
-def _check_keys(node: Node, keys: Sequence[str], owner: str, misfits: list[Misfit]) -> None:
-    misfits += [Misfit(entry.key, entry.path, f"there is no key {key!r} in {owner}", nearest(key, keys))
-                for key, entry in node.entries.items() if key not in keys]
+def _check_keys(node: Node, keys: Sequence[str], owner: str, faults: list[StudyFault]) -> None:
+    faults += [
+        StudyFault(entry.key, entry.path, f"there is no key {key!r} in {owner}", nearest(key, keys))
+        for key, entry in node.entries.items()
+        if key not in keys
+    ]
 
 
 class _Command:
     """What the command line changes: options of configs, keys of the study, and the place of datasets."""
 
-    def __init__(self, sets: Sequence[str], datasets: Sequence[str], trials: int | None, seeds: Sequence[int] | None,
-                 misfits: list[Misfit]) -> None:
+    def __init__(
+        self,
+        sets: Sequence[str],
+        datasets: Sequence[str],
+        trials: int | None,
+        seeds: Sequence[int] | None,
+        faults: list[StudyFault],
+    ) -> None:
         self.options: list[tuple[str, Node]] = []
         self.keys: list[tuple[str, Node]] = []
         self.datasets: dict[str, Path | None] = {}
         for text in sets:
-            self._set(text, misfits)
+            self._set(text, faults)
         for text in datasets:
-            self._dataset(text, misfits)
+            self._dataset(text, faults)
         if trials is not None:
             self.keys.append(("search.trials", _given(f"--trials {trials}", trials, ("search", "trials"))))
         if seeds is not None:
@@ -105,35 +140,37 @@ class _Command:
             content = [_given(source, seed, ("seeds", number)) for number, seed in enumerate(seeds)]
             self.keys.append(("seeds", _given(source, content, ("seeds",))))
 
-    def _set(self, text: str, misfits: list[Misfit]) -> None:
+    def _set(self, text: str, faults: list[StudyFault]) -> None:
         key, equals, value = text.partition("=")
         key, place = key.strip(), Place(f"--set {text}")
         first = key.partition(".")[0]
         if not equals or not key:
-            misfits.append(Misfit(place, (), "is not key=value", "write e.g. --set training.epochs=2"))
+            faults.append(StudyFault(place, (), "is not key=value", "write e.g. --set training.epochs=2"))
             return
         if first not in (*SECTIONS, *SETTABLE):
             inner = key.partition(".")[2]
             hint = f"write --set {inner}=…" if first == "base" and inner else nearest(first, [*SECTIONS, *SETTABLE])
-            misfits.append(Misfit(place, (key,), f"there is no option {first!r} to set", hint))
+            faults.append(StudyFault(place, (key,), f"there is no option {first!r} to set", hint))
             return
         try:
             node = parse(value, "", place=place, path=tuple(key.split(".")))
         except StudyError as error:
             first = str(error).splitlines()[0].removeprefix(f"{place}: ")
-            misfits.append(Misfit(place, (), first, "the value is YAML"))
+            faults.append(StudyFault(place, (), first, "the value is YAML"))
             return
         (self.options if first in SECTIONS else self.keys).append((key, node))
 
-    def _dataset(self, text: str, misfits: list[Misfit]) -> None:
+    def _dataset(self, text: str, faults: list[StudyFault]) -> None:
         name, equals, path = text.partition("=")
         place = Place(f"--data {text}")
         if not name.strip() or (equals and not path):
-            misfits.append(Misfit(place, (), "is not name=path", "write e.g. --data affectnet=/data/AffectNet"))
+            faults.append(StudyFault(place, (), "is not name=path", "write e.g. --data affectnet=/data/AffectNet"))
         elif name == "rendered" and path:
-            misfits.append(Misfit(place, (), "the rendered faces are drawn and lie nowhere", "write --data rendered"))
+            faults.append(
+                StudyFault(place, (), "the rendered faces are drawn and lie nowhere", "write --data rendered")
+            )
         elif name in self.datasets:
-            misfits.append(Misfit(place, (), f"the dataset {name!r} is given twice", "keep one"))
+            faults.append(StudyFault(place, (), f"the dataset {name!r} is given twice", "keep one"))
         else:
             self.datasets[name] = Path(path).expanduser() if path else None
 
@@ -144,20 +181,22 @@ def _given(source: str, content: Any, path: tuple[str | int, ...]) -> Node:
 
 
 class _Reader:
-    """Reads one profile of a file; every fault goes to misfits."""
+    """Reads one profile of a file; every fault goes to faults."""
 
-    def __init__(self, root: Node, part: Node | None, profile: str, command: _Command, misfits: list[Misfit]) -> None:
-        self.root, self.profile, self.command, self.misfits = root, profile, command, misfits
+    def __init__(
+        self, root: Node, part: Node | None, profile: str, command: _Command, faults: list[StudyFault]
+    ) -> None:
+        self.root, self.profile, self.command, self.faults = root, profile, command, faults
         self.part = part if part is not None and part.is_map else Node({}, root.place, root.place)
         self.seen: set[tuple[Place, Any, Any]] = set()
 
     def study(self, text: str) -> Study | None:
-        before = len(self.misfits)
+        before = len(self.faults)
         base = self._base()
         variants = {name: [*base, *steps] for name, steps in self._named("variants", base[-1]).items()}
         stages = {name: [*base, *steps] for name, steps in self._named("stages", base[-1]).items()}
         for name in stages.keys() & variants.keys():
-            self._misfit(self._entry("stages", name), f"{name!r} is a variant too", "choose another name", at_key=True)
+            self._fault(self._entry("stages", name), f"{name!r} is a variant too", "choose another name", at_key=True)
         evaluated = self._evaluations(base, stages | variants, variants)
         search_map = self._section("search")
         if search_map is not None and search_map.content is None:
@@ -170,28 +209,42 @@ class _Reader:
             self._check_config(steps)
         search = self._search(search_map, search_base) if search_map is not None else None
         if not variants and search_map is None:
-            self._misfit(self.root, "there is nothing to run", "give it variants, a search, or both")
+            self._fault(self.root, "there is nothing to run", "give it variants, a search, or both")
         name, question, metric = self._text("name"), self._text("question"), self._text("metric")
         self._check_name(name)
         if metric and metric not in TABLE_METRICS:
-            self._misfit(self._found("metric"), f"there is no metric {metric!r}", nearest(metric, TABLE_METRICS))
+            self._fault(self._found("metric"), f"there is no metric {metric!r}", nearest(metric, TABLE_METRICS))
         seeds, resources = self._seeds(), self._resources()
-        if len(self.misfits) == before:
+        if len(self.faults) == before:
             self._check_weights({**stages, **arms}, search_base if search_map else None, {*stages, *variants})
-        if len(self.misfits) > before:
+        if len(self.faults) > before:
             return None
         known: dict[str, Variant] = {}
         for one in stages | arms:
-            self._variant(one, {**stages, **arms}, known, stages,
-                          {name: evaluation for name, (_, evaluation) in evaluated.items()})
+            self._variant(
+                one,
+                {**stages, **arms},
+                known,
+                stages,
+                {name: evaluation for name, (_, evaluation) in evaluated.items()},
+            )
         metric = metric or self._metric(tuple(known[one] for one in arms), search)
         self._check_metric(metric, tuple(known[one] for one in arms))
-        if len(self.misfits) > before:
+        if len(self.faults) > before:
             return None
-        return Study(name=name, profile=self.profile, question=question, metric=metric,
-                     variants=tuple(known[one] for one in arms), stages=tuple(known[one] for one in stages),
-                     seeds=seeds, search=search, resources=resources, text=text,
-                     datasets={name: self.command.datasets.get(name) for name in used})
+        return Study(
+            name=name,
+            profile=self.profile,
+            question=question,
+            metric=metric,
+            variants=tuple(known[one] for one in arms),
+            stages=tuple(known[one] for one in stages),
+            seeds=seeds,
+            search=search,
+            resources=resources,
+            text=text,
+            datasets={name: self.command.datasets.get(name) for name in used},
+        )
 
     def _entry(self, section: str, name: str) -> Node:
         """A named entry of a section, of the profile or else of the file."""
@@ -201,20 +254,24 @@ class _Reader:
                 return found.entries[name]
         return self.root
 
-    def _evaluations(self, base: list[Node], owners: Mapping[str, list[Node]], variants: Mapping[str, list[Node]]
-                     ) -> dict[str, tuple[list[Node], str]]:
+    def _evaluations(
+        self, base: list[Node], owners: Mapping[str, list[Node]], variants: Mapping[str, list[Node]]
+    ) -> dict[str, tuple[list[Node], str]]:
         """Each evaluation of each variant (or of those that its `of` names), as the configs of one more variant."""
-        own = _map(self.root.entries.get("evaluations"), self.misfits)
-        over = _map(self.part.entries.get("evaluations"), self.misfits)
+        own = _map(self.root.entries.get("evaluations"), self.faults)
+        over = _map(self.part.entries.get("evaluations"), self.faults)
         found: dict[str, tuple[list[Node], str]] = {}
         for name in {**own, **over}:
             entry = self._entry("evaluations", name)
             if fault := _variant_name_fault(name):
-                self._misfit(entry, *fault, at_key=True)
+                self._fault(entry, *fault, at_key=True)
             for owner in self._evaluated([own.get(name), over.get(name)], owners, variants):
-                merged = [None if node is None else replace(node, content={
-                    key: value for key, value in node.entries.items() if key != "of"}) for node in
-                    (own.get(name), over.get(name))]
+                merged = [
+                    None
+                    if node is None
+                    else replace(node, content={key: value for key, value in node.entries.items() if key != "of"})
+                    for node in (own.get(name), over.get(name))
+                ]
                 steps = self._steps(base[-1], [self._handed(entry, owner, owners[owner][-1]), *merged])
                 found[f"{owner}{ARROW}{name}"] = [*base, *steps], name
         return found
@@ -224,11 +281,11 @@ class _Reader:
         if listed is None:
             return list(variants)
         if not isinstance(listed.content, list) or not listed.content:
-            self._misfit(listed, f"is a list of variants or stages, not {listed.plain()!r}", "write e.g. of: [SL]")
+            self._fault(listed, f"is a list of variants or stages, not {listed.plain()!r}", "write e.g. of: [SL]")
             return []
         for item in listed.content:
             if item.content not in owners:
-                self._misfit(item, f"there is no variant or stage {item.plain()!r}", nearest(item.plain(), owners))
+                self._fault(item, f"there is no variant or stage {item.plain()!r}", nearest(item.plain(), owners))
         return [item.content for item in listed.content if item.content in owners]
 
     def _handed(self, entry: Node, owner: str, config: Node) -> Node:
@@ -236,8 +293,13 @@ class _Reader:
         model = config.entries.get("model")
         weights = replace(entry, content=f"trial:{owner}")
         kept = {key: node for key, node in model.entries.items() if key in ("backbone", "pose_head")} if model else {}
-        return replace(entry, content={"model": replace(entry, content={**kept, "weights": weights}),
-                                       "pretext": replace(entry, content={})})
+        return replace(
+            entry,
+            content={
+                "model": replace(entry, content={**kept, "weights": weights}),
+                "pretext": replace(entry, content={}),
+            },
+        )
 
     def _check_weights(self, arms: Mapping[str, list[Node]], search_base: list[Node] | None, names: set[str]) -> None:
         """Refuse weights of a trial that the study does not have, and trials that wait for one another."""
@@ -252,18 +314,32 @@ class _Reader:
                 if name in names:
                     needs[owner].add(name)
                 elif not _TRIAL.fullmatch(name):
-                    self._misfit(nodes.get(path, self.root), f"there is no stage or variant {name!r}, nor is it a "
-                                 "trial_id", nearest(name, names))
+                    self._fault(
+                        nodes.get(path, self.root),
+                        f"there is no stage or variant {name!r}, nor is it a trial_id",
+                        nearest(name, names),
+                    )
         while ready := [owner for owner, below in needs.items() if not below & needs.keys()]:
             for owner in ready:
                 del needs[owner]
         for owner in sorted(needs):
-            self._misfit(self._entry("variants" if owner in (self.root.entries.get("variants") or self.root).entries
-                                     else "stages", owner), f"{owner!r} waits for its own weights, by way of "
-                         + ", ".join(sorted(needs[owner])), "start one of them from other weights", at_key=True)
+            self._fault(
+                self._entry(
+                    "variants" if owner in (self.root.entries.get("variants") or self.root).entries else "stages", owner
+                ),
+                f"{owner!r} waits for its own weights, by way of " + ", ".join(sorted(needs[owner])),
+                "start one of them from other weights",
+                at_key=True,
+            )
 
-    def _variant(self, name: str, arms: Mapping[str, list[Node]], known: dict[str, Variant],
-                 stages: Mapping[str, Any], evaluations: Mapping[str, str]) -> Variant:
+    def _variant(
+        self,
+        name: str,
+        arms: Mapping[str, list[Node]],
+        known: dict[str, Variant],
+        stages: Mapping[str, Any],
+        evaluations: Mapping[str, str],
+    ) -> Variant:
         """The variant or stage of this name, with its sources; each is made once."""
         if name not in known:
             raw = arms[name][-1].plain()
@@ -284,12 +360,13 @@ class _Reader:
         for variant in variants:
             measured = variant.config(0).metrics
             if measured and own not in measured:
-                self._misfit(self._found("metric"), f"{variant.name!r} is not measured by {metric}",
-                             nearest(own, measured))
+                self._fault(
+                    self._found("metric"), f"{variant.name!r} is not measured by {metric}", nearest(own, measured)
+                )
                 return
 
-    def _misfit(self, node: Node, what: str, hint: str = "", at_key: bool = False) -> None:
-        self.misfits.append(Misfit(node.key if at_key else node.place, node.path, what, hint))
+    def _fault(self, node: Node, what: str, hint: str = "", at_key: bool = False) -> None:
+        self.faults.append(StudyFault(node.key if at_key else node.place, node.path, what, hint))
 
     def _section(self, key: str) -> Node | None:
         """A key of the study: the file's, the profile's over it, the command's over both."""
@@ -298,15 +375,16 @@ class _Reader:
         for name, value in self.command.keys:
             first, *rest = name.split(".")
             if name == key == "search" and value.content is not None:
-                self._misfit(value, "a search is not set as a whole",
-                             "set its keys, e.g. search.trials=8, or search=null")
+                self._fault(
+                    value, "a search is not set as a whole", "set its keys, e.g. search.trials=8, or search=null"
+                )
             elif rest and first == key == "search" and (node is None or node.content is None):
-                self._misfit(value, "the study has no search")
+                self._fault(value, "the study has no search")
             elif first == key:
                 if rest[:1] == ["space"] and len(rest) > 2:
                     rest = ["space", ".".join(rest[1:])]
                 if rest[:1] != ["base"]:
-                    node = put(node or replace(value, content={}), rest, value, self.misfits)
+                    node = put(node or replace(value, content={}), rest, value, self.faults)
         return node
 
     def _found(self, key: str) -> Node:
@@ -317,33 +395,36 @@ class _Reader:
         if node is None or node.content is None:
             return ""
         if not isinstance(node.content, str):
-            self._misfit(node, f"should be text, not {node.plain()!r}", "put it in quotes")
+            self._fault(node, f"should be text, not {node.plain()!r}", "put it in quotes")
             return "" if key == "metric" else "text"
         return node.content
 
     def _check_name(self, name: str) -> None:
         if not name:
-            self._misfit(self._found("name"), "the study has no name", "write e.g. name: puzzling")
+            self._fault(self._found("name"), "the study has no name", "write e.g. name: puzzling")
         elif not _NAME.fullmatch(name):
-            self._misfit(self._found("name"), f"{name!r} is no name for a study", "use up to 64 letters, digits, "
-                         "- and _, the first a letter or digit")
+            self._fault(
+                self._found("name"),
+                f"{name!r} is no name for a study",
+                "use up to 64 letters, digits, - and _, the first a letter or digit",
+            )
 
     def _seeds(self) -> tuple[int, ...]:
         node = self._section("seeds")
         if node is None:
             return DEFAULT_SEEDS
         if not isinstance(node.content, list) or not node.content:
-            self._misfit(node, f"should be a list of whole numbers, not {node.plain()!r}",
-                         "write e.g. seeds: [0, 1, 2]")
+            self._fault(node, f"should be a list of whole numbers, not {node.plain()!r}", "write e.g. seeds: [0, 1, 2]")
             return DEFAULT_SEEDS
         seen: list[Any] = []
         for entry in node.content:
             seed = entry.content
             if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
-                self._misfit(entry, f"should be a whole number from 0 on, not {entry.plain()!r}",
-                             f"use 0 to {2**31 - 1}")
+                self._fault(
+                    entry, f"should be a whole number from 0 on, not {entry.plain()!r}", f"use 0 to {2**31 - 1}"
+                )
             elif seed in seen:
-                self._misfit(entry, f"the seed {seed} stands here twice", "seeds are repeats; each counts once")
+                self._fault(entry, f"the seed {seed} stands here twice", "seeds are repeats; each counts once")
             seen.append(seed)
         return tuple(seen)
 
@@ -351,7 +432,7 @@ class _Reader:
         node = self._section("resources")
         if node is None or node.content is None:
             return Resources()
-        _map(node, self.misfits)
+        _map(node, self.faults)
         if not node.is_map:
             return Resources()
         raw = node.plain()
@@ -360,41 +441,43 @@ class _Reader:
             self._fault_in(node, fault)
         for key, entry in node.entries.items():
             if not faults and isinstance(entry.content, str | bool) and key in Resources.model_fields:
-                self._misfit(entry, f"should be a number, not {entry.plain()!r}")
+                self._fault(entry, f"should be a number, not {entry.plain()!r}")
         gpus = node.entries.get("gpus")
         if not faults and gpus and isinstance(gpus.content, float) and gpus.content > 1 and gpus.content % 1:
-            self._misfit(gpus, f"{gpus.content:g} GPUs can't be given", "use a whole number, or a share of one below 1")
+            self._fault(gpus, f"{gpus.content:g} GPUs can't be given", "use a whole number, or a share of one below 1")
         return Resources() if faults else Resources.model_validate(raw)
 
     def _fault_in(self, node: Node, fault: Fault) -> None:
         entry = node.entries.get(str(fault.path[0])) if fault.path else None
-        self._misfit(entry or node, fault.what, fault.hint, at_key=_at_key(fault))
+        self._fault(entry or node, fault.what, fault.hint, at_key=_at_key(fault))
 
     def _base(self) -> list[Node]:
         """The base's configs: nothing, the file's, the profile's on top; later configs build on the last."""
-        return self._steps(Node({}, self.root.place, self.root.place),
-                           [self.root.entries.get("base"), self.part.entries.get("base")])
+        return self._steps(
+            Node({}, self.root.place, self.root.place), [self.root.entries.get("base"), self.part.entries.get("base")]
+        )
 
     def _steps(self, config: Node, changes: Iterable[Node | None]) -> list[Node]:
         steps = []
         for change in changes:
-            if change is not None and _map(change, self.misfits):
-                config = override(config, change, self.misfits)
+            if change is not None and _map(change, self.faults):
+                config = override(config, change, self.faults)
             steps.append(config)
         return steps
 
     def _named(self, section: str, base: Node) -> dict[str, list[Node]]:
         """Variants or stages: the steps from the base to each one's config."""
-        own = _map(self.root.entries.get(section), self.misfits)
-        over = _map(self.part.entries.get(section), self.misfits)
+        own = _map(self.root.entries.get(section), self.faults)
+        over = _map(self.part.entries.get(section), self.faults)
         for name, node in [*own.items(), *over.items()]:
             if fault := _variant_name_fault(name):
-                self._misfit(node, *fault, at_key=True)
+                self._fault(node, *fault, at_key=True)
         return {name: self._steps(base, [own.get(name), over.get(name)]) for name in {**own, **over}}
 
     def _search_base(self, base: Node) -> list[Node]:
-        found = [section.entries.get("base") for owner in (self.root, self.part)
-                 if (section := owner.entries.get("search"))]
+        found = [
+            section.entries.get("base") for owner in (self.root, self.part) if (section := owner.entries.get("search"))
+        ]
         steps = self._steps(base, found)
         for name, value in self.command.keys:
             first, *rest = name.split(".")
@@ -409,44 +492,59 @@ class _Reader:
         for steps in configs:
             config = steps[-1]
             if replaced is not None:
-                config = put(config, ["data", "name"], replaced, self.misfits)
+                config = put(config, ["data", "name"], replaced, self.faults)
                 data = config.entries["data"]
                 if data.is_map and replaced.content != "rendered":
                     kept = {key: node for key, node in data.entries.items() if key != "images"}
-                    config = put(config, ["data"], replace(data, content=kept), self.misfits)
+                    config = put(config, ["data"], replace(data, content=kept), self.faults)
             for key, node in self.command.options:
-                config = override(config, replace(node, content={key: node}), self.misfits, only_present=True)
+                config = override(config, replace(node, content={key: node}), self.faults, only_present=True)
             steps.append(config)
         for key, node in self.command.options:
             task = key.split(".")[1] if key.startswith("pretext.") else ""
             if task and not any(task in tasks(steps[-1]) for steps in configs):
                 known = {name for steps in configs for name in tasks(steps[-1])}
-                self._misfit(node, f"no variant has the pretext task {task!r}",
-                             nearest(task, known if task in PRETEXT_OPTIONS else PRETEXT_OPTIONS))
+                self._fault(
+                    node,
+                    f"no variant has the pretext task {task!r}",
+                    nearest(task, known if task in PRETEXT_OPTIONS else PRETEXT_OPTIONS),
+                )
         return list(dict.fromkeys(_dataset(steps[-1]) for steps in configs))
 
     def _replaced_dataset(self, used: set[str]) -> Node | None:
         given = self.command.datasets
         foreign = [name for name in given if name not in used]
         if foreign and len(used) > 1:
-            self.misfits.append(Misfit(Place(f"--data {foreign[0]}"), (), f"the study uses {', '.join(sorted(used))}: "
-                                       f"{foreign[0]!r} can't take the place of several", nearest(foreign[0], used)))
+            self.faults.append(
+                StudyFault(
+                    Place(f"--data {foreign[0]}"),
+                    (),
+                    f"the study uses {', '.join(sorted(used))}: {foreign[0]!r} can't take the place of several",
+                    nearest(foreign[0], used),
+                )
+            )
             return None
         if len(given) > 1 and foreign:
-            self.misfits.append(Misfit(Place(f"--data {foreign[0]}"), (), f"the study uses {', '.join(sorted(used))}; "
-                                       "one other dataset can take its place, not several", "keep one --data"))
+            self.faults.append(
+                StudyFault(
+                    Place(f"--data {foreign[0]}"),
+                    (),
+                    f"the study uses {', '.join(sorted(used))}; one other dataset can take its place, not several",
+                    "keep one --data",
+                )
+            )
         return _given(f"--data {foreign[0]}", foreign[0], ("data", "name")) if foreign else None
 
     def _search(self, node: Node, steps: list[Node]) -> Search | None:
         if not node.is_map:
-            _map(node, self.misfits)
+            _map(node, self.faults)
             return None
         space = node.entries.get("space")
         fixed = {key: value for key, value in self.command.options if space and key in space.entries}
         if space and fixed:
             entries = {**space.entries, **{key: _fixed(space.entries[key], value) for key, value in fixed.items()}}
-            node = put(node, ["space"], replace(space, content=entries), self.misfits)
-        search, check_values = read_search(node, steps[-1], self.misfits)
+            node = put(node, ["space"], replace(space, content=entries), self.faults)
+        search, check_values = read_search(node, steps[-1], self.faults)
         # How values go together, a drawn one can still mend; a value that is bad by itself it can't.
         own = [fault for fault in config_faults(steps[-1].plain()) if own_fault(fault)]
         if search is None or own:
@@ -477,21 +575,25 @@ class _Reader:
                 continue
             self.seen.add((node.place, node.path, fault.path))
             what = fault.what if path == fault.path else f"{'.'.join(map(str, fault.path))}: {fault.what}"
-            self._misfit(node, what, fault.hint, at_key=_at_key(fault))
+            self._fault(node, what, fault.hint, at_key=_at_key(fault))
 
 
-def _offender(fault: Fault, nodes: Mapping[tuple[str | int, ...], Node],
-              before: set[tuple[Place, tuple[str | int, ...]]]) -> tuple[tuple[str | int, ...], Node]:
+def _offender(
+    fault: Fault, nodes: Mapping[tuple[str | int, ...], Node], before: set[tuple[Place, tuple[str | int, ...]]]
+) -> tuple[tuple[str | int, ...], Node]:
     """The node to point at: the faulty one, or, where it stood before the fault did, the newer one that concerns it."""
     exact = nodes.get(fault.path)
     if exact is not None and (exact.place, exact.path) not in before:
         return fault.path, exact
-    newer = {path: node for path, node in nodes.items()
-             if (node.place, node.path) not in before and not node.is_map} or nodes
+    newer = {
+        path: node for path, node in nodes.items() if (node.place, node.path) not in before and not node.is_map
+    } or nodes
 
     def concerns(path: tuple[str | int, ...]) -> tuple[bool, int]:
-        common = next((n for n, pair in enumerate(zip(path, fault.path, strict=False)) if pair[0] != pair[1]),
-                      min(len(path), len(fault.path)))
+        common = next(
+            (n for n, pair in enumerate(zip(path, fault.path, strict=False)) if pair[0] != pair[1]),
+            min(len(path), len(fault.path)),
+        )
         return ".".join(map(str, path)) in fault.what, common
 
     best = max(newer, key=concerns)

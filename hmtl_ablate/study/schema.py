@@ -20,8 +20,10 @@ Schema = dict[str, Any]
 def study_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of a study file, with the options of every registered pretext task."""
     shared: Schema = {
-        "base": {"$ref": "#/$defs/config", "description": "A TrialConfig, defaults left out; variants and search "
-                 "build on it."},
+        "base": {
+            "$ref": "#/$defs/config",
+            "description": "A TrialConfig, defaults left out; variants and search build on it.",
+        },
         "variants": {
             "type": ["object", "null"],
             "description": "An ablation: named arms, each a change of the base; the first is the baseline.",
@@ -31,20 +33,25 @@ def study_schema() -> Schema:
         "stages": {
             "type": ["object", "null"],
             "description": "Trials that run first and stand in no table; others start from them: "
-                           "model.weights: trial:NAME.",
+            "model.weights: trial:NAME.",
             "propertyNames": {"minLength": 1, "maxLength": 80, "not": {"enum": list(RESERVED)}},
             "additionalProperties": {"anyOf": [{"$ref": "#/$defs/config"}, {"type": "null"}]},
         },
         "evaluations": {
             "type": ["object", "null"],
             "description": "What is asked of each trained variant: a probe of its frozen backbone, or fine-tuning, on "
-                           "this dataset or another. Each a change of the base; the weights are the variant's.",
+            "this dataset or another. Each a change of the base; the weights are the variant's.",
             "propertyNames": {"minLength": 1, "maxLength": 80, "not": {"enum": list(RESERVED)}},
             "additionalProperties": {"anyOf": [{"$ref": "#/$defs/evaluation"}, {"type": "null"}]},
         },
-        "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}, "minItems": 1,
-                  "uniqueItems": True, "default": [0, 1, 2],
-                  "description": "Seeds of the trials; variants are compared seed by seed."},
+        "seeds": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+            "minItems": 1,
+            "uniqueItems": True,
+            "default": [0, 1, 2],
+            "description": "Seeds of the trials; variants are compared seed by seed.",
+        },
         "search": {"anyOf": [{"$ref": "#/$defs/search"}, {"type": "null"}]},
         "resources": {"$ref": "#/$defs/resources"},
     }
@@ -56,17 +63,30 @@ def study_schema() -> Schema:
         "required": ["name"],
         "additionalProperties": False,
         "properties": {
-            "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
-                     "description": "Name of the study: letters, digits, - and _."},
+            "name": {
+                "type": "string",
+                "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
+                "description": "Name of the study: letters, digits, - and _.",
+            },
             "question": {"type": "string", "description": "What the study asks."},
-            "metric": {"enum": list(TABLE_METRICS), "description": "What its table compares; when left out, what "
-                       "selects the weights, on test."},
+            "metric": {
+                "enum": list(TABLE_METRICS),
+                "description": "What its table compares; when left out, what selects the weights, on test.",
+            },
             **shared,
-            "profiles": {"type": "object", "additionalProperties": profile,
-                         "description": "Named scales of the study, merged over the file; quick is the default."},
+            "profiles": {
+                "type": "object",
+                "additionalProperties": profile,
+                "description": "Named scales of the study, merged over the file; quick is the default.",
+            },
         },
-        "$defs": {"config": _config(), "evaluation": _evaluation(), "search": _search(), "parameter": _parameter(),
-                  "resources": _model(Resources, "What one trial is given.")},
+        "$defs": {
+            "config": _config(),
+            "evaluation": _evaluation(),
+            "search": _search(),
+            "parameter": _parameter(),
+            "resources": _model(Resources, "What one trial is given."),
+        },
     }
 
 
@@ -78,8 +98,14 @@ def schema_text() -> str:
 def _option(field: FieldInfo) -> Schema:
     schema: Schema = TypeAdapter[Any](field.annotation or Any).json_schema()
     for limit in field.metadata:
-        for key, name in (("ge", "minimum"), ("gt", "exclusiveMinimum"), ("le", "maximum"), ("lt", "exclusiveMaximum"),
-                          ("min_length", "minItems"), ("max_length", "maxItems")):
+        for key, name in (
+            ("ge", "minimum"),
+            ("gt", "exclusiveMinimum"),
+            ("le", "maximum"),
+            ("lt", "exclusiveMaximum"),
+            ("min_length", "minItems"),
+            ("max_length", "maxItems"),
+        ):
             if getattr(limit, key, None) is not None:
                 schema[name] = getattr(limit, key)
     if field.description:
@@ -89,59 +115,103 @@ def _option(field: FieldInfo) -> Schema:
 
 
 def _model(model: type[Resources] | type[Pruner], description: str) -> Schema:
-    return {"type": "object", "description": description, "additionalProperties": False,
-            "properties": {name: _option(field) for name, field in model.model_fields.items()}}
+    return {
+        "type": "object",
+        "description": description,
+        "additionalProperties": False,
+        "properties": {name: _option(field) for name, field in model.model_fields.items()},
+    }
 
 
 def _config() -> Schema:
     options = option_fields()
     properties: Schema = {}
     for name in SECTIONS:
-        inner = {key.removeprefix(f"{name}."): _option(field) for key, field in options.items()
-                 if key.startswith(f"{name}.")}
+        inner = {
+            key.removeprefix(f"{name}."): _option(field) for key, field in options.items() if key.startswith(f"{name}.")
+        }
         if name == "pretext":
-            tasks = {task: {"type": "object", "description": (kind.__doc__ or "").strip(),
-                            "additionalProperties": False,
-                            "properties": {key: _option(field) for key, field in kind.model_fields.items()}}
-                     for task, kind in PRETEXT_OPTIONS.items()}
-            properties[name] = {"type": "object", "additionalProperties": False, "properties": tasks,
-                                "description": TrialConfig.model_fields[name].description}
+            tasks = {
+                task: {
+                    "type": "object",
+                    "description": (kind.__doc__ or "").strip(),
+                    "additionalProperties": False,
+                    "properties": {key: _option(field) for key, field in kind.model_fields.items()},
+                }
+                for task, kind in PRETEXT_OPTIONS.items()
+            }
+            properties[name] = {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": tasks,
+                "description": TrialConfig.model_fields[name].description,
+            }
             properties |= {f"pretext.{task}": schema for task, schema in tasks.items()}
         elif inner:
             properties[name] = {"type": "object", "properties": inner, "additionalProperties": False}
         else:
             properties[name] = _option(options[name])
     properties |= {key: _option(field) for key, field in options.items() if "." in key}
-    return {"type": "object", "additionalProperties": False, "properties": properties,
-            "description": "Options by section, or one by its dotted key. Maps merge, lists and scalars replace, a "
-                           "nested pretext replaces the whole of it."}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "description": "Options by section, or one by its dotted key. Maps merge, lists and scalars replace, a "
+        "nested pretext replaces the whole of it.",
+    }
 
 
 def _evaluation() -> Schema:
     config = _config()
-    of = {"type": "array", "items": {"type": "string"}, "minItems": 1,
-          "description": "Variants and stages that are evaluated; all variants when left out."}
+    of = {
+        "type": "array",
+        "items": {"type": "string"},
+        "minItems": 1,
+        "description": "Variants and stages that are evaluated; all variants when left out.",
+    }
     return {**config, "properties": {"of": of, **config["properties"]}}
 
 
 def _search() -> Schema:
     return {
-        "type": "object", "additionalProperties": False,
+        "type": "object",
+        "additionalProperties": False,
         "description": "A search for the best options.",
         "properties": {
             "base": {"$ref": "#/$defs/config"},
-            "space": {"type": "object", "minProperties": 1, "additionalProperties": False,
-                      "properties": {key: {"$ref": "#/$defs/parameter"} for key in searchable()}},
+            "space": {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": False,
+                "properties": {key: {"$ref": "#/$defs/parameter"} for key in searchable()},
+            },
             "sampler": {"enum": list(SAMPLERS), "default": "tpe"},
-            "pruner": {"anyOf": [_model(Pruner, "What stops a trial early."), {"enum": ["none", "successive_halving"]},
-                                 {"type": "null"}]},
-            "trials": {"type": "integer", "minimum": 1, "maximum": MAX_TRIALS,
-                       "description": "How many trials in all, also after a restart."},
-            "objective": {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False,
-                          "properties": {metric: {"enum": ["max", "min"]} for metric in OBJECTIVES},
-                          "default": {"val/accuracy": "max"}},
-            "confirm": {"type": "boolean", "default": False,
-                        "description": "Train the best configuration again with all the study's seeds."},
+            "pruner": {
+                "anyOf": [
+                    _model(Pruner, "What stops a trial early."),
+                    {"enum": ["none", "successive_halving"]},
+                    {"type": "null"},
+                ]
+            },
+            "trials": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MAX_TRIALS,
+                "description": "How many trials in all, also after a restart.",
+            },
+            "objective": {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 1,
+                "additionalProperties": False,
+                "properties": {metric: {"enum": ["max", "min"]} for metric in OBJECTIVES},
+                "default": {"val/accuracy": "max"},
+            },
+            "confirm": {
+                "type": "boolean",
+                "default": False,
+                "description": "Train the best configuration again with all the study's seeds.",
+            },
         },
     }
 
@@ -149,7 +219,8 @@ def _search() -> Schema:
 def _parameter() -> Schema:
     ends: Schema = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
     return {
-        "type": "object", "additionalProperties": False,
+        "type": "object",
+        "additionalProperties": False,
         "description": "The values of a searched option: one of choice, uniform, loguniform, int.",
         "oneOf": [{"required": [kind]} for kind in ("choice", "uniform", "loguniform", "int")],
         "properties": {
@@ -158,7 +229,10 @@ def _parameter() -> Schema:
             "loguniform": {**ends, "description": "[low, high], evenly on a logarithmic scale; low is above 0."},
             "int": {**ends, "items": {"type": "integer"}, "description": "[low, high], whole numbers, both included."},
             "step": {"type": "integer", "minimum": 1, "description": "int: distance between values."},
-            "when": {"type": "object", "minProperties": 1,
-                     "description": "Another searched option → the value, or values, with which this one exists."},
+            "when": {
+                "type": "object",
+                "minProperties": 1,
+                "description": "Another searched option → the value, or values, with which this one exists.",
+            },
         },
     }

@@ -12,7 +12,7 @@ from hmtl_ablate.config import METRICS, model_faults, parse_config
 from hmtl_ablate.errors import Fault, nearest
 from hmtl_ablate.study.merge import tasks
 from hmtl_ablate.study.options import config_faults, key_fault, option_fields, value_faults
-from hmtl_ablate.study.source import Misfit, Node
+from hmtl_ablate.study.source import Node, StudyFault
 from hmtl_ablate.study.space import MAX_GRID, Kind, Parameter, Pruner, Search, combinations, contains, resolved
 
 SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes")
@@ -20,8 +20,17 @@ OBJECTIVES = tuple(f"val/{metric}" for metric in METRICS)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 KEYS = ("base", "space", "sampler", "pruner", "trials", "objective", "confirm")
 MAX_TRIALS = 1_000_000
-FIXED = ("task", "data.name", "data.images", "data.seed", "data.protocol", "data.leave_out", "training.supervised",
-         "probe.kind", "probe.folds")
+FIXED = (
+    "task",
+    "data.name",
+    "data.images",
+    "data.seed",
+    "data.protocol",
+    "data.leave_out",
+    "training.supervised",
+    "probe.kind",
+    "probe.folds",
+)
 """Options that say what is measured and on which images: a score across their values compares nothing."""
 _ATTEMPTS = 2000
 """Combinations tried before a value is given the benefit of the doubt."""
@@ -35,15 +44,15 @@ class _Draft(NamedTuple):
     node: Node
 
 
-def read_search(node: Node, base: Node, misfits: list[Misfit]) -> tuple[Search | None, Callable[[set[str]], None]]:
-    """The search of a merged `search` map whose base is merged already; faults go to misfits, and there is no search.
+def read_search(node: Node, base: Node, faults: list[StudyFault]) -> tuple[Search | None, Callable[[set[str]], None]]:
+    """The search of a merged `search` map whose base is merged already; faults go to faults, and there is no search.
 
     Also a function that notes the values, of these keys, which no combination makes possible.
     """
-    before = len(misfits)
+    before = len(faults)
 
     def report(where: Node, what: str, hint: str = "", at_key: bool = False) -> None:
-        misfits.append(Misfit(where.key if at_key else where.place, where.path, what, hint))
+        faults.append(StudyFault(where.key if at_key else where.place, where.path, what, hint))
 
     for key, entry in node.entries.items():
         if key not in KEYS:
@@ -63,11 +72,19 @@ def read_search(node: Node, base: Node, misfits: list[Misfit]) -> tuple[Search |
     def check_values(keys: set[str]) -> None:
         _check_values(ordered, keys, base, report)
 
-    if len(misfits) > before:
+    if len(faults) > before:
         return None, check_values
     parameters = tuple(draft.parameter for draft in ordered)
-    search = Search(base=base.plain(), parameters=parameters, sampler=sampler, pruner=pruner, trials=trials,
-                  metric=metric, direction=direction, confirm=bool(confirm and confirm.content))
+    search = Search(
+        base=base.plain(),
+        parameters=parameters,
+        sampler=sampler,
+        pruner=pruner,
+        trials=trials,
+        metric=metric,
+        direction=direction,
+        confirm=bool(confirm and confirm.content),
+    )
     return search, check_values
 
 
@@ -114,16 +131,25 @@ def _objective(node: Node, base: Node, report: Report) -> tuple[str, Literal["ma
     if not entry.is_map or len(entry.entries) != 1:
         report(entry, "is one metric with its direction", "write e.g. objective: {val/accuracy: max}")
         return "val/accuracy", "max"
-    (metric, direction), = entry.entries.items()
+    ((metric, direction),) = entry.entries.items()
     if metric.startswith("test/"):
-        report(direction, f"{metric!r} is of the test split, which no search may look at",
-               f"use {metric.replace('test/', 'val/')}" if metric.replace("test/", "val/") in OBJECTIVES
-               else nearest(metric, OBJECTIVES), at_key=True)
+        report(
+            direction,
+            f"{metric!r} is of the test split, which no search may look at",
+            f"use {metric.replace('test/', 'val/')}"
+            if metric.replace("test/", "val/") in OBJECTIVES
+            else nearest(metric, OBJECTIVES),
+            at_key=True,
+        )
     elif metric not in OBJECTIVES:
         report(direction, f"there is no objective {metric!r}", nearest(metric, OBJECTIVES), at_key=True)
     elif measured and metric.removeprefix("val/") not in measured:
-        report(direction, f"the search's trials are not measured by {metric!r}",
-               nearest(metric, [f"val/{name}" for name in measured]), at_key=True)
+        report(
+            direction,
+            f"the search's trials are not measured by {metric!r}",
+            nearest(metric, [f"val/{name}" for name in measured]),
+            at_key=True,
+        )
     if direction.content not in ("max", "min"):
         report(direction, f"{direction.plain()!r} is no direction", nearest(direction.plain(), ("max", "min")))
     return metric, "min" if direction.content == "min" else "max"
@@ -135,8 +161,11 @@ def _parameters(node: Node, base: Node, report: Report) -> list[_Draft]:
         report(node, "space is missing", "write e.g. space: {training.lr: {loguniform: [1e-4, 1e-2]}}", at_key=True)
         return []
     if not space.is_map or not space.entries:
-        report(space, "is a map of dotted options, at least one",
-               "write e.g. space: {training.lr: {loguniform: [1e-4, 1e-2]}}")
+        report(
+            space,
+            "is a map of dotted options, at least one",
+            "write e.g. space: {training.lr: {loguniform: [1e-4, 1e-2]}}",
+        )
         return []
     drafts = []
     for key, entry in space.entries.items():
@@ -169,8 +198,11 @@ def _parameter(key: str, entry: Node, report: Report) -> Parameter | None:
         if entry.is_map and kinds:
             report(entry, f"has {' and '.join(kinds)}", "keep one")
         elif not entry.is_map or not (set(entry.entries) - {"step", "when"}):
-            report(entry, "has no values to search", "write e.g. {choice: [1, 2]}, {uniform: [0, 1]}, "
-                   "{loguniform: [0.1, 10]} or {int: [1, 4]}")
+            report(
+                entry,
+                "has no values to search",
+                "write e.g. {choice: [1, 2]}, {uniform: [0, 1]}, {loguniform: [0.1, 10]} or {int: [1, 4]}",
+            )
         return None
     kind = kinds[0]
     when = _when(entry, report)
@@ -237,8 +269,11 @@ def _ends(key: str, kind: str, node: Node, report: Report) -> tuple[float, float
         return None
     low, high = entries[0].content, entries[1].content
     if low >= high:
-        report(node, f"the range [{low!r}, {high!r}] is empty", "write the smaller end first" if low > high
-               else f"use {{choice: [{low!r}]}}")
+        report(
+            node,
+            f"the range [{low!r}, {high!r}] is empty",
+            "write the smaller end first" if low > high else f"use {{choice: [{low!r}]}}",
+        )
         return None
     if kind != "int" and value_faults(key, low + (high - low) * 0.4142):
         report(node, f"{key} takes whole numbers", f"use {{int: [{low!r}, {high!r}]}}")
@@ -251,8 +286,11 @@ def _when(entry: Node, report: Report) -> dict[str, tuple[Any, ...]]:
     if node is None:
         return {}
     if not node.is_map or not node.entries:
-        report(node, f"is a map of another parameter to its value, not {node.plain()!r}",
-               "write e.g. when: {pretext.puzzling.feed: mixed}")
+        report(
+            node,
+            f"is a map of another parameter to its value, not {node.plain()!r}",
+            "write e.g. when: {pretext.puzzling.feed: mixed}",
+        )
         return {}
     found = {}
     for key, value in node.entries.items():
@@ -276,9 +314,12 @@ def _check_when(drafts: list[_Draft], declared: set[str], report: Report) -> lis
         ordered |= {draft.parameter.key: draft for draft in ready}
         waiting = [draft for draft in waiting if draft.parameter.key not in ordered]
     for parameter, node in waiting:
-        report(node.entries["when"], "can never hold: it waits for itself by way of "
-               + ", ".join(key for key in parameter.when if key in {d.parameter.key for d in waiting}),
-               "remove one of the conditions")
+        report(
+            node.entries["when"],
+            "can never hold: it waits for itself by way of "
+            + ", ".join(key for key in parameter.when if key in {d.parameter.key for d in waiting}),
+            "remove one of the conditions",
+        )
     for parameter, node in ordered.values():
         bad = False
         for key, allowed in parameter.when.items():
@@ -324,20 +365,32 @@ def _suits(sampler: str, drafts: list[_Draft], node: Node, report: Report) -> No
     """Refuse a space that the sampler would treat as something else in silence."""
     for parameter, entry in drafts:
         if sampler == "grid" and parameter.values is None:
-            report(entry, f"the grid sampler takes no continuous range, and {parameter.kind} is one",
-                   "use choice or int, or sampler: random")
+            report(
+                entry,
+                f"the grid sampler takes no continuous range, and {parameter.kind} is one",
+                "use choice or int, or sampler: random",
+            )
         if sampler == "cmaes" and parameter.kind == "choice":
             report(entry, "the cmaes sampler takes numeric ranges only, no choice", "use int, or sampler: tpe")
         # Optuna's CMA-ES and GP samplers model only what every trial has, and draw all else at random.
         if sampler in ("cmaes", "gp") and parameter.when:
-            report(entry.entries["when"], f"the {sampler} sampler takes no conditions: it would draw such a "
-                   "parameter at random", "use sampler: tpe")
+            report(
+                entry.entries["when"],
+                f"the {sampler} sampler takes no conditions: it would draw such a parameter at random",
+                "use sampler: tpe",
+            )
     if sampler == "grid" and drafts and all(draft.parameter.values is not None for draft in drafts):
         size = math.prod(len(draft.parameter.values or ()) for draft in drafts)
-        if size > MAX_GRID and sum(1 for _ in islice(
-                combinations(tuple(draft.parameter for draft in drafts)), MAX_GRID + 1)) > MAX_GRID:
-            report(node.entries["space"], f"the grid has more than {MAX_GRID} combinations",
-                   "use fewer values, or sampler: random")
+        if (
+            size > MAX_GRID
+            and sum(1 for _ in islice(combinations(tuple(draft.parameter for draft in drafts)), MAX_GRID + 1))
+            > MAX_GRID
+        ):
+            report(
+                node.entries["space"],
+                f"the grid has more than {MAX_GRID} combinations",
+                "use fewer values, or sampler: random",
+            )
 
 
 def _check_values(ordered: list[_Draft], keys: set[str], base: Node, report: Report) -> None:

@@ -100,7 +100,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class StudyFault:
     """One line of a `StudyError`: a fault and its place."""
 
     place: Place
@@ -117,14 +117,14 @@ class Misfit:
 def _shown(text: str, limit: int) -> str:
     """One printable line of at most `limit` characters."""
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= limit else f"{text[:limit - 1]}…"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def refuse(misfits: list[Misfit]) -> StudyError:
+def refuse(faults: list[StudyFault]) -> StudyError:
     """All faults as one error, in the order of the file, each node's fault told once."""
-    unique = {(m.place, m.path, m.what): m for m in misfits}.values()
+    unique = {(m.place, m.path, m.what): m for m in faults}.values()
     ordered = sorted(unique, key=lambda m: (m.place.line == 0, m.place.line, m.place.column))
-    return StudyError("\n".join(str(misfit) for misfit in ordered))
+    return StudyError("\n".join(str(fault) for fault in ordered))
 
 
 def read_text(path: Path, shown: str) -> str:
@@ -143,9 +143,10 @@ def read_text(path: Path, shown: str) -> str:
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        place = _at(raw[:error.start].decode(), shown)
-        raise refuse([Misfit(place, (), f"byte 0x{raw[error.start]:02x} is not UTF-8", "save the file as UTF-8")]) \
-            from None
+        place = _at(raw[: error.start].decode(), shown)
+        raise refuse(
+            [StudyFault(place, (), f"byte 0x{raw[error.start]:02x} is not UTF-8", "save the file as UTF-8")]
+        ) from None
     return text.replace("\r\n", "\n")
 
 
@@ -170,8 +171,16 @@ def parse(text: str, source: str, *, place: Place | None = None, path: tuple[str
     """
     found = _UNPRINTABLE.search(text)
     if found:
-        raise refuse([Misfit(place or _at(text[:found.start()], source), (),
-                             f"character {found.group()!r} is not allowed in YAML", "remove it")])
+        raise refuse(
+            [
+                StudyFault(
+                    place or _at(text[: found.start()], source),
+                    (),
+                    f"character {found.group()!r} is not allowed in YAML",
+                    "remove it",
+                )
+            ]
+        )
     builder = _Builder(source, place, path)
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
@@ -179,27 +188,27 @@ def parse(text: str, source: str, *, place: Place | None = None, path: tuple[str
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = place or Place(source, mark.line + 1, mark.column + 1)
-        raise refuse([*builder.misfits, _syntax(error, where)]) from None
+        raise refuse([*builder.faults, _syntax(error, where)]) from None
     except (YAMLError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
-        raise refuse([*builder.misfits, Misfit(place or Place(source, 1, 1), (), first or "is not YAML")]) from None
-    if builder.misfits:
-        raise refuse(builder.misfits)
+        raise refuse([*builder.faults, StudyFault(place or Place(source, 1, 1), (), first or "is not YAML")]) from None
+    if builder.faults:
+        raise refuse(builder.faults)
     if builder.root is None:
         start = place or Place(source, 1, 1)
         return Node(None, start, start, path)
     return builder.root
 
 
-def _syntax(error: MarkedYAMLError, where: Place) -> Misfit:
+def _syntax(error: MarkedYAMLError, where: Place) -> StudyFault:
     problem = str(error.problem or "is not YAML")
     if "'\\t'" in problem:
-        return Misfit(where, (), "a tab; YAML takes spaces only", "use spaces")
+        return StudyFault(where, (), "a tab; YAML takes spaces only", "use spaces")
     if "'@'" in problem or "'`'" in problem or "'%'" in problem:
-        return Misfit(where, (), problem, "put the text in quotes")
+        return StudyFault(where, (), problem, "put the text in quotes")
     context = f" {error.context}" if error.context else ""
     hint = "put text that contains ': ' in quotes" if "mapping values" in problem else ""
-    return Misfit(where, (), f"{problem}{context}", hint)
+    return StudyFault(where, (), f"{problem}{context}", hint)
 
 
 class _Builder:
@@ -208,7 +217,7 @@ class _Builder:
     def __init__(self, source: str, place: Place | None, path: tuple[str | int, ...]) -> None:
         self.source, self.fixed, self.path = source, place, path
         self.root: Node | None = None
-        self.misfits: list[Misfit] = []
+        self.faults: list[StudyFault] = []
         self.stack: list[_Open] = []
         self.documents = 0
 
@@ -216,8 +225,12 @@ class _Builder:
         if isinstance(event, DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
-                raise refuse([*self.misfits, Misfit(self._place(event), (), "a second document starts here",
-                                                    "write one study a file")])
+                raise refuse(
+                    [
+                        *self.faults,
+                        StudyFault(self._place(event), (), "a second document starts here", "write one study a file"),
+                    ]
+                )
         elif isinstance(event, MappingEndEvent | SequenceEndEvent):
             done = self.stack.pop()
             self._add(done.content, done.place, is_scalar=False)
@@ -227,14 +240,21 @@ class _Builder:
     def _node(self, event: NodeEvent) -> None:
         place = self._place(event)
         if isinstance(event, AliasEvent) or event.anchor is not None:
-            self._misfit(place, f"anchors and aliases are not used here ({'&*'[isinstance(event, AliasEvent)]}"
-                         f"{event.anchor})", "write the value out")
+            self._fault(
+                place,
+                f"anchors and aliases are not used here ({'&*'[isinstance(event, AliasEvent)]}{event.anchor})",
+                "write the value out",
+            )
         elif tag := getattr(event, "tag", None):
-            self._misfit(place, f"tags are not used here ({tag})", "write the plain value")
+            self._fault(place, f"tags are not used here ({tag})", "write the plain value")
         if isinstance(event, MappingStartEvent | SequenceStartEvent):
             if len(self.stack) >= MAX_DEPTH:
-                raise refuse([*self.misfits, Misfit(place, self._path()[:3], f"more than {MAX_DEPTH} levels deep",
-                                                    "a study has fewer")])
+                raise refuse(
+                    [
+                        *self.faults,
+                        StudyFault(place, self._path()[:3], f"more than {MAX_DEPTH} levels deep", "a study has fewer"),
+                    ]
+                )
             content: Any = {} if isinstance(event, MappingStartEvent) else []
             self.stack.append(_Open(content, place, self._path()))
         else:
@@ -254,7 +274,7 @@ class _Builder:
             return -math.inf if infinite[1] == "-" else math.inf
         if _FLOAT.fullmatch(text):
             if text.lstrip("-+").isdigit():
-                self._misfit(place, f"{_shown(text, 40)} is too large a number")
+                self._fault(place, f"{_shown(text, 40)} is too large a number")
             return float(text)
         return text
 
@@ -268,10 +288,14 @@ class _Builder:
         elif not top.has_key:
             if not isinstance(content, str):
                 shown = str(content) if is_scalar else "a list or map"
-                self._misfit(place, f"a key is text, not {shown}", "put it in quotes" if is_scalar else "")
+                self._fault(place, f"a key is text, not {shown}", "put it in quotes" if is_scalar else "")
             elif content in top.content:
-                self._misfit(place, f"the key {content!r} stands here twice",
-                             f"its first place is line {top.content[content].key.line}" if place.line else "", content)
+                self._fault(
+                    place,
+                    f"the key {content!r} stands here twice",
+                    f"its first place is line {top.content[content].key.line}" if place.line else "",
+                    content,
+                )
             top.has_key, top.name, top.key = True, content if isinstance(content, str) else str(content), place
         else:
             top.content.setdefault(top.name, Node(content, place, top.key, self._path()))
@@ -284,9 +308,9 @@ class _Builder:
         top = self.stack[-1]
         return (*top.path, len(top.content) if isinstance(top.content, list) else top.name)
 
-    def _misfit(self, place: Place, what: str, hint: str = "", key: str | None = None) -> None:
+    def _fault(self, place: Place, what: str, hint: str = "", key: str | None = None) -> None:
         path = (*self.stack[-1].path, key) if key is not None else self._path()
-        self.misfits.append(Misfit(place, path, what, hint))
+        self.faults.append(StudyFault(place, path, what, hint))
 
     def _place(self, event: Event) -> Place:
         return self.fixed or Place(self.source, event.start_mark.line + 1, event.start_mark.column + 1)

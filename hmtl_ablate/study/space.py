@@ -87,8 +87,12 @@ class Search:
 
         Sampler, pruner and number of trials are no part of it: a search goes on when they change.
         """
-        identity = [self.base, [asdict(parameter) for parameter in sorted(self.parameters, key=lambda p: p.key)],
-                    self.metric, self.direction]
+        identity = [
+            self.base,
+            [asdict(parameter) for parameter in sorted(self.parameters, key=lambda p: p.key)],
+            self.metric,
+            self.direction,
+        ]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     def grid(self) -> list[dict[str, Any]]:
@@ -102,8 +106,9 @@ class Search:
         return found
 
 
-def combinations(parameters: tuple[Parameter, ...], chosen: Mapping[str, Any] | None = None) \
-        -> Iterator[dict[str, Any]]:
+def combinations(
+    parameters: tuple[Parameter, ...], chosen: Mapping[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
     """Every combination of the parameters' values, parameters in their order; the ends alone of a continuous range."""
     chosen = dict(chosen or {})
     if not parameters:

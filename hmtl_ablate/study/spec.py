@@ -117,6 +117,9 @@ def data_configs(study: Study) -> list[DataConfig]:
 
 def missing_data(study: Study) -> list[str]:
     """One line for each dataset whose place is not said; the rendered faces need none."""
-    return [f"the study {study.name!r} ({study.profile}) needs the dataset {name!r}; say where it lies: "
-            f"--data {name}=PATH, or use another in its place"
-            for name, path in study.datasets.items() if path is None and name != "rendered"]
+    return [
+        f"the study {study.name!r} ({study.profile}) needs the dataset {name!r}; say where it lies: "
+        f"--data {name}=PATH, or use another in its place"
+        for name, path in study.datasets.items()
+        if path is None and name != "rendered"
+    ]

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.data.views import validation_view
-from hmtl_ablate.moving import moved
+from hmtl_ablate.to_device import to_device
 from hmtl_ablate.training.device import Setup, fits
 from hmtl_ablate.training.tasks import SupervisedTask
 
@@ -52,8 +52,16 @@ class TrainingBatches(Dataset[Batch]):
     whichever worker it falls to (but for the noise of views that are drawn on a GPU).
     """
 
-    def __init__(self, config: TrialConfig, pack: Pack, indices: np.ndarray, tasks: Mapping[str, SupervisedTask],
-                 rank: int, world_size: int, setup: Setup | None = None) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        pack: Pack,
+        indices: np.ndarray,
+        tasks: Mapping[str, SupervisedTask],
+        rank: int,
+        world_size: int,
+        setup: Setup | None = None,
+    ) -> None:
         self.config, self.indices, self.tasks = config, indices, tasks
         self.rank, self.world_size = rank, world_size
         self.batch_size = min(config.training.batch_size, len(indices))
@@ -61,15 +69,17 @@ class TrainingBatches(Dataset[Batch]):
         """Steps an epoch; what is left of a last, smaller batch is another in the next epoch."""
         # The sign of roll differs from dataset to dataset, so with pose no image is turned.
         turn = "pose" not in tasks
-        self.render: Render = (render_on(setup.device, config, pack, turn, rank, world_size)
-                               if setup is not None and setup.draws_views
-                               else render_by_image(config, pack, turn, rank, world_size))
+        self.render: Render = (
+            render_on(setup.device, config, pack, turn, rank, world_size)
+            if setup is not None and setup.draws_views
+            else render_by_image(config, pack, turn, rank, world_size)
+        )
         self._order: tuple[int, np.ndarray] = (-1, indices)
 
     def __getitem__(self, number: int) -> Batch:
         epoch, step = number // self.steps + 1, number % self.steps
-        whole = self._ordered(epoch)[step * self.batch_size:(step + 1) * self.batch_size]
-        rows = whole[self.rank::self.world_size]
+        whole = self._ordered(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
+        rows = whole[self.rank :: self.world_size]
         views, flipped = self.render(whole, epoch, step)
         targets = {name: torch.stack([task.targets(rows)] * len(views)) for name, task in self.tasks.items()}
         if "pose" in targets:
@@ -92,6 +102,7 @@ class TrainingBatches(Dataset[Batch]):
 def render_by_image(config: TrialConfig, pack: Pack, turn: bool, rank: int, world_size: int) -> Render:
     """Views drawn on the CPU, each from the seed of its epoch and image."""
     from hmtl_ablate.data.augment import training_view  # a machine that draws them on a GPU needs no albumentations
+
     size, passes = config.data.size, config.passes_per_image
     view = training_view(config.data.augment, config.data.stored_size, size, pack.images.shape[-1], turn=turn)
 
@@ -111,14 +122,18 @@ def render_by_image(config: TrialConfig, pack: Pack, turn: bool, rank: int, worl
 def render_on(device: torch.device, config: TrialConfig, pack: Pack, turn: bool, rank: int, world_size: int) -> Render:
     """Views drawn on the device, each batch's from the seed of its epoch and step. The pack lives there if it fits."""
     from hmtl_ablate.data.augment_batch import BatchView
+
     view = BatchView(config.data.augment, config.data.stored_size, config.data.size, pack.images.shape[-1], turn=turn)
     pixels = _resident(pack.images, device) if fits(pack.images.nbytes, device) else None
 
     def render(whole: NDArray[np.int64], epoch: int, step: int) -> tuple[Tensor, NDArray[np.bool_]]:
         mine = torch.arange(rank, len(whole), world_size)
         rows = whole[rank::world_size]
-        stored = (moved(torch.from_numpy(pack.images[rows]), device) if pixels is None
-                  else pixels.index_select(0, moved(torch.from_numpy(rows), device)))
+        stored = (
+            to_device(torch.from_numpy(pack.images[rows]), device)
+            if pixels is None
+            else pixels.index_select(0, to_device(torch.from_numpy(rows), device))
+        )
         views, flipped = [], []
         for v in range(config.passes_per_image):
             seed = seed_of(config.seed, epoch, step, v)
@@ -134,7 +149,7 @@ def _resident(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     """A copy on the device, made piece by piece: the memory map is never whole in the CPU's memory."""
     pixels = torch.empty(images.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(images), 4096):
-        pixels[start:start + 4096] = torch.from_numpy(np.array(images[start:start + 4096]))
+        pixels[start : start + 4096] = torch.from_numpy(np.array(images[start : start + 4096]))
     return pixels
 
 

@@ -46,22 +46,26 @@ class Setup:
         return rows.view(count, side, side, 3).permute(0, 3, 1, 2).contiguous(memory_format=memory)
 
 
-def choose(precision: Literal["auto", "fp32", "bf16"]) -> Setup:
+def select_device(precision: Literal["auto", "fp32", "bf16"]) -> Setup:
     """The setup of this process: a GPU when it sees one."""
     if torch.cuda.is_available():
         has_bf16 = torch.cuda.is_bf16_supported()
         bf16 = has_bf16 if precision == "auto" else precision == "bf16"
         name = torch.cuda.get_device_name()
-        why = f"{name}: {'bf16 autocast' if bf16 else 'fp32'}, " \
-              f"{'channels-last, as its tensor cores want it' if bf16 else 'channels-first'}"
-        return Setup(torch.device("cuda", torch.cuda.current_device()), bf16, bf16, f"{why}, augments there",
-                     draws_views=True)
+        why = (
+            f"{name}: {'bf16 autocast' if bf16 else 'fp32'}, "
+            f"{'channels-last, as its tensor cores want it' if bf16 else 'channels-first'}"
+        )
+        return Setup(
+            torch.device("cuda", torch.cuda.current_device()), bf16, bf16, f"{why}, augments there", draws_views=True
+        )
     bf16 = precision == "bf16"
     # Measured on one core (AVX-512, torch 2.15), training, images/s channels-first → channels-last: test_resnet 48 px
     # 462 → 915, EfficientNet-Lite0 48 px 74 → 186, B0 64 px 59 → 91, resnet10t 48 px 107 → 197, ResNet-50 64 px
     # 27 → 32. bf16 wins for ResNets and loses for depthwise nets, so it waits to be asked for.
-    return Setup(torch.device("cpu"), bf16, True,
-                 f"CPU: {'bf16 autocast, as asked' if bf16 else 'fp32'}, channels-last")
+    return Setup(
+        torch.device("cpu"), bf16, True, f"CPU: {'bf16 autocast, as asked' if bf16 else 'fp32'}, channels-last"
+    )
 
 
 RESIDENT = 0.25
@@ -76,9 +80,18 @@ def fits(size: int, device: torch.device) -> bool:
 def provenance(setup: Setup, threads: int, world_size: int) -> dict[str, str]:
     """Tags that say where and with what a trial ran."""
     import timm
-    tags = {"device": torch.cuda.get_device_name() if setup.device.type == "cuda" else "cpu",
-            "precision": "bf16" if setup.bf16 else "fp32", "host": platform.node(), "threads": str(threads),
-            "workers": str(world_size), "git_commit": commit(), "numerics": str(NUMERICS_VERSION),
-            "version.hmtl-ablate": __version__, "version.torch": torch.__version__,
-            "version.timm": timm.__version__, "version.python": platform.python_version()}
+
+    tags = {
+        "device": torch.cuda.get_device_name() if setup.device.type == "cuda" else "cpu",
+        "precision": "bf16" if setup.bf16 else "fp32",
+        "host": platform.node(),
+        "threads": str(threads),
+        "workers": str(world_size),
+        "git_commit": commit(),
+        "numerics": str(NUMERICS_VERSION),
+        "version.hmtl-ablate": __version__,
+        "version.torch": torch.__version__,
+        "version.timm": timm.__version__,
+        "version.python": platform.python_version(),
+    }
     return tags

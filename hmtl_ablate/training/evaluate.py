@@ -22,15 +22,21 @@ it costs about one percent of them (a forward pass is a third of a step), and no
 
 
 @torch.inference_mode()
-def predict(model: InferenceModel, images: EvaluationImages, setup: Setup, norm: tuple[Tensor, Tensor],
-            rank: int = 0, world_size: int = 1) -> Tensor:
+def predict(
+    model: InferenceModel,
+    images: EvaluationImages,
+    setup: Setup,
+    norm: tuple[Tensor, Tensor],
+    rank: int = 0,
+    world_size: int = 1,
+) -> Tensor:
     """Outputs float32 [N, K] of a split on the CPU; several workers predict a part each, and all get the whole."""
     model.eval()
     count = len(images.indices)
     mine = np.arange(rank, count, world_size)
     parts = []
     for start in range(0, len(mine), BATCH):
-        batch = setup.images(images.take(mine[start:start + BATCH]), *norm)
+        batch = setup.images(images.take(mine[start : start + BATCH]), *norm)
         with setup.autocast():
             parts.append(model(batch).float().cpu())
     outputs = torch.cat(parts) if parts else torch.empty(0, model.head.out_features)
@@ -45,8 +51,15 @@ def predict(model: InferenceModel, images: EvaluationImages, setup: Setup, norm:
 
 
 @torch.inference_mode()
-def score_pretext(model: HMTLModel, chains: Sequence[Sequence[str]], images: EvaluationImages, trained: int,
-                  setup: Setup, norm: tuple[Tensor, Tensor], seed: int) -> dict[str, float]:
+def score_pretext(
+    model: HMTLModel,
+    chains: Sequence[Sequence[str]],
+    images: EvaluationImages,
+    trained: int,
+    setup: Setup,
+    norm: tuple[Tensor, Tensor],
+    seed: int,
+) -> dict[str, float]:
     """Mean score of each pretext task on images spread over a split, with the same draws at every call.
 
     trained: images an epoch trains on.
@@ -57,7 +70,7 @@ def score_pretext(model: HMTLModel, chains: Sequence[Sequence[str]], images: Eva
     sums: dict[str, float] = {}
     generator = Generator().manual_seed(seed)
     for start in range(0, len(rows), BATCH):
-        whole = setup.images(images.take(rows[start:start + BATCH]), *norm)
+        whole = setup.images(images.take(rows[start : start + BATCH]), *norm)
         for chain in chains:
             for name, attempt in attempts(model, chain, whole, setup, generator)[0].items():
                 task: PretextTask = model.pretext[name]  # type: ignore[assignment]
@@ -75,8 +88,9 @@ class Attempt:
     before: Tensor
 
 
-def attempts(model: HMTLModel, chain: Sequence[str], whole: Tensor, setup: Setup, generator: Generator
-             ) -> tuple[dict[str, Attempt], Tensor]:
+def attempts(
+    model: HMTLModel, chain: Sequence[str], whole: Tensor, setup: Setup, generator: Generator
+) -> tuple[dict[str, Attempt], Tensor]:
     """Change whole images [B, 3, S, S] by a chain of pretext tasks and ask each head; also the changed images."""
     images = whole
     changed: dict[str, tuple[Tensor, Tensor]] = {}

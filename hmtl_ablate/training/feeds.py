@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from hmtl_ablate.config import Range, TrialConfig
-from hmtl_ablate.moving import moved
 from hmtl_ablate.pretext import PretextTask
+from hmtl_ablate.to_device import to_device
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Asked:
+class HeadQuery:
     """What a pretext head is asked about: rows int64 [m] of the images, their draws [m, …], and the images as they were
     before the task changed them, [m, 3, s, s]."""
 
@@ -53,7 +53,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Given:
+class ModelInput:
     """Images of one size on one worker, ready for the model.
 
     images: as shown, [b, 3, s, s]; weights: of the supervised loss, [b]; views: number of the view each stream of
@@ -63,7 +63,7 @@ class Given:
     images: Tensor
     weights: Tensor
     views: tuple[int, ...]
-    asked: dict[str, Asked]
+    asked: dict[str, HeadQuery]
 
 
 def streams(config: TrialConfig, batch: int) -> list[Stream]:
@@ -78,20 +78,22 @@ def streams(config: TrialConfig, batch: int) -> list[Stream]:
             segments.append(Segment(chain, used, used + count))
             used, weight = used + count, options.supervised_weight
         else:
-            changed += [Stream(scale, (Segment(chain, 0, batch),), options.supervised_weight)
-                        for scale in options.changed_views]
+            changed += [
+                Stream(scale, (Segment(chain, 0, batch),), options.supervised_weight) for scale in options.changed_views
+            ]
     whole = Stream((1.0, 1.0), tuple(segments), weight)
     return [whole] * config.data.views + changed
 
 
-def give(plan: list[Stream], tasks: Mapping[str, PretextTask], views: Tensor, rows: Tensor, batch: int,
-         generator: Generator) -> list[Given]:
+def build_inputs(
+    plan: list[Stream], tasks: Mapping[str, PretextTask], views: Tensor, rows: Tensor, batch: int, generator: Generator
+) -> list[ModelInput]:
     """Change the views as planned, and put those of one size together: they go through the backbone together.
 
     views: normalised [V, b, 3, S, S]; rows: int64 [b], rising: where this worker's images stand in the global batch of
     `batch`. All random numbers are drawn for the global batch, so they do not depend on how it is split.
     """
-    by_side: dict[int, list[Given]] = {}
+    by_side: dict[int, list[ModelInput]] = {}
     channels_last = views[0].is_contiguous(memory_format=torch.channels_last)
     memory = torch.channels_last if channels_last else torch.contiguous_format
     for number, (stream, whole) in enumerate(zip(plan, views, strict=True)):
@@ -104,10 +106,10 @@ def give(plan: list[Stream], tasks: Mapping[str, PretextTask], views: Tensor, ro
         for segment in stream.segments:
             first, last = torch.searchsorted(rows, torch.tensor([segment.low, segment.high])).tolist()
             weights[first:last] = stream.weight
-            index, shown = moved(torch.arange(first, last), whole.device), whole[first:last]
+            index, shown = to_device(torch.arange(first, last), whole.device), whole[first:last]
             for name in segment.tasks:
                 draw = tasks[name].draw(segment.high - segment.low, generator)[rows[first:last] - segment.low]
-                asked[name] = Asked(index, moved(draw, whole.device), shown)
+                asked[name] = HeadQuery(index, to_device(draw, whole.device), shown)
                 shown = tasks[name].change(shown, asked[name].draw)
             if len(shown) == len(rows):
                 images = shown
@@ -115,31 +117,42 @@ def give(plan: list[Stream], tasks: Mapping[str, PretextTask], views: Tensor, ro
                 images = images.clone()
                 images[first:last] = shown
         images = images.contiguous(memory_format=memory)  # a change may forget it, and convolutions would be slower
-        by_side.setdefault(images.shape[-1], []).append(Given(images, moved(weights, whole.device), (number,), asked))
+        by_side.setdefault(images.shape[-1], []).append(
+            ModelInput(images, to_device(weights, whole.device), (number,), asked)
+        )
     return [_together(items) for items in by_side.values()]
 
 
-def _together(items: list[Given]) -> Given:
+def _together(items: list[ModelInput]) -> ModelInput:
     """Streams of one size as one."""
     if len(items) == 1:
         return items[0]
-    asked: dict[str, list[Asked]] = {}
+    asked: dict[str, list[HeadQuery]] = {}
     start = 0
     for item in items:
         for name, one in item.asked.items():
-            asked.setdefault(name, []).append(Asked(one.rows + start, one.draw, one.before))
+            asked.setdefault(name, []).append(HeadQuery(one.rows + start, one.draw, one.before))
         start += len(item.images)
-    return Given(torch.cat([item.images for item in items]), torch.cat([item.weights for item in items]),
-                 tuple(view for item in items for view in item.views),
-                 {name: Asked(torch.cat([one.rows for one in parts]), torch.cat([one.draw for one in parts]),
-                              torch.cat([one.before for one in parts])) for name, parts in asked.items()})
+    return ModelInput(
+        torch.cat([item.images for item in items]),
+        torch.cat([item.weights for item in items]),
+        tuple(view for item in items for view in item.views),
+        {
+            name: HeadQuery(
+                torch.cat([one.rows for one in parts]),
+                torch.cat([one.draw for one in parts]),
+                torch.cat([one.before for one in parts]),
+            )
+            for name, parts in asked.items()
+        },
+    )
 
 
 def supervised_total(plan: list[Stream], labelled: NDArray[np.bool_]) -> float:
     """Sum of the supervised weights over the labelled rows of all streams; labelled: bool [B], of the global batch."""
     total = 0.0
     for stream in plan:
-        changed = sum(int(labelled[segment.low:segment.high].sum()) for segment in stream.segments)
+        changed = sum(int(labelled[segment.low : segment.high].sum()) for segment in stream.segments)
         total += int(labelled.sum()) - (1 - stream.weight) * changed
     return total
 

@@ -1,13 +1,13 @@
 """The trial's folder, `<store>/trials/<trial_id>/`: the truth about a trial.
 
-    config.json        the resolved config, written first
-    metrics.jsonl      one line an epoch
-    last.safetensors   checkpoint: everything that continuing needs
-    best.safetensors   the model's weights at the best epoch on the selection split
-    predictions.npz    per-image labels and probabilities (or angles) of val and test
-    pictures/          what the pretext tasks show the model, and what it makes of them
-    log.txt            what happened, in words;  failure.txt: the traceback of an unexpected end
-    result.json        written last: once it is there the trial is over
+config.json        the resolved config, written first
+metrics.jsonl      one line an epoch
+last.safetensors   checkpoint: everything that continuing needs
+best.safetensors   the model's weights at the best epoch on the selection split
+predictions.npz    per-image labels and probabilities (or angles) of val and test
+pictures/          what the pretext tasks show the model, and what it makes of them
+log.txt            what happened, in words;  failure.txt: the traceback of an unexpected end
+result.json        written last: once it is there the trial is over
 """
 
 from __future__ import annotations
@@ -90,8 +90,9 @@ class TrialFolder:
         try:
             return TrialResult.model_validate(self._read("result.json"))
         except ValidationError as error:
-            raise StoreError(f"{self.path / 'result.json'} is damaged: delete this trial's folder and run again"
-                             ) from error
+            raise StoreError(
+                f"{self.path / 'result.json'} is damaged: delete this trial's folder and run again"
+            ) from error
 
     def failure(self) -> str | None:
         """Traceback of the last unexpected end, or None."""
@@ -146,8 +147,9 @@ class TrialFolder:
                     break
                 except BlockingIOError:
                     if time.monotonic() > end:
-                        raise StoreError(f"{self.path} is in use by another process: is another run going on?"
-                                         ) from None
+                        raise StoreError(
+                            f"{self.path} is in use by another process: is another run going on?"
+                        ) from None
                     time.sleep(0.1)
             yield
 
@@ -155,8 +157,9 @@ class TrialFolder:
         try:
             return json.loads((self.path / name).read_text())
         except (OSError, ValueError) as error:
-            raise StoreError(f"can't read {self.path / name}: {error}; delete this trial's folder and run again"
-                             ) from error
+            raise StoreError(
+                f"can't read {self.path / name}: {error}; delete this trial's folder and run again"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -168,8 +171,16 @@ class Imported:
     refused: tuple[tuple[Path, str], ...]
 
 
-KEPT = ("config.json", "metrics.jsonl", "log.txt", "last.safetensors", "best.safetensors", "predictions.npz",
-        "pictures/*.png", "result.json")
+KEPT = (
+    "config.json",
+    "metrics.jsonl",
+    "log.txt",
+    "last.safetensors",
+    "best.safetensors",
+    "predictions.npz",
+    "pictures/*.png",
+    "result.json",
+)
 
 
 def import_trials(source: Path, trials: Path) -> Imported:
@@ -179,11 +190,15 @@ def import_trials(source: Path, trials: Path) -> Imported:
     Raises StoreError when `source` has no trial folder, or `trials` can't be written.
     """
     places = (source, source / "trials")
-    folders = [source] if (source / "config.json").is_file() else sorted(
-        file.parent for place in places if place.is_dir() for file in place.glob("*/config.json"))
+    folders = (
+        [source]
+        if (source / "config.json").is_file()
+        else sorted(file.parent for place in places if place.is_dir() for file in place.glob("*/config.json"))
+    )
     if not folders:
-        raise StoreError(f"{source}: no trial folder here (config.json, result.json, …); give one, a folder of them, "
-                         "or a store")
+        raise StoreError(
+            f"{source}: no trial folder here (config.json, result.json, …); give one, a folder of them, or a store"
+        )
     taken, known, refused = [], [], []
     for folder in folders:
         try:
@@ -191,8 +206,9 @@ def import_trials(source: Path, trials: Path) -> Imported:
         except (StoreError, ConfigError) as error:
             refused.append((folder, str(error)))
         except OSError as error:
-            raise StoreError(f"{error.filename or folder}: {error.strerror}; nothing of {folder.name} was taken in"
-                             ) from error
+            raise StoreError(
+                f"{error.filename or folder}: {error.strerror}; nothing of {folder.name} was taken in"
+            ) from error
     return Imported(tuple(taken), tuple(known), tuple(refused))
 
 
@@ -227,7 +243,7 @@ def _take_in(folder: Path, target: Path) -> bool:
     return True
 
 
-def over(config: TrialConfig, result: TrialResult, evaluate_test: bool) -> bool:
+def is_complete(config: TrialConfig, result: TrialResult, evaluate_test: bool) -> bool:
     """Is this result the end of the trial, with the test split if it is asked for? A pruned trial can go on."""
     measured = not evaluate_test or not config.metrics or any(name.startswith("test/") for name in result.metrics)
     return result.status == "failed" or (result.status == "finished" and measured)
@@ -243,16 +259,23 @@ def passes_before(config: TrialConfig, trials: Path) -> int:
         return 0
     result = TrialFolder(trials / source.removeprefix("trial:")).result()
     if result is None or result.status != "finished":
-        raise CheckpointError(f"model.weights {source}: there is no finished trial of this id in {trials}; name a "
-                              "stage or variant of the study, or a trial of this store")
+        raise CheckpointError(
+            f"model.weights {source}: there is no finished trial of this id in {trials}; name a "
+            "stage or variant of the study, or a trial of this store"
+        )
     return result.image_passes
 
 
 def commit() -> str:
     """The commit of the checkout this package runs from; "" outside one."""
     try:
-        found = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True,
-                               text=True, timeout=10, check=False)
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return found.stdout.strip()

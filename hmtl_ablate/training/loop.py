@@ -29,13 +29,13 @@ from hmtl_ablate.loss import (
     weighted_sum,
 )
 from hmtl_ablate.model import HMTLModel, normalisation
-from hmtl_ablate.moving import moved
 from hmtl_ablate.pretext import PretextTask
+from hmtl_ablate.to_device import to_device
 from hmtl_ablate.training import evaluate, feeds, pictures
 from hmtl_ablate.training.batches import Batch, EvaluationImages, TrainingBatches, seed_of, stream
 from hmtl_ablate.training.checkpoint import load_state, save_state
-from hmtl_ablate.training.device import Setup, choose, provenance
-from hmtl_ablate.training.folder import TrialFolder, TrialResult, over, passes_before, replacing
+from hmtl_ablate.training.device import Setup, provenance, select_device
+from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete, passes_before, replacing
 from hmtl_ablate.training.metrics import confusion_matrix
 from hmtl_ablate.training.optim import build_optimizer, learning_rate
 from hmtl_ablate.training.probe import probe
@@ -47,9 +47,18 @@ CHECKPOINT_EVERY = 120.0
 OnEpoch = Callable[[dict[str, float]], bool]
 
 
-def train(config: TrialConfig, pack: Pack, folder: Path, *, evaluate_test: bool, on_epoch: OnEpoch | None = None,
-          stop: Callable[[], bool] | None = None, threads: int = 1, rank: int = 0, world_size: int = 1
-          ) -> TrialResult:
+def train(
+    config: TrialConfig,
+    pack: Pack,
+    folder: Path,
+    *,
+    evaluate_test: bool,
+    on_epoch: OnEpoch | None = None,
+    stop: Callable[[], bool] | None = None,
+    threads: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+) -> TrialResult:
     """Train one trial to its end and return its result, which then stands in `folder`/result.json.
 
     Continues from the last checkpoint; returns at once when the trial is over. on_epoch gets each epoch's metrics after
@@ -63,12 +72,20 @@ def train(config: TrialConfig, pack: Pack, folder: Path, *, evaluate_test: bool,
     with place.lock() if rank == 0 else nullcontext():
         torch.set_num_threads(threads)
         result = place.result()
-        if result is not None and over(config, result, evaluate_test):
+        if result is not None and is_complete(config, result, evaluate_test):
             return result
         on_epoch, stop = on_epoch or (lambda metrics: False), stop or (lambda: False)
         if config.probe.kind != "none":
-            return probe(config, pack, place, evaluate_test=evaluate_test, on_epoch=on_epoch, stop=stop,
-                         threads=threads, write=rank == 0)
+            return probe(
+                config,
+                pack,
+                place,
+                evaluate_test=evaluate_test,
+                on_epoch=on_epoch,
+                stop=stop,
+                threads=threads,
+                write=rank == 0,
+            )
         trial = _Trial(config, pack, place, threads, rank, world_size)
         return trial.run(result, evaluate_test, on_epoch, stop)
 
@@ -76,8 +93,9 @@ def train(config: TrialConfig, pack: Pack, folder: Path, *, evaluate_test: bool,
 class _Trial:
     """State of a running trial: what a checkpoint holds, and what is derived from the config."""
 
-    def __init__(self, config: TrialConfig, pack: Pack, folder: TrialFolder, threads: int, rank: int,
-                 world_size: int) -> None:
+    def __init__(
+        self, config: TrialConfig, pack: Pack, folder: TrialFolder, threads: int, rank: int, world_size: int
+    ) -> None:
         self.config, self.pack, self.folder = config, pack, folder
         self.rank, self.world_size, self.threads = rank, world_size, threads
         self.id = trial_id(config, pack.fingerprint)
@@ -86,8 +104,9 @@ class _Trial:
         self.sums: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
 
-    def run(self, result: TrialResult | None, evaluate_test: bool, on_epoch: OnEpoch, stop: Callable[[], bool]
-            ) -> TrialResult:
+    def run(
+        self, result: TrialResult | None, evaluate_test: bool, on_epoch: OnEpoch, stop: Callable[[], bool]
+    ) -> TrialResult:
         if self.rank == 0:
             self.folder.write_config(self.config)
         self._build()
@@ -107,13 +126,15 @@ class _Trial:
         # A debugging aid that comes with it, and takes 4 % of a small net's step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
-        self.setup: Setup = choose(self.config.training.precision)
+        self.setup: Setup = select_device(self.config.training.precision)
         self._build_tasks()
         self._build_model()
         self._build_steps()
-        self.log(f"{self.setup.reason}; {self.threads} threads, {self.world_size} workers; "
-                 f"{len(self.splits.train)} train, {len(self.splits.val)} val, {len(self.splits.test)} test images; "
-                 f"{self.batches.steps} steps an epoch of {self.batches.batch_size} images × {len(self.plan)} views")
+        self.log(
+            f"{self.setup.reason}; {self.threads} threads, {self.world_size} workers; "
+            f"{len(self.splits.train)} train, {len(self.splits.val)} val, {len(self.splits.test)} test images; "
+            f"{self.batches.steps} steps an epoch of {self.batches.batch_size} images × {len(self.plan)} views"
+        )
 
     def _build_tasks(self) -> None:
         """Splits, supervised tasks, and each one's columns of the model's outputs."""
@@ -121,20 +142,25 @@ class _Trial:
         self.splits: Splits = split(self.pack, config.data, config.tasks, unlabelled=not config.training.supervised)
         for part, rows in (("train", self.splits.train), ("val", self.splits.val)):
             if len(rows) < 2:
-                raise DataError(f"dataset {name!r}: {len(rows)} images in {part}; use more data or a larger "
-                                "data.fraction")
+                raise DataError(
+                    f"dataset {name!r}: {len(rows)} images in {part}; use more data or a larger data.fraction"
+                )
         self.supervised: dict[str, SupervisedTask] = {}
         if config.training.supervised:
             self.supervised = build_tasks(config, self.pack, self.splits.train)
             first = self.supervised[config.tasks[0]]
             if not first.present(first.targets(self.splits.val)).any():
-                raise DataError(f"dataset {name!r}: no image of val has a label for {config.tasks[0]}, which selects "
-                                "the weights; name another task first")
+                raise DataError(
+                    f"dataset {name!r}: no image of val has a label for {config.tasks[0]}, which selects "
+                    "the weights; name another task first"
+                )
         ends = np.cumsum([task.width for task in self.supervised.values()]).tolist()
-        self.columns = {name: slice(end - task.width, end)
-                        for (name, task), end in zip(self.supervised.items(), ends, strict=True)}
+        self.columns = {
+            name: slice(end - task.width, end) for (name, task), end in zip(self.supervised.items(), ends, strict=True)
+        }
         self.weights = (task_weights(config) if self.supervised else {}) | {
-            name: options.weight for name, options in config.pretext.items()}
+            name: options.weight for name, options in config.pretext.items()
+        }
 
     def _build_model(self) -> None:
         config, trials = self.config, self.folder.path.parent
@@ -154,8 +180,9 @@ class _Trial:
         self.optimizer = build_optimizer(self.model, config.training)
 
     def _build_steps(self) -> None:
-        self.batches = TrainingBatches(self.config, self.pack, self.splits.train, self.supervised, self.rank,
-                                       self.world_size, self.setup)
+        self.batches = TrainingBatches(
+            self.config, self.pack, self.splits.train, self.supervised, self.rank, self.world_size, self.setup
+        )
         if self.batches.batch_size < self.world_size:
             raise DataError(f"{self.batches.batch_size} images a step can't be split over {self.world_size} workers")
         self.plan = feeds.streams(self.config, self.batches.batch_size)
@@ -187,9 +214,14 @@ class _Trial:
     def _checkpoint(self) -> None:
         if self.rank == 0:
             names = ("epoch", "step", "passes", "best_epoch", "best", "seconds", "sums")
-            save_state(self.folder.path / "last.safetensors", {
-                "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "progress": {name: getattr(self, name) for name in names}})
+            save_state(
+                self.folder.path / "last.safetensors",
+                {
+                    "model": self.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "progress": {name: getattr(self, name) for name in names},
+                },
+            )
 
     # Training -------------------------------------------------------------------------------------------------
 
@@ -230,8 +262,8 @@ class _Trial:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         views = self.setup.images(batch.views.flatten(0, 1), *self.norm).unflatten(0, batch.views.shape[:2])
-        targets = {name: moved(values, self.setup.device) for name, values in batch.targets.items()}
-        given = feeds.give(self.plan, self.tasks, views, self.rows, size, Generator().manual_seed(seed))
+        targets = {name: to_device(values, self.setup.device) for name, values in batch.targets.items()}
+        given = feeds.build_inputs(self.plan, self.tasks, views, self.rows, size, Generator().manual_seed(seed))
         losses, right = self._losses(given, targets, batch.labelled)
         self.optimizer.zero_grad(set_to_none=True)
         if config.loss.combine == "pcgrad":
@@ -251,16 +283,18 @@ class _Trial:
         """A loss's name in the history: that of a lone supervised task is `supervised`."""
         return "supervised" if name in self.supervised and len(self.supervised) == 1 else name
 
-    def _losses(self, given: list[feeds.Given], targets: Mapping[str, Tensor], labelled: Mapping[str, Any]
-                ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _losses(
+        self, given: list[feeds.ModelInput], targets: Mapping[str, Tensor], labelled: Mapping[str, Any]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The loss of each supervised and pretext task, and the share of images each classification told right.
 
         targets: task → [V, b, …]; labelled: task → bool of the global batch. Each loss is scaled so that its mean over
         the workers is the mean over the global batch; a missing label counts in neither.
         """
         with self.setup.autocast():
-            results = self.step_model([(group.images, {name: asked.rows for name, asked in group.asked.items()})
-                                       for group in given])
+            results = self.step_model(
+                [(group.images, {name: asked.rows for name, asked in group.asked.items()}) for group in given]
+            )
         zero = torch.zeros((), device=self.setup.device)
         losses: dict[str, Tensor] = dict.fromkeys((*self.supervised, *self.tasks), zero)
         right: dict[str, Tensor] = {}
@@ -278,9 +312,12 @@ class _Trial:
         totals: dict[str, float] = dict(feeds.changed_total(self.plan))
         for name in self.supervised:
             totals[name] = max(feeds.supervised_total(self.plan, labelled[name]), 1e-9)
-        shares = {f"{name}/accuracy" if len(self.supervised) > 1 else "accuracy":
-                  count * self.world_size / max(int(labelled[name].sum()) * len(self.plan), 1)
-                  for name, count in right.items()}
+        shares = {
+            f"{name}/accuracy" if len(self.supervised) > 1 else "accuracy": count
+            * self.world_size
+            / max(int(labelled[name].sum()) * len(self.plan), 1)
+            for name, count in right.items()
+        }
         return {name: loss * self.world_size / totals[name] for name, loss in losses.items()}, shares
 
     def _combined(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -320,13 +357,18 @@ class _Trial:
     def _surgery(self, losses: Mapping[str, Tensor], generator: Generator) -> Tensor:
         """Set the gradients as PCGrad does; gives the weighted sum of the losses."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        found = [torch.autograd.grad(self.weights[name] * loss, parameters, retain_graph=True, allow_unused=True)
-                 for name, loss in losses.items()]
+        found = [
+            torch.autograd.grad(self.weights[name] * loss, parameters, retain_graph=True, allow_unused=True)
+            for name, loss in losses.items()
+        ]
         owners = [sum(grads[k] is not None for grads in found) for k in range(len(parameters))]
         shared = [k for k, count in enumerate(owners) if count > 1]  # heads belong to one task and stay as they are
         if shared:
-            flat = self._averaged(torch.stack([
-                torch.cat([_or_zero(grads[k], parameters[k]).flatten() for k in shared]) for grads in found]))
+            flat = self._averaged(
+                torch.stack(
+                    [torch.cat([_or_zero(grads[k], parameters[k]).flatten() for k in shared]) for grads in found]
+                )
+            )
             orders = [torch.randperm(len(found), generator=generator).tolist() for _ in found]
             pieces = project_conflicting(flat, orders).split([parameters[k].numel() for k in shared])
             for k, piece in zip(shared, pieces, strict=True):
@@ -362,8 +404,10 @@ class _Trial:
         if not math.isfinite(self.sums.get("loss", 0.0)):
             names = (self._logged(name) for name in (*self.supervised, *self.tasks))
             bad = [name for name in names if not math.isfinite(self.sums.get(name, 0.0))]
-            raise TrialDiverged(f"the loss became NaN or infinite in epoch {self.epoch} ({', '.join(bad) or 'sum'}): "
-                                "lower training.lr or the pretext weight, or set training.clip")
+            raise TrialDiverged(
+                f"the loss became NaN or infinite in epoch {self.epoch} ({', '.join(bad) or 'sum'}): "
+                "lower training.lr or the pretext weight, or set training.clip"
+            )
 
     # Ends of epochs and of the trial --------------------------------------------------------------------------
 
@@ -373,15 +417,25 @@ class _Trial:
         row: dict[str, float] = {"epoch": self.epoch, **means}
         row |= {f"val/{name}": value for name, value in self._measure(self._predict(self.val), self.val).items()}
         if self.tasks and self.rank == 0:
-            scores = evaluate.score_pretext(self.model, self.config.chains, self.val, len(self.splits.train),
-                                            self.setup, self.norm, self.config.data.seed)
+            scores = evaluate.score_pretext(
+                self.model,
+                self.config.chains,
+                self.val,
+                len(self.splits.train),
+                self.setup,
+                self.norm,
+                self.config.data.seed,
+            )
             row |= {f"val/{name}": value for name, value in scores.items()}
             if self.epoch in {1, self.config.training.epochs // 2, self.config.training.epochs}:
                 self._picture()
         self.seconds += time.monotonic() - started
-        row |= {"lr": self.optimizer.param_groups[0]["lr"], "image_passes": self.passes,
-                "seconds": round(self.seconds, 3),
-                "images_per_second": round(self.batches.steps * self.batches.batch_size * len(self.plan) / trained, 1)}
+        row |= {
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "image_passes": self.passes,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.batches.steps * self.batches.batch_size * len(self.plan) / trained, 1),
+        }
         value = self._value(row)
         if value > self.best:
             self.best, self.best_epoch = value, self.epoch
@@ -432,10 +486,15 @@ class _Trial:
             with torch.inference_mode():
                 found, changed = evaluate.attempts(self.model, chain, whole, self.setup, Generator().manual_seed(0))
                 for name, attempt in found.items():
-                    shown = {"true": attempt.before, "changed": changed,
-                             "rebuilt": self.tasks[name].rebuilt(attempt.output, attempt.before, attempt.draw)}
-                    pictures.save_rows(self.folder.path / "pictures" / f"{name}-epoch-{self.epoch:04d}.png",
-                                       [(label, images * std + mean) for label, images in shown.items()])
+                    shown = {
+                        "true": attempt.before,
+                        "changed": changed,
+                        "rebuilt": self.tasks[name].rebuilt(attempt.output, attempt.before, attempt.draw),
+                    }
+                    pictures.save_rows(
+                        self.folder.path / "pictures" / f"{name}-epoch-{self.epoch:04d}.png",
+                        [(label, images * std + mean) for label, images in shown.items()],
+                    )
 
     def _finish(self, status: Any, reason: str, evaluate_test: bool) -> TrialResult:
         if status == "finished" and not self.history:
@@ -450,12 +509,18 @@ class _Trial:
             measured, confusion = self._measure_best(evaluate_test)
             metrics |= measured
         result = TrialResult(
-            trial_id=self.id, status=status, reason=reason, epochs=self.epoch - 1, best_epoch=self.best_epoch,
+            trial_id=self.id,
+            status=status,
+            reason=reason,
+            epochs=self.epoch - 1,
+            best_epoch=self.best_epoch,
             metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
-            image_passes=self.passes, seconds=round(self.seconds, 3),
+            image_passes=self.passes,
+            seconds=round(self.seconds, 3),
             tags=provenance(self.setup, self.threads, self.world_size),
             classes=[name for task in list(self.supervised.values())[:1] for name in task.classes],
-            confusion=confusion)
+            confusion=confusion,
+        )
         if self.rank == 0:
             self.folder.write_result(result)
         self.log(f"{status} {reason}".strip())
@@ -489,8 +554,11 @@ class _Trial:
                 label = part if alone else f"{part}/{name}"
                 confusion[label] = confusion_matrix(own[there], targets[there], task.classes)
                 if self.rank == 0:
-                    pictures.save_confusion(self.folder.path / "pictures" / f"confusion-{label.replace('/', '-')}.png",
-                                            confusion[label], task.classes)
+                    pictures.save_confusion(
+                        self.folder.path / "pictures" / f"confusion-{label.replace('/', '-')}.png",
+                        confusion[label],
+                        task.classes,
+                    )
         if self.rank == 0:
             self.folder.write_predictions(predictions)
         return metrics, confusion

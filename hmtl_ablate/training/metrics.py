@@ -15,6 +15,7 @@ from hmtl_ablate.training.pose import ANGLES, geodesic, matrix_of_angles
 def _torchmetrics() -> ModuleType:
     """Its import takes 2 s, on each actor: at the first epoch's end, and not before the first step."""
     from torchmetrics.functional import classification
+
     return classification
 
 
@@ -26,9 +27,11 @@ def classification_metrics(logits: Tensor, targets: Tensor, classes: Sequence[st
     library, count = _torchmetrics(), len(classes)
     recall = library.multiclass_recall(logits, targets, num_classes=count, average="none")
     present = torch.bincount(targets, minlength=count) > 0
-    metrics = {"loss": float(F.cross_entropy(logits, targets)),
-               "accuracy": float(library.multiclass_accuracy(logits, targets, num_classes=count, average="micro")),
-               "macro_f1": float(library.multiclass_f1_score(logits, targets, num_classes=count, average="macro"))}
+    metrics = {
+        "loss": float(F.cross_entropy(logits, targets)),
+        "accuracy": float(library.multiclass_accuracy(logits, targets, num_classes=count, average="micro")),
+        "macro_f1": float(library.multiclass_f1_score(logits, targets, num_classes=count, average="macro")),
+    }
     return metrics | {f"recall/{name}": float(recall[k]) for k, name in enumerate(classes) if present[k]}
 
 
@@ -47,8 +50,10 @@ def binary_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
     if len(targets.unique()) < 2:
         return {}
     library = _torchmetrics()
-    return {"balanced_accuracy": float(library.multiclass_recall(logits, targets, num_classes=2, average="macro")),
-            "auc": float(library.binary_auroc(logits.softmax(dim=1)[:, 1], targets))}
+    return {
+        "balanced_accuracy": float(library.multiclass_recall(logits, targets, num_classes=2, average="macro")),
+        "auc": float(library.binary_auroc(logits.softmax(dim=1)[:, 1], targets)),
+    }
 
 
 def pose_metrics(angles: Tensor, targets: Tensor) -> dict[str, float]:
@@ -59,5 +64,8 @@ def pose_metrics(angles: Tensor, targets: Tensor) -> dict[str, float]:
     apart = (angles - targets).abs() % 360
     errors = torch.minimum(apart, 360 - apart).mean(dim=0)
     turned = torch.rad2deg(geodesic(matrix_of_angles(angles.double()), matrix_of_angles(targets.double())))
-    return {"mae": float(errors.mean()), **{f"mae_{name}": float(errors[k]) for k, name in enumerate(ANGLES)},
-            "geodesic": float(turned.mean())}
+    return {
+        "mae": float(errors.mean()),
+        **{f"mae_{name}": float(errors[k]) for k, name in enumerate(ANGLES)},
+        "geodesic": float(turned.mean()),
+    }

@@ -13,8 +13,9 @@ from hmtl_ablate.config import TrainingConfig
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """The optimiser of the recipe; weight decay spares biases and norms (timm's default)."""
-    optimizer = create_optimizer_v2(model, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay,
-                                    momentum=0.9)
+    optimizer = create_optimizer_v2(
+        model, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9
+    )
     return Lookahead(optimizer, alpha=0.5, k=6) if config.lookahead else optimizer
 
 

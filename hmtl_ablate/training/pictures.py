@@ -18,8 +18,9 @@ def save_rows(path: Path, rows: Sequence[tuple[str, Tensor]]) -> None:
     for name, images in rows:
         pixels = (images.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         zoom = max(1, round(96 / pixels.shape[1]))
-        tiles = [np.pad(_zoomed(image, zoom), ((GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
-                 for image in pixels]
+        tiles = [
+            np.pad(_zoomed(image, zoom), ((GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255) for image in pixels
+        ]
         label = np.full((tiles[0].shape[0], 90, 3), 255, np.uint8)
         cv2.putText(label, name, (4, label.shape[0] // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
         drawn.append(np.concatenate([label, *tiles], axis=1))

@@ -31,8 +31,9 @@ def angles_of_matrix(matrices: Tensor) -> Tensor:
     level = (matrices[:, 0, 0].square() + matrices[:, 1, 0].square()).sqrt()
     upright = level < 1e-6  # looking straight up the axis: pitch and roll turn about the same one
     yaw = torch.atan2(-matrices[:, 2, 0], level)
-    pitch = torch.where(upright, torch.atan2(-matrices[:, 1, 2], matrices[:, 1, 1]),
-                        torch.atan2(matrices[:, 2, 1], matrices[:, 2, 2]))
+    pitch = torch.where(
+        upright, torch.atan2(-matrices[:, 1, 2], matrices[:, 1, 1]), torch.atan2(matrices[:, 2, 1], matrices[:, 2, 2])
+    )
     roll = torch.where(upright, torch.zeros_like(yaw), torch.atan2(matrices[:, 1, 0], matrices[:, 0, 0]))
     return torch.rad2deg(torch.stack([yaw, pitch, roll], dim=-1))
 

@@ -21,7 +21,7 @@ from hmtl_ablate.errors import DataError, TrialInterrupted
 from hmtl_ablate.model import HMTLModel, normalisation
 from hmtl_ablate.training import pictures
 from hmtl_ablate.training.batches import EvaluationImages, seed_of
-from hmtl_ablate.training.device import choose, provenance
+from hmtl_ablate.training.device import provenance, select_device
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, passes_before
 from hmtl_ablate.training.metrics import confusion_matrix
 from hmtl_ablate.training.optim import build_optimizer, learning_rate
@@ -34,9 +34,17 @@ BATCH = 256
 Rows = NDArray[np.int64]
 
 
-def probe(config: TrialConfig, pack: Pack, folder: TrialFolder, *, evaluate_test: bool,
-          on_epoch: Callable[[dict[str, float]], bool], stop: Callable[[], bool], threads: int, write: bool
-          ) -> TrialResult:
+def probe(
+    config: TrialConfig,
+    pack: Pack,
+    folder: TrialFolder,
+    *,
+    evaluate_test: bool,
+    on_epoch: Callable[[dict[str, float]], bool],
+    stop: Callable[[], bool],
+    threads: int,
+    write: bool,
+) -> TrialResult:
     """Run the probe that `config` declares and return its result, which then stands in `folder` when `write`.
 
     The features of all images are computed once, from whole images. Without folds, what is fitted to train is selected
@@ -47,7 +55,7 @@ def probe(config: TrialConfig, pack: Pack, folder: TrialFolder, *, evaluate_test
     if write:
         folder.write_config(config)
     folder.log(f"probe: {config.probe.kind}")
-    setup = choose(config.training.precision)
+    setup = select_device(config.training.precision)
     torch.manual_seed(config.seed)
     model = HMTLModel(config, 1)
     model.load_sources(config, folder.path.parent)
@@ -59,17 +67,31 @@ def probe(config: TrialConfig, pack: Pack, folder: TrialFolder, *, evaluate_test
         metrics, predictions = _cross_validated(config, pack, features, stop)
     else:
         metrics, predictions = _selected(config, pack, features, evaluate_test, stop)
-    row = {"epoch": float(config.training.epochs), "image_passes": passes, "seconds": time.monotonic() - started,
-           "images": float(len(features.rows)),
-           **{name: value for name, value in metrics.items() if name.startswith("val/")}}
+    row = {
+        "epoch": float(config.training.epochs),
+        "image_passes": passes,
+        "seconds": time.monotonic() - started,
+        "images": float(len(features.rows)),
+        **{name: value for name, value in metrics.items() if name.startswith("val/")},
+    }
     task = features.task
-    confusion = {part: confusion_matrix(outputs, targets, task.classes)
-                 for part, (_, outputs, targets) in predictions.items() if task.classes}
+    confusion = {
+        part: confusion_matrix(outputs, targets, task.classes)
+        for part, (_, outputs, targets) in predictions.items()
+        if task.classes
+    }
     result = TrialResult(
-        trial_id=trial_id(config, pack.fingerprint), status="finished", epochs=config.training.epochs,
-        best_epoch=config.training.epochs, image_passes=passes, seconds=round(row["seconds"], 3),
+        trial_id=trial_id(config, pack.fingerprint),
+        status="finished",
+        epochs=config.training.epochs,
+        best_epoch=config.training.epochs,
+        image_passes=passes,
+        seconds=round(row["seconds"], 3),
         metrics={name if name.startswith("test/") else f"best/{name}": value for name, value in metrics.items()},
-        tags=provenance(setup, threads, 1), classes=list(task.classes), confusion=confusion)
+        tags=provenance(setup, threads, 1),
+        classes=list(task.classes),
+        confusion=confusion,
+    )
     if write:
         folder.write_history([row])
         arrays: dict[str, NDArray[Any]] = {}
@@ -77,8 +99,9 @@ def probe(config: TrialConfig, pack: Pack, folder: TrialFolder, *, evaluate_test
             arrays[f"{part}_index"] = rows
             arrays |= {f"{part}_{key}": value.numpy() for key, value in task.kept(outputs, targets).items()}
             if part in confusion:
-                pictures.save_confusion(folder.path / "pictures" / f"confusion-{part}.png", confusion[part],
-                                        task.classes)
+                pictures.save_confusion(
+                    folder.path / "pictures" / f"confusion-{part}.png", confusion[part], task.classes
+                )
         folder.write_predictions(arrays)
         folder.write_result(result)
     on_epoch(row)
@@ -111,8 +134,9 @@ class _Features:
         return self._features[self._place[rows]]
 
 
-def _selected(config: TrialConfig, pack: Pack, features: _Features, evaluate_test: bool, stop: Callable[[], bool]
-              ) -> tuple[dict[str, float], dict[str, tuple[Rows, Tensor, Tensor]]]:
+def _selected(
+    config: TrialConfig, pack: Pack, features: _Features, evaluate_test: bool, stop: Callable[[], bool]
+) -> tuple[dict[str, float], dict[str, tuple[Rows, Tensor, Tensor]]]:
     splits = split(pack, config.data, config.tasks)
     _check(pack, splits.train, splits.val)
     if stop():
@@ -128,8 +152,9 @@ def _selected(config: TrialConfig, pack: Pack, features: _Features, evaluate_tes
     return metrics, predictions
 
 
-def _cross_validated(config: TrialConfig, pack: Pack, features: _Features, stop: Callable[[], bool]
-                     ) -> tuple[dict[str, float], dict[str, tuple[Rows, Tensor, Tensor]]]:
+def _cross_validated(
+    config: TrialConfig, pack: Pack, features: _Features, stop: Callable[[], bool]
+) -> tuple[dict[str, float], dict[str, tuple[Rows, Tensor, Tensor]]]:
     assert config.probe.folds is not None
     parts = folds(pack, features.rows, config.probe.folds, config.data.seed)
     outputs = torch.zeros(len(features.rows), features.task.width)
@@ -145,20 +170,25 @@ def _cross_validated(config: TrialConfig, pack: Pack, features: _Features, stop:
     return metrics, {"test": (features.rows, outputs, targets)}
 
 
-def _direct(config: TrialConfig, features: _Features, trials: Path
-            ) -> tuple[dict[str, float], dict[str, tuple[Rows, Tensor, Tensor]]]:
+def _direct(
+    config: TrialConfig, features: _Features, trials: Path
+) -> tuple[dict[str, float], dict[str, tuple[Rows, Tensor, Tensor]]]:
     """All images, told by the trained head of the trial that the weights name."""
     source = TrialFolder(trials / (config.model.weights or "").removeprefix("trial:"))
     trained, result = source.config(), source.result()
     assert result is not None  # passes_before has refused an unfinished one
     if trained.tasks != config.tasks or trained.probe.kind != "none" or not trained.training.supervised:
-        raise DataError(f"{config.model.weights} was trained for {', '.join(trained.tasks)}, so it can't be measured "
-                        f"on {config.tasks[0]} directly; use a probe")
+        raise DataError(
+            f"{config.model.weights} was trained for {', '.join(trained.tasks)}, so it can't be measured "
+            f"on {config.tasks[0]} directly; use a probe"
+        )
     task = features.task
     unknown = [name for name in task.classes if name not in result.classes]
     if unknown:
-        raise DataError(f"{config.model.weights} knows no {', '.join(unknown)}: it was trained on "
-                        f"{', '.join(result.classes)}; leave them out with data.leave_out, or use a probe")
+        raise DataError(
+            f"{config.model.weights} knows no {', '.join(unknown)}: it was trained on "
+            f"{', '.join(result.classes)}; leave them out with data.leave_out, or use a probe"
+        )
     state = load_file(source.path / "best.safetensors")
     outputs = features.of(features.rows) @ state["inference.head.weight"].T + state["inference.head.bias"]
     if task.classes:
@@ -172,12 +202,15 @@ def _direct(config: TrialConfig, features: _Features, trials: Path
 
 def _check(pack: Pack, train: Rows, held: Rows) -> None:
     if len(train) < 2 or not len(held):
-        raise DataError(f"dataset {pack.manifest.name!r}: {len(train)} images to fit a probe to and {len(held)} to "
-                        "measure it on; use more data or fewer folds")
+        raise DataError(
+            f"dataset {pack.manifest.name!r}: {len(train)} images to fit a probe to and {len(held)} to "
+            "measure it on; use more data or fewer folds"
+        )
 
 
-def _fit(config: TrialConfig, features: _Features, train: Rows, val: Rows | None, seed: int
-         ) -> Callable[[Rows], Tensor]:
+def _fit(
+    config: TrialConfig, features: _Features, train: Rows, val: Rows | None, seed: int
+) -> Callable[[Rows], Tensor]:
     """What was fitted to `train`, as a function from rows to outputs [n, classes]; of its best epoch on `val`."""
     mean, std = features.of(train).mean(dim=0), features.of(train).std(dim=0).clamp_min(1e-6)
 
@@ -186,8 +219,9 @@ def _fit(config: TrialConfig, features: _Features, train: Rows, val: Rows | None
 
     task = features.task_of(train)
     if config.probe.kind == "knn":
-        return lambda rows: nearest_vote(features.of(rows), features.of(train), task.targets(train), task.width,
-                                         config.probe.neighbours)
+        return lambda rows: nearest_vote(
+            features.of(rows), features.of(train), task.targets(train), task.width, config.probe.neighbours
+        )
     torch.manual_seed(seed)
     head = _head(config, mean.numel(), task.width)
     inputs, targets = scaled(train), task.targets(train)
@@ -225,8 +259,12 @@ def _head(config: TrialConfig, inputs: int, outputs: int) -> nn.Module:
     """linear: one layer; nonlinear: one hidden layer with ReLU and dropout before the linear one."""
     if config.probe.kind == "linear":
         return nn.Linear(inputs, outputs)
-    return nn.Sequential(nn.Linear(inputs, config.probe.hidden), nn.ReLU(), nn.Dropout(config.model.dropout),
-                         nn.Linear(config.probe.hidden, outputs))
+    return nn.Sequential(
+        nn.Linear(inputs, config.probe.hidden),
+        nn.ReLU(),
+        nn.Dropout(config.model.dropout),
+        nn.Linear(config.probe.hidden, outputs),
+    )
 
 
 def nearest_vote(features: Tensor, known: Tensor, targets: Tensor, classes: int, neighbours: int) -> Tensor:

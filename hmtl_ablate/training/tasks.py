@@ -133,8 +133,9 @@ def build_tasks(config: TrialConfig, pack: Pack, train: NDArray[np.int64]) -> di
             continue
         own = labels[train]
         counts = torch.from_numpy(np.bincount(own[own >= 0], minlength=len(classes)))
-        found[name] = Classification(labels, classes, class_weights(counts, config.loss.class_weights),
-                                     config.loss.label_smoothing)
+        found[name] = Classification(
+            labels, classes, class_weights(counts, config.loss.class_weights), config.loss.label_smoothing
+        )
     return found
 
 

@@ -42,8 +42,10 @@ def test_a_store_that_cannot_be_written(cli: Cli, tiny: Path) -> None:
 
 def test_a_storage_that_is_no_database(cli: Cli, tiny: Path, tmp_path: Path) -> None:
     study = tmp_path / "s.yaml"
-    study.write_text("name: s\nbase: {data: {images: 96, size: 32}}\nsearch:\n  base: {pretext: {puzzling: {}}}\n"
-                     "  space: {pretext.puzzling.grid: {choice: [2, 3]}}\n  trials: 1\n")
+    study.write_text(
+        "name: s\nbase: {data: {images: 96, size: 32}}\nsearch:\n  base: {pretext: {puzzling: {}}}\n"
+        "  space: {pretext.puzzling.grid: {choice: [2, 3]}}\n  trials: 1\n"
+    )
     refused(cli("run", study, "--storage", "redis://127.0.0.1"), "--storage", "sqlite:///")
     refused(cli("run", study, "--storage", f"postgresql://nobody@127.0.0.1:{closed_port()}/x"), "--storage")
 
@@ -57,16 +59,19 @@ def test_a_malformed_study_names_place_and_offender(cli: Cli, tiny: Path) -> Non
     refused(cli("plan", tiny), "tiny.yaml:5:", "batchsize", "batch_size")
 
 
-@pytest.mark.parametrize(("words", "expected"), [
-    (("--profile", "papr"), "papr"),
-    (("--set", "training.epoch=3"), "epochs"),
-    (("--seeds", "a,b"), "--seeds a,b"),
-    (("--data", "ferplus=/nowhere/at/all"), "/nowhere/at/all"),
-    (("--data", "ferpuls=/tmp"), "ferplus"),
-    (("--set", "model.backbone=efficientnet_bo"), "efficientnet_b"),
-    (("--import", "no_such_module_here"), "no_such_module_here"),
-    (("--set", "resources.cpus=999"), "999"),
-])
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--profile", "papr"), "papr"),
+        (("--set", "training.epoch=3"), "epochs"),
+        (("--seeds", "a,b"), "--seeds a,b"),
+        (("--data", "ferplus=/nowhere/at/all"), "/nowhere/at/all"),
+        (("--data", "ferpuls=/tmp"), "ferplus"),
+        (("--set", "model.backbone=efficientnet_bo"), "efficientnet_b"),
+        (("--import", "no_such_module_here"), "no_such_module_here"),
+        (("--set", "resources.cpus=999"), "999"),
+    ],
+)
 def test_wrong_options(cli: Cli, tiny: Path, words: tuple[str, str], expected: str) -> None:
     refused(cli("run", tiny, *words), expected)
 
@@ -79,6 +84,7 @@ def test_data_check_and_pack_of_a_wrong_path(cli: Cli) -> None:
 def test_data_pack_and_check_say_what_is_there(cli: Cli, tmp_path: Path) -> None:
     import cv2
     import numpy as np
+
     for name in ("happiness", "sadness"):
         folder = tmp_path / "faces" / name
         folder.mkdir(parents=True)
@@ -97,17 +103,23 @@ def test_data_pack_and_check_say_what_is_there(cli: Cli, tmp_path: Path) -> None
     assert "0.png" in broken.stdout + broken.stderr
 
 
-@pytest.mark.parametrize(("words", "expected"), [
-    (("task=[emotion,age]",), "'age' is no supervised task"),
-    (("model.weights=package",), "set model.backbone: tf_efficientnet_lite0, or use imagenet"),
-    (("model.weights=imagenet", "model.backbone=resnet10t"), "other ways: package (of tf_efficientnet_lite0 alone)"),
-    (("model.weights=nowhere",), "use null, imagenet, package, file:PATH or trial:NAME"),
-    (("data.leave_out=[contemt]",), "did you mean 'contempt'?"),
-    (("probe.kind=linear", "probe.folds=200"), "less than or equal to 100"),
-])
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("task=[emotion,age]",), "'age' is no supervised task"),
+        (("model.weights=package",), "set model.backbone: tf_efficientnet_lite0, or use imagenet"),
+        (
+            ("model.weights=imagenet", "model.backbone=resnet10t"),
+            "other ways: package (of tf_efficientnet_lite0 alone)",
+        ),
+        (("model.weights=nowhere",), "use null, imagenet, package, file:PATH or trial:NAME"),
+        (("data.leave_out=[contemt]",), "did you mean 'contempt'?"),
+        (("probe.kind=linear", "probe.folds=200"), "less than or equal to 100"),
+    ],
+)
 def test_methods_that_can_not_run_are_refused_before_any_trial(
-        cli: Cli, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: str
-        ) -> None:
+    cli: Cli, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: str
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     text = tiny.read_text().split("  SL + puzzling")[0] + "seeds: [0]\n"
     tiny.write_text(text)
@@ -148,8 +160,10 @@ def test_schema_is_json_and_plan_lists_the_trials(cli: Cli, tiny: Path) -> None:
 
 
 def test_light_commands_import_nothing_heavy() -> None:
-    code = ("import sys; import hmtl_ablate.cli, hmtl_ablate.study; "
-            "print([m for m in ('torch', 'ray', 'mlflow', 'optuna', 'pandas', 'cv2') if m in sys.modules])")
+    code = (
+        "import sys; import hmtl_ablate.cli, hmtl_ablate.study; "
+        "print([m for m in ('torch', 'ray', 'mlflow', 'optuna', 'pandas', 'cv2') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -12,8 +12,18 @@ from mlflow import MlflowClient
 
 from tests.conftest import PROGRAM, SPACES, Cli, environment  # type: ignore[import-not-found]
 
-SMALL = ("--set", "training.epochs=1", "--set", "training.warmup_epochs=0", "--set", "training.batch_size=32",
-         "--set", "data.images=96", "--seeds", "0")
+SMALL = (
+    "--set",
+    "training.epochs=1",
+    "--set",
+    "training.warmup_epochs=0",
+    "--set",
+    "training.batch_size=32",
+    "--set",
+    "data.images=96",
+    "--seeds",
+    "0",
+)
 
 
 def results(store: Path) -> dict[str, dict[str, object]]:
@@ -23,14 +33,20 @@ def results(store: Path) -> dict[str, dict[str, object]]:
 def trial_runs(store: Path) -> list[object]:
     client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("hmtl-ablate")
-    return [run for run in client.search_runs([experiment.experiment_id], max_results=1000)
-            if run.data.tags["hmtl.kind"] == "trial"]
+    return [
+        run
+        for run in client.search_runs([experiment.experiment_id], max_results=1000)
+        if run.data.tags["hmtl.kind"] == "trial"
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in SPACES.glob("*.yaml")))
 def test_every_search_space_runs_and_is_reported(cli: Cli, tmp_path: Path, name: str) -> None:
-    done = cli("run", SPACES / name, *SMALL, "--trials", 2, "--quiet") if "search:" in (SPACES / name).read_text() \
+    done = (
+        cli("run", SPACES / name, *SMALL, "--trials", 2, "--quiet")
+        if "search:" in (SPACES / name).read_text()
         else cli("run", SPACES / name, *SMALL, "--quiet")
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     ended = results(tmp_path / "runs")
     assert ended
@@ -45,13 +61,20 @@ def test_every_search_space_runs_and_is_reported(cli: Cli, tmp_path: Path, name:
 def test_kill_nine_and_the_same_command_again(tiny: Path, tmp_path: Path, cli: Cli) -> None:
     words = ["run", tiny, "--set", "training.epochs=6", "--max-concurrent", 1, "--set", "data.images=400"]
     store = tmp_path / "runs"
-    driver = subprocess.Popen([PROGRAM, *map(str, words)], cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        [PROGRAM, *map(str, words)],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:  # until one trial is over and another has finished an epoch
-            if results(store) and any(len(path.read_text().splitlines()) in range(1, 6)
-                                      for path in store.glob("trials/*/metrics.jsonl")):
+            if results(store) and any(
+                len(path.read_text().splitlines()) in range(1, 6) for path in store.glob("trials/*/metrics.jsonl")
+            ):
                 break
             time.sleep(0.2)
     finally:
@@ -130,8 +153,9 @@ search:
     searched = [run for run in trial_runs(store) if run.data.tags["hmtl.variant"] == "search"]
     assert len(searched) == 2
     assert not any(name.startswith("test/") for run in searched for name in run.data.metrics)  # selection only
-    confirmed = {run.data.tags["hmtl.variant"]: run for run in trial_runs(store)
-                 if run.data.tags["hmtl.variant"] != "search"}
+    confirmed = {
+        run.data.tags["hmtl.variant"]: run for run in trial_runs(store) if run.data.tags["hmtl.variant"] != "search"
+    }
     assert set(confirmed) == {"best of search", "best of search, SL alone"}
     for run in confirmed.values():  # with a seed that the search has not seen
         assert run.data.tags["hmtl.seed"] == "1"
@@ -146,9 +170,11 @@ search:
 
 
 def test_a_diverging_trial_fails_alone(cli: Cli, tiny: Path, tmp_path: Path) -> None:
-    text = tiny.read_text().replace("  SL + puzzling: {pretext: {puzzling: {feed: siamese}}}",
-                                    "  wild: {training.lr: 10, training.optimizer: sgd, training.clip: null,\n"
-                                    "         training.weight_decay: 1, training.epochs: 40}")
+    text = tiny.read_text().replace(
+        "  SL + puzzling: {pretext: {puzzling: {feed: siamese}}}",
+        "  wild: {training.lr: 10, training.optimizer: sgd, training.clip: null,\n"
+        "         training.weight_decay: 1, training.epochs: 40}",
+    )
     tiny.write_text(text)
     done = cli("run", tiny, "--seeds", "0")
     assert done.returncode == 1
@@ -160,8 +186,15 @@ def test_a_diverging_trial_fails_alone(cli: Cli, tiny: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_cleanly_and_says_how_to_go_on(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
     words = ["run", tiny, "--set", "training.epochs=200", "--set", "data.images=400", "--seeds", "0"]
-    driver = subprocess.Popen([PROGRAM, *map(str, words)], cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(
+        [PROGRAM, *map(str, words)],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     store, deadline = tmp_path / "runs", time.monotonic() + 240
     while time.monotonic() < deadline and not any(p.read_text() for p in store.glob("trials/*/metrics.jsonl")):
         time.sleep(0.2)

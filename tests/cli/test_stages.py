@@ -56,11 +56,15 @@ def test_stages_run_once_and_first_and_evaluations_have_tables(cli: Cli, staged:
     ended = json.loads((results / stage / "result.json").read_text())
     assert not any(metric.startswith("test/") for metric in ended["metrics"])
     assert (results / stage / "result.json").stat().st_mtime < min(
-        (results / name / "result.json").stat().st_mtime for name in starting)
+        (results / name / "result.json").stat().st_mtime for name in starting
+    )
     report = json.loads(cli("report", "--format", "json").stdout)
     assert [(study["evaluation"], [row["variant"] for row in study["rows"]]) for study in report["studies"]] == [
-        ("", ["SL", "pre-trained"]), ("probe", ["SL → probe", "pre-trained → probe"]),
-        ("k-NN", ["first → k-NN", "SL → k-NN"]), ("tuned", ["pre-trained → tuned"])]
+        ("", ["SL", "pre-trained"]),
+        ("probe", ["SL → probe", "pre-trained → probe"]),
+        ("k-NN", ["first → k-NN", "SL → k-NN"]),
+        ("tuned", ["pre-trained → tuned"]),
+    ]
     again = cli("run", staged)
     assert "trials: 0 trained, 8 finished before" in again.stdout
     assert "trials: 0 to start, 8 finished already" in cli("plan", staged).stdout
@@ -76,13 +80,22 @@ def test_stages_run_once_and_first_and_evaluations_have_tables(cli: Cli, staged:
 def test_killed_in_a_stage_the_same_command_goes_on(cli: Cli, staged: Path, tmp_path: Path) -> None:
     words = ["run", staged, "--set", "training.epochs=6", "--set", "data.images=400", "--max-concurrent", 1]
     store = tmp_path / "runs"
-    driver = subprocess.Popen([PROGRAM, *map(str, words)], cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        [PROGRAM, *map(str, words)],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
     def in_stage() -> bool:
-        return any(not config["training"]["supervised"] and (store / "trials" / name / "metrics.jsonl").exists()
-                   and (store / "trials" / name / "metrics.jsonl").read_text().count("\n") in range(1, 6)
-                   for name, config in folders(store).items())
+        return any(
+            not config["training"]["supervised"]
+            and (store / "trials" / name / "metrics.jsonl").exists()
+            and (store / "trials" / name / "metrics.jsonl").read_text().count("\n") in range(1, 6)
+            for name, config in folders(store).items()
+        )
 
     try:
         deadline = time.monotonic() + 240
@@ -102,9 +115,12 @@ def test_killed_in_a_stage_the_same_command_goes_on(cli: Cli, staged: Path, tmp_
 
 
 def test_who_starts_from_a_failed_trial_fails_with_that_reason(cli: Cli, staged: Path, tmp_path: Path) -> None:
-    text = STAGED.replace("first: {", "first: {training.lr: 10, training.optimizer: sgd, training.clip: null, "
-                          "training.weight_decay: 1, training.epochs: 60, ")
-    staged.write_text(text[:text.index("evaluations:")] + "seeds: [0]\n")
+    text = STAGED.replace(
+        "first: {",
+        "first: {training.lr: 10, training.optimizer: sgd, training.clip: null, "
+        "training.weight_decay: 1, training.epochs: 60, ",
+    )
+    staged.write_text(text[: text.index("evaluations:")] + "seeds: [0]\n")
     done = cli("run", staged)
     assert done.returncode == 1
     assert "first · seed 0: failed: the loss became NaN or infinite" in done.stdout
@@ -113,14 +129,17 @@ def test_who_starts_from_a_failed_trial_fails_with_that_reason(cli: Cli, staged:
     assert "trials: 1 trained" in done.stdout
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (("trial:first", "trial:frist"), ["staged.yaml:10:32", "'frist'", "did you mean 'first'?"]),
-    (("first: {training", "first: {model.weights: 'trial:pre-trained', training"), ["waits for its own weights"]),
-    (("of: [first, SL]", "of: [first, SLL]"), ["'SLL'", "did you mean 'SL'?"]),
-    (("kind: linear", "kind: linaer"), ["did you mean 'linear'?"]),
-    (("trial:first", "file:nowhere.pth"), ["nowhere.pth", "No such file"]),
-    (("rotation: {}", "rotation: {joins: puzzling}"), ["'puzzling' is no other pretext task here"]),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("trial:first", "trial:frist"), ["staged.yaml:10:32", "'frist'", "did you mean 'first'?"]),
+        (("first: {training", "first: {model.weights: 'trial:pre-trained', training"), ["waits for its own weights"]),
+        (("of: [first, SL]", "of: [first, SLL]"), ["'SLL'", "did you mean 'SL'?"]),
+        (("kind: linear", "kind: linaer"), ["did you mean 'linear'?"]),
+        (("trial:first", "file:nowhere.pth"), ["nowhere.pth", "No such file"]),
+        (("rotation: {}", "rotation: {joins: puzzling}"), ["'puzzling' is no other pretext task here"]),
+    ],
+)
 def test_faults_in_stages_are_told(cli: Cli, staged: Path, change: tuple[str, str], words: list[str]) -> None:
     assert change[0] in STAGED
     staged.write_text(STAGED.replace(*change, 1))

@@ -77,8 +77,13 @@ def fer2013(root: Path, images: str = "fer2013.csv") -> None:
 def kaggle(root: Path, images: str = "fer2013.csv") -> None:
     fer2013(root, images)
     usages = ["Training"] * 16 + ["PublicTest"] * 4 + ["PrivateTest"] * 4
-    table(root / "fer2013new.csv", [["Usage", "Image name", *FERPLUS_VOTES], *(
-        [usage, f"fer{i}.png", *votes(EMOTIONS[i % 8])] for i, usage in enumerate(usages))])
+    table(
+        root / "fer2013new.csv",
+        [
+            ["Usage", "Image name", *FERPLUS_VOTES],
+            *([usage, f"fer{i}.png", *votes(EMOTIONS[i % 8])] for i, usage in enumerate(usages)),
+        ],
+    )
 
 
 def affectnet_row(path: str, expression: object, box: tuple[int, ...] = (4, 4, 16, 16)) -> list[object]:
@@ -86,8 +91,17 @@ def affectnet_row(path: str, expression: object, box: tuple[int, ...] = (4, 4, 1
 
 
 def affectnet(root: Path) -> None:
-    header = ["subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks",
-              "expression", "valence", "arousal"]
+    header = [
+        "subDirectory_filePath",
+        "face_x",
+        "face_y",
+        "face_width",
+        "face_height",
+        "facial_landmarks",
+        "expression",
+        "valence",
+        "arousal",
+    ]
     for name, start, count in (("training.csv", 0, 16), ("validation.csv", 100, 8)):
         rows: list[list[object]] = [header] if name == "training.csv" else []  # as published
         for i in range(count):
@@ -133,8 +147,11 @@ def ckplus(root: Path) -> None:
     for i in range(8):  # the last sequence has no label
         subject, sequence = f"S{5 + i // 2:03}", f"{1 + i % 2:03}"
         for frame in (1, 2, 11):
-            save(root / "cohn-kanade-images" / subject / sequence / f"{subject}_{sequence}_{frame:08}.png",
-                 100 * i + frame, grey=True)
+            save(
+                root / "cohn-kanade-images" / subject / sequence / f"{subject}_{sequence}_{frame:08}.png",
+                100 * i + frame,
+                grey=True,
+            )
         folder = root / "Emotion" / subject / sequence
         folder.mkdir(parents=True)
         if i < 7:
@@ -241,18 +258,21 @@ def nothing(root: Path) -> None:
 LAYOUTS: dict[str, Layout] = {
     "rendered": Layout("rendered", nothing, {TRAIN, VALID, TEST}, EMOTIONS, {"gender", "pose"}),
     "folder": Layout("folder", folder, {NO_SPLIT}, EMOTIONS),
-    "folder, splits": Layout("folder", partial(folder, splits=("train", "val", "test")), {TRAIN, VALID, TEST},
-                             EMOTIONS),
+    "folder, splits": Layout(
+        "folder", partial(folder, splits=("train", "val", "test")), {TRAIN, VALID, TEST}, EMOTIONS
+    ),
     "csv": Layout("csv", manifest, {NO_SPLIT}, EMOTIONS, {"gender", "pose"}),
     "images": Layout("images", unlabelled, {NO_SPLIT}),
     "ferplus": Layout("ferplus", ferplus, {TRAIN, VALID}, EMOTIONS),
     "ferplus, Kaggle": Layout("ferplus", kaggle, {TRAIN, VALID, TEST}, EMOTIONS),
-    "ferplus, Kaggle icml": Layout("ferplus", partial(kaggle, images="icml_face_data.csv"), {TRAIN, VALID, TEST},
-                                   EMOTIONS),
+    "ferplus, Kaggle icml": Layout(
+        "ferplus", partial(kaggle, images="icml_face_data.csv"), {TRAIN, VALID, TEST}, EMOTIONS
+    ),
     "fer2013": Layout("fer2013", fer2013, {TRAIN, VALID, TEST}, BASIC),
     "fer2013, icml": Layout("fer2013", partial(fer2013, images="icml_face_data.csv"), {TRAIN, VALID, TEST}, BASIC),
-    "fer2013, folders": Layout("fer2013", partial(folder, splits=("train", "test"), classes=FER2013), {TRAIN, TEST},
-                               BASIC),
+    "fer2013, folders": Layout(
+        "fer2013", partial(folder, splits=("train", "test"), classes=FER2013), {TRAIN, TEST}, BASIC
+    ),
     "affectnet": Layout("affectnet", affectnet, {TRAIN, VALID}, EMOTIONS),
     "affectnet, later": Layout("affectnet", affectnet_later, {TRAIN, VALID}, EMOTIONS),
     "rafdb": Layout("rafdb", rafdb, {TRAIN, TEST}, BASIC),
@@ -264,8 +284,9 @@ LAYOUTS: dict[str, Layout] = {
     "jaffe": Layout("jaffe", jaffe, {NO_SPLIT}, BASIC, {"gender"}, subjects=True),
     "utkface": Layout("utkface", partial(utkface, folders=("",)), {NO_SPLIT}, others={"gender"}),
     "utkface, above": Layout("utkface", utkface, {NO_SPLIT}, others={"gender"}),
-    "utkface, parts": Layout("utkface", partial(utkface, folders=("part1", "part2", "part3")), {NO_SPLIT},
-                             others={"gender"}),
+    "utkface, parts": Layout(
+        "utkface", partial(utkface, folders=("part1", "part2", "part3")), {NO_SPLIT}, others={"gender"}
+    ),
     "300wlp": Layout("300wlp", lp300w, {TRAIN}, others={"pose"}, subjects=True),
     "aflw2000": Layout("aflw2000", aflw2000, {NO_SPLIT}, others={"pose"}),
     "biwi": Layout("biwi", biwi, {NO_SPLIT}, others={"pose"}, subjects=True),

@@ -35,8 +35,10 @@ def test_every_size_gives_three_channels_of_bytes(level: str, size: int, extra: 
 
 def test_levels_grow_in_strength() -> None:
     still = validation_view(FACE, 48).astype(float)
-    moved = {level: np.mean([np.abs(training_view(level, 64, 48, 3)(FACE, seed) - still).mean() for seed in range(60)])
-             for level in LEVELS}
+    moved = {
+        level: np.mean([np.abs(training_view(level, 64, 48, 3)(FACE, seed) - still).mean() for seed in range(60)])
+        for level in LEVELS
+    }
     assert moved["none"] < moved["weak"] < moved["strong"]
 
 

@@ -27,18 +27,22 @@ def drawn(view: BatchView, image: np.ndarray, count: int, seed: int = 0) -> tupl
 def measures(views: np.ndarray) -> dict[str, np.ndarray]:
     """Numbers of each view, [n], from views [n, s, s, 3] on the 0 … 1 scale."""
     side = views.shape[1] // 2
-    return {"mean": views.mean(axis=(1, 2, 3)), "contrast": views.std(axis=(1, 2, 3)),
-            "red − blue": (views[..., 0] - views[..., 2]).mean(axis=(1, 2)),
-            "colour": np.ptp(views, axis=3).mean(axis=(1, 2)),
-            "left − right": (views[:, :, :side] - views[:, :, side:]).mean(axis=(1, 2, 3)),
-            "top − bottom": (views[:, :side] - views[:, side:]).mean(axis=(1, 2, 3)),
-            "edges": np.abs(np.diff(views, axis=2)).mean(axis=(1, 2, 3))}
+    return {
+        "mean": views.mean(axis=(1, 2, 3)),
+        "contrast": views.std(axis=(1, 2, 3)),
+        "red − blue": (views[..., 0] - views[..., 2]).mean(axis=(1, 2)),
+        "colour": np.ptp(views, axis=3).mean(axis=(1, 2)),
+        "left − right": (views[:, :, :side] - views[:, :, side:]).mean(axis=(1, 2, 3)),
+        "top − bottom": (views[:, :side] - views[:, side:]).mean(axis=(1, 2, 3)),
+        "edges": np.abs(np.diff(views, axis=2)).mean(axis=(1, 2, 3)),
+    }
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(("stored", "size", "channels"), [(64, 64, 3), (64, 40, 3), (64, 40, 1)])
-def test_equal_in_distribution_to_the_views_drawn_image_by_image(level: str, stored: int, size: int, channels: int
-                                                                 ) -> None:
+def test_equal_in_distribution_to_the_views_drawn_image_by_image(
+    level: str, stored: int, size: int, channels: int
+) -> None:
     count, image = 600, np.ascontiguousarray(FACE[..., :channels])
     one = training_view(level, stored, size, channels)
     expected = measures(np.stack([one(image, seed) for seed in range(count)]) / 255)
@@ -85,8 +89,12 @@ def test_a_turn_by_hand() -> None:
     """By 90° the top goes to a side: the direction is a coin's toss in training, the centre must stay."""
     ramp = np.arange(0, 128, 2, dtype=np.uint8)[:, None, None].repeat(64, 1).repeat(3, 2)
     view = BatchView("weak", 64, 64, 3)
-    draws = replace(view.draw(1, Generator().manual_seed(0)), crop=torch.tensor([[1.0, 0.5, 0.5]]),
-                    angle=torch.tensor([90.0]), flipped=torch.tensor([False]))
+    draws = replace(
+        view.draw(1, Generator().manual_seed(0)),
+        crop=torch.tensor([[1.0, 0.5, 0.5]]),
+        angle=torch.tensor([90.0]),
+        flipped=torch.tensor([False]),
+    )
     turned = view._sampled(torch.from_numpy(ramp)[None].permute(0, 3, 1, 2).float(), draws)[0, 0]
     expected = torch.from_numpy(ramp[..., 0]).float()
     assert torch.allclose(turned, expected.rot90(1), atol=1e-2) or torch.allclose(turned, expected.rot90(3), atol=1e-2)
@@ -97,7 +105,7 @@ def test_strong_cuts_a_hole_of_40_in_112() -> None:
     hole = (views[:, 0] - 127 / 255).abs() < 1e-6
     assert (hole.sum(dim=(1, 2)) >= 40 * 40).all()
     top, left = (draws.hole[0] * 73).long().tolist()
-    assert hole[0, top:top + 40, left:left + 40].all()
+    assert hole[0, top : top + 40, left : left + 40].all()
 
 
 def test_workers_draw_what_one_would() -> None:

@@ -15,8 +15,10 @@ TRAIN, VALID, TEST = 0, 1, 2
 
 def pictures(count: int, side: int = 64) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
-    return [cv2.resize(rng.integers(0, 256, (8, 8), dtype=np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
-            for _ in range(count)]
+    return [
+        cv2.resize(rng.integers(0, 256, (8, 8), dtype=np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
+        for _ in range(count)
+    ]
 
 
 def thumbs(images: list[np.ndarray]) -> np.ndarray:
@@ -26,8 +28,12 @@ def thumbs(images: list[np.ndarray]) -> np.ndarray:
 def brute_pairs(shown: np.ndarray) -> set[tuple[int, int]]:
     hashes = perceptual_hash(shown)
     flat = shown.reshape(len(shown), -1).astype(float)
-    return {(i, j) for i in range(len(shown)) for j in range(i + 1, len(shown))
-            if int(hashes[i] ^ hashes[j]).bit_count() <= NEAR_BITS and np.corrcoef(flat[i], flat[j])[0, 1] >= 0.95}
+    return {
+        (i, j)
+        for i in range(len(shown))
+        for j in range(i + 1, len(shown))
+        if int(hashes[i] ^ hashes[j]).bit_count() <= NEAR_BITS and np.corrcoef(flat[i], flat[j])[0, 1] >= 0.95
+    }
 
 
 def test_altered_copies_are_near_and_others_are_not() -> None:
@@ -41,7 +47,8 @@ def test_altered_copies_are_near_and_others_are_not() -> None:
     pairs = near_pairs(thumbs(base + altered))
     groups = [{i, *(40 + 3 * i + k for k in range(3))} for i in range(4)]
     assert {tuple(pair) for pair in pairs.tolist()} == {
-        (i, j) for group in groups for i in group for j in group if i < j}
+        (i, j) for group in groups for i in group for j in group if i < j
+    }
 
 
 def test_pairs_are_those_of_brute_force_over_chunks_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,10 +82,17 @@ def verdict(names: list[str], split: list[int], labels: list[int]) -> tuple[list
     for position, name in enumerate(names):
         if name.endswith("'"):
             shown[position] += rng.integers(-4, 5, shown[position].shape)
-    result = judge([name.encode() for name in names], np.clip(shown, 0, 255).astype(np.uint8),
-                   np.array(split, np.int8), [{"emotion": label} if label >= 0 else {} for label in labels])
-    assert all((result.group[i] == result.group[j]) == (names[i][0] == names[j][0])
-               for i in range(len(names)) for j in range(len(names)))
+    result = judge(
+        [name.encode() for name in names],
+        np.clip(shown, 0, 255).astype(np.uint8),
+        np.array(split, np.int8),
+        [{"emotion": label} if label >= 0 else {} for label in labels],
+    )
+    assert all(
+        (result.group[i] == result.group[j]) == (names[i][0] == names[j][0])
+        for i in range(len(names))
+        for j in range(len(names))
+    )
     assert sorted(d.dropped for d in result.duplicates) == np.flatnonzero(~result.keep).tolist()
     return result.keep.tolist(), [(d.dropped, d.kept, d.kind) for d in result.duplicates]
 
@@ -106,8 +120,13 @@ def test_without_official_splits_only_copies_are_dropped() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from([TRAIN, VALID, TEST]), st.integers(0, 1)),
-                min_size=1, max_size=20))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcde"), st.sampled_from([TRAIN, VALID, TEST]), st.integers(0, 1)),
+        min_size=1,
+        max_size=20,
+    )
+)
 def test_no_image_is_left_in_two_splits_and_no_copy_twice(rows: list[tuple[str, int, int]]) -> None:
     keep, _ = verdict([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
     left = [row for row, stays in zip(rows, keep, strict=True) if stays]

@@ -46,8 +46,19 @@ from tests.data.conftest import (  # type: ignore[import-not-found]
     utkface,
 )
 
-PUBLISHED = {"ferplus", "fer2013", "affectnet", "rafdb", "ckplus", "kdef", "jaffe", "utkface", "300wlp", "aflw2000",
-             "biwi"}
+PUBLISHED = {
+    "ferplus",
+    "fer2013",
+    "affectnet",
+    "rafdb",
+    "ckplus",
+    "kdef",
+    "jaffe",
+    "utkface",
+    "300wlp",
+    "aflw2000",
+    "biwi",
+}
 WITH_PATH = sorted(name for name in FORMATS if FORMATS[name].needs_path)
 
 
@@ -62,8 +73,13 @@ def test_conformance(name: str, tmp_path: Path) -> None:
     root = tmp_path / "set"
     root.mkdir()
     layout.write(root)
-    source, again = (read_source(DataConfig(name=layout.name, images=64 if layout.name == "rendered" else None),
-                                 root if FORMATS[layout.name].needs_path else None) for _ in range(2))
+    source, again = (
+        read_source(
+            DataConfig(name=layout.name, images=64 if layout.name == "rendered" else None),
+            root if FORMATS[layout.name].needs_path else None,
+        )
+        for _ in range(2)
+    )
     assert [sample.name for sample in source.samples] == [sample.name for sample in again.samples]
     assert len({sample.name for sample in source.samples}) == len(source.samples)
     assert {sample.split for sample in source.samples} == layout.splits
@@ -91,6 +107,7 @@ def test_conformance(name: str, tmp_path: Path) -> None:
 
 
 # --- names and paths --------------------------------------------------------------------------------------------------
+
 
 def test_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(DataError, match="did you mean 'ferplus'"):
@@ -136,42 +153,45 @@ def test_no_permission(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         read(name, tmp_path)
 
 
-@pytest.mark.parametrize(("name", "write", "right", "given"), [
-    ("ferplus", ferplus, "a/b", "a"),
-    ("ferplus", ferplus, "a/b", "."),
-    ("ferplus", ferplus, "a", "a/FER2013Train"),
-    ("ferplus", kaggle, "a/b", "a"),
-    ("fer2013", fer2013, "a/b", "a"),
-    ("fer2013", LAYOUTS["fer2013, folders"].write, "a/b", "a"),
-    ("fer2013", LAYOUTS["fer2013, folders"].write, "a", "a/train"),
-    ("affectnet", affectnet, "a/b", "a"),
-    ("affectnet", affectnet, "a", "a/Manually_Annotated_Images"),
-    ("affectnet", affectnet_later, "a", "a/train_set"),
-    ("rafdb", rafdb, "a/b", "a"),
-    ("rafdb", rafdb, "a", "a/EmoLabel"),
-    ("rafdb", rafdb, "a", "a/Image/aligned"),
-    ("ckplus", ckplus, "a/b", "a"),
-    ("ckplus", ckplus, "a", "a/cohn-kanade-images"),
-    ("ckplus", ckplus, "a", "a/cohn-kanade-images/S005"),
-    ("ckplus", ckplus, "a", "a/Emotion"),
-    ("ckplus", ckplus_48, "a/b", "a"),
-    ("ckplus", ckplus_48, "a", "a/anger"),
-    ("kdef", kdef, "a/KDEF", "a"),
-    ("kdef", kdef, "a", "a/AF01"),
-    ("kdef", LAYOUTS["kdef, flat"].write, "a/b", "a"),
-    ("jaffe", jaffe, "a/b", "a"),
-    ("utkface", utkface, "a/b", "a"),
-    ("300wlp", lp300w, "a/b", "a"),
-    ("300wlp", lp300w, "a", "a/AFW"),
-    ("aflw2000", aflw2000, "a/b", "a"),
-    ("biwi", biwi, "a/b", "a"),
-    ("biwi", biwi, "a", "a/01"),
-    ("folder", folder, "a/b", "a"),
-    ("folder", folder, "a", "a/fear"),
-    ("folder", LAYOUTS["folder, splits"].write, "a/b", "a"),
-    ("csv", manifest, "a/b", "a"),
-    ("csv", manifest, "a", "a/images"),
-])
+@pytest.mark.parametrize(
+    ("name", "write", "right", "given"),
+    [
+        ("ferplus", ferplus, "a/b", "a"),
+        ("ferplus", ferplus, "a/b", "."),
+        ("ferplus", ferplus, "a", "a/FER2013Train"),
+        ("ferplus", kaggle, "a/b", "a"),
+        ("fer2013", fer2013, "a/b", "a"),
+        ("fer2013", LAYOUTS["fer2013, folders"].write, "a/b", "a"),
+        ("fer2013", LAYOUTS["fer2013, folders"].write, "a", "a/train"),
+        ("affectnet", affectnet, "a/b", "a"),
+        ("affectnet", affectnet, "a", "a/Manually_Annotated_Images"),
+        ("affectnet", affectnet_later, "a", "a/train_set"),
+        ("rafdb", rafdb, "a/b", "a"),
+        ("rafdb", rafdb, "a", "a/EmoLabel"),
+        ("rafdb", rafdb, "a", "a/Image/aligned"),
+        ("ckplus", ckplus, "a/b", "a"),
+        ("ckplus", ckplus, "a", "a/cohn-kanade-images"),
+        ("ckplus", ckplus, "a", "a/cohn-kanade-images/S005"),
+        ("ckplus", ckplus, "a", "a/Emotion"),
+        ("ckplus", ckplus_48, "a/b", "a"),
+        ("ckplus", ckplus_48, "a", "a/anger"),
+        ("kdef", kdef, "a/KDEF", "a"),
+        ("kdef", kdef, "a", "a/AF01"),
+        ("kdef", LAYOUTS["kdef, flat"].write, "a/b", "a"),
+        ("jaffe", jaffe, "a/b", "a"),
+        ("utkface", utkface, "a/b", "a"),
+        ("300wlp", lp300w, "a/b", "a"),
+        ("300wlp", lp300w, "a", "a/AFW"),
+        ("aflw2000", aflw2000, "a/b", "a"),
+        ("biwi", biwi, "a/b", "a"),
+        ("biwi", biwi, "a", "a/01"),
+        ("folder", folder, "a/b", "a"),
+        ("folder", folder, "a", "a/fear"),
+        ("folder", LAYOUTS["folder, splits"].write, "a/b", "a"),
+        ("csv", manifest, "a/b", "a"),
+        ("csv", manifest, "a", "a/images"),
+    ],
+)
 def test_wrong_level(name: str, write: Write, right: str, given: str, tmp_path: Path) -> None:
     (tmp_path / right).mkdir(parents=True)
     write(tmp_path / right)
@@ -190,17 +210,20 @@ def test_another_layout_is_told_what_was_expected_and_found(name: str, tmp_path:
         read(name, tmp_path)
 
 
-@pytest.mark.parametrize(("layout", "pattern", "says"), [
-    ("fer2013, folders", "t*/*", "test: no emotion folders"),
-    ("rafdb", "EmoLabel", r"no labels file EmoLabel/list_patition_label\.txt beside Image/"),
-    ("rafdb", "Image/aligned", r"unpack Image/aligned\.zip"),
-    ("ckplus", "Emotion", r"no Emotion/ beside cohn-kanade-images/; .*Emotion_labels\.zip"),
-    ("ckplus", "Emotion/S*", "no emotion file belongs to a sequence"),
-    ("ckplus", "cohn-kanade-images", "expected cohn-kanade-images/ and Emotion/"),
-    ("300wlp", "*/*.mat", r"none of the 12 images has its \.mat beside it"),
-    ("aflw2000", "*.mat", r"none of the 6 images has its \.mat beside it"),
-    ("biwi", "*/*_pose.txt", "none of the 6 images has its pose beside it"),
-])
+@pytest.mark.parametrize(
+    ("layout", "pattern", "says"),
+    [
+        ("fer2013, folders", "t*/*", "test: no emotion folders"),
+        ("rafdb", "EmoLabel", r"no labels file EmoLabel/list_patition_label\.txt beside Image/"),
+        ("rafdb", "Image/aligned", r"unpack Image/aligned\.zip"),
+        ("ckplus", "Emotion", r"no Emotion/ beside cohn-kanade-images/; .*Emotion_labels\.zip"),
+        ("ckplus", "Emotion/S*", "no emotion file belongs to a sequence"),
+        ("ckplus", "cohn-kanade-images", "expected cohn-kanade-images/ and Emotion/"),
+        ("300wlp", "*/*.mat", r"none of the 12 images has its \.mat beside it"),
+        ("aflw2000", "*.mat", r"none of the 6 images has its \.mat beside it"),
+        ("biwi", "*/*_pose.txt", "none of the 6 images has its pose beside it"),
+    ],
+)
 def test_missing_labels_or_images(layout: str, pattern: str, says: str, tmp_path: Path) -> None:
     LAYOUTS[layout].write(tmp_path)
     for path in tmp_path.glob(pattern):
@@ -213,9 +236,23 @@ def found(source: Source) -> list[tuple[str, int, str, Labels]]:
     return [(Path(sample.name).stem, sample.split, sample.subject, sample.read(48)[1]) for sample in source.samples]
 
 
-@pytest.mark.parametrize("layout", [
-    "folder", "fer2013, folders", "rafdb", "ckplus", "ckplus, CK+48", "kdef", "kdef, flat", "jaffe", "utkface",
-    "300wlp", "aflw2000", "biwi"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "folder",
+        "fer2013, folders",
+        "rafdb",
+        "ckplus",
+        "ckplus, CK+48",
+        "kdef",
+        "kdef, flat",
+        "jaffe",
+        "utkface",
+        "300wlp",
+        "aflw2000",
+        "biwi",
+    ],
+)
 @pytest.mark.parametrize("endings", [(".JPG", ".jpeg", ".png"), (".tif", ".TIFF"), (".bmp",)])
 def test_other_file_endings_read_alike(layout: str, endings: tuple[str, ...], tmp_path: Path) -> None:
     name = LAYOUTS[layout].name
@@ -234,6 +271,7 @@ def test_other_file_endings_read_alike(layout: str, endings: tuple[str, ...], tm
 
 # --- images -----------------------------------------------------------------------------------------------------------
 
+
 def test_crop_stays_inside_the_image_and_refuses_boxes_outside() -> None:
     image = picture(0, 20)
     np.testing.assert_array_equal(crop(image, (-5, 10, 15, 50)), image[10:, :10])
@@ -250,7 +288,7 @@ def encoded(ending: str, **kwargs: bool) -> bytes:
 def test_truncated_images_are_refused(ending: str, share: float) -> None:
     raw = encoded(ending)
     with pytest.raises(SampleError, match=r"truncated|decoded"):
-        decode(raw[:int(len(raw) * share)])
+        decode(raw[: int(len(raw) * share)])
 
 
 def test_damaged_images_are_refused() -> None:

@@ -14,8 +14,12 @@ from tests.data.conftest import (  # type: ignore[import-not-found]
 
 def test_utkface_names_tell_the_gender(tmp_path: Path) -> None:
     utkface(tmp_path, ("",))
-    faulty = ("39_1_20170116174525125.jpg.chip.jpg", "61_3_20170109150557335.jpg.chip.jpg", "24_0_1.jpg",
-              "53__0_20170116184028385.jpg")
+    faulty = (
+        "39_1_20170116174525125.jpg.chip.jpg",
+        "61_3_20170109150557335.jpg.chip.jpg",
+        "24_0_1.jpg",
+        "53__0_20170116184028385.jpg",
+    )
     for seed, name in enumerate((*faulty, "55_0_0_20170116232725357jpg.chip.jpg")):
         save(tmp_path / name, 100 + seed)
     source = read("utkface", tmp_path)

@@ -21,6 +21,7 @@ from tests.data.conftest import (  # type: ignore[import-not-found]
 
 # --- folder -----------------------------------------------------------------------------------------------------------
 
+
 def test_folder_other_class_names_are_sorted(tmp_path: Path) -> None:
     folder(tmp_path, classes=("wink", "Blink", "neutral"))
     assert read("folder", tmp_path).classes["emotion"] == ("Blink", "neutral", "wink")
@@ -53,6 +54,7 @@ def test_folder_faults(tmp_path: Path) -> None:
 
 # --- csv --------------------------------------------------------------------------------------------------------------
 
+
 def csv_set(root: Path, rows: list[list[object]], count: int = 20) -> Path:
     for i in range(count):
         save(root / f"{i}.png", i)
@@ -74,7 +76,10 @@ def test_csv_splits_numbers_semicolons_and_missing_labels(tmp_path: Path) -> Non
     file.write_text("path;label;sex;split\n0.png;3;;train\n1.png;;f;val\n2.png;7.0;male;test\n", encoding="utf-8-sig")
     source = read("csv", file)
     assert [(sample.split, sample.read(8)[1]) for sample in source.samples] == [
-        (TRAIN, {"emotion": 3}), (VALID, {"gender": 1}), (TEST, {"emotion": 7, "gender": 0})]
+        (TRAIN, {"emotion": 3}),
+        (VALID, {"gender": 1}),
+        (TEST, {"emotion": 7, "gender": 0}),
+    ]
 
 
 def test_csv_other_classes_are_sorted(tmp_path: Path) -> None:
@@ -88,10 +93,15 @@ def test_csv_faulty_rows_are_listed(tmp_path: Path) -> None:
     rows: list[list[object]] = [
         ["path", "emotion", "gender", "yaw", "pitch", "roll", "split"],
         *([f"{i}.png", EMOTIONS[i % 8], "m", 0, 0, 0, "train"] for i in range(20)),
-        ["0.png", "hapiness", "m", 0, 0, 0, "train"], ["1.png", "fear", "x", 0, 0, 0, "train"],
-        ["2.png", "fear", "m", "left", 0, 0, "train"], ["3.png", "fear", "m", 400, 0, 0, "train"],
-        ["4.png", "fear", "m", 0, 0, 0, "other"], ["5.png", "", "", "", "", "", "train"], ["6.png"],
-        ["", "fear", "m", 0, 0, 0, "train"]]
+        ["0.png", "hapiness", "m", 0, 0, 0, "train"],
+        ["1.png", "fear", "x", 0, 0, 0, "train"],
+        ["2.png", "fear", "m", "left", 0, 0, "train"],
+        ["3.png", "fear", "m", 400, 0, 0, "train"],
+        ["4.png", "fear", "m", 0, 0, 0, "other"],
+        ["5.png", "", "", "", "", "", "train"],
+        ["6.png"],
+        ["", "fear", "m", 0, 0, 0, "train"],
+    ]
     source = read("csv", csv_set(tmp_path, rows))
     reasons = dict(source.dropped)
     assert len(source.samples) == 20
@@ -105,10 +115,17 @@ def test_csv_faulty_rows_are_listed(tmp_path: Path) -> None:
     assert reasons["faces.csv row 29"] == "no path"
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("", "is empty"), ("a,b\n1,2\n", "its columns are a, b"), ("path,yaw\n0.png,1\n", "belong together"),
-    ("path,label\n", "no rows"), ("path,label\ngone.png,fear\n", "none of its images is there, e.g. gone.png"),
-    ("path,label\n\xff,1\n", "UTF-8")])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is empty"),
+        ("a,b\n1,2\n", "its columns are a, b"),
+        ("path,yaw\n0.png,1\n", "belong together"),
+        ("path,label\n", "no rows"),
+        ("path,label\ngone.png,fear\n", "none of its images is there, e.g. gone.png"),
+        ("path,label\n\xff,1\n", "UTF-8"),
+    ],
+)
 def test_csv_faulty_tables(text: str, says: str, tmp_path: Path) -> None:
     file = csv_set(tmp_path, [])
     file.write_bytes(text.encode("latin-1"))
@@ -131,23 +148,31 @@ def test_csv_subjects(header: str, tmp_path: Path) -> None:
 
 
 def test_csv_poses_beyond_99_degrees_are_no_labels(tmp_path: Path) -> None:
-    rows: list[list[object]] = [["path", "gender", "yaw", "pitch", "roll"], ["0.png", "m", 99, -99, 0],
-                                ["1.png", "f", 99.5, 0, 0], ["2.png", "", 0, -100, 0]]
+    rows: list[list[object]] = [
+        ["path", "gender", "yaw", "pitch", "roll"],
+        ["0.png", "m", 99, -99, 0],
+        ["1.png", "f", 99.5, 0, 0],
+        ["2.png", "", 0, -100, 0],
+    ]
     source = read("csv", csv_set(tmp_path, rows))
     assert [sample.read(8)[1] for sample in source.samples] == [
-        {"gender": 0, "pose": (99.0, -99.0, 0.0)}, {"gender": 1}]
+        {"gender": 0, "pose": (99.0, -99.0, 0.0)},
+        {"gender": 1},
+    ]
     assert source.left_out == {"pose beyond ±99°": 1}
     assert source.dropped == ()
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
 
+
 def test_images_are_found_at_every_level_and_have_no_labels(tmp_path: Path) -> None:
     unlabelled(tmp_path)
     (tmp_path / "notes.txt").write_text("")
     source = read("images", tmp_path)
     assert [(sample.name, sample.split, sample.read(8)[1]) for sample in source.samples] == [
-        (name, NO_SPLIT, {}) for name in ("0.jpg", "a/1.png", "a/b/2.bmp", "c/3.JPG")]
+        (name, NO_SPLIT, {}) for name in ("0.jpg", "a/1.png", "a/b/2.bmp", "c/3.JPG")
+    ]
     assert source.classes == {}
     with pytest.raises(DataError, match="give the dataset's folder"):
         read("images", tmp_path / "0.jpg")

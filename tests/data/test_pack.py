@@ -45,6 +45,7 @@ def files(store: Path) -> list[str]:
 
 # --- content ----------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("grey", [False, True])
 def test_a_pack_holds_what_the_files_hold(grey: bool, tmp_path: Path) -> None:
     root = faces(tmp_path / "set", grey=grey)
@@ -69,8 +70,12 @@ def test_a_pack_holds_what_the_files_hold(grey: bool, tmp_path: Path) -> None:
 
 
 def test_pose_gender_and_missing_labels(tmp_path: Path) -> None:
-    rows = [["path", "gender", "yaw", "pitch", "roll"], ["0.png", "f", 10, -5, 2.5], ["1.png", "", 1, 2, 3],
-            ["2.png", "male", "", "", ""]]
+    rows = [
+        ["path", "gender", "yaw", "pitch", "roll"],
+        ["0.png", "f", 10, -5, 2.5],
+        ["1.png", "", 1, 2, 3],
+        ["2.png", "male", "", "", ""],
+    ]
     for i in range(3):
         cv2.imwrite(str(tmp_path / f"{i}.png"), picture(i))
     with (tmp_path / "faces.csv").open("w", newline="") as file:
@@ -115,23 +120,31 @@ def test_duplicates_across_splits_are_dropped_from_train_and_listed(tmp_path: Pa
     shutil.copy(root / "train" / "fear" / "2.png", root / "train" / "anger" / "other.png")
     made = open_pack(FOLDER, root, tmp_path / "store")
     assert {(d.file, d.of, d.kind) for d in made.manifest.duplicates} == {
-        ("train/fear/copy.png", "test/fear/0.png", "exact"), ("valid/anger/copy.png", "test/anger/0.png", "exact"),
+        ("train/fear/copy.png", "test/fear/0.png", "exact"),
+        ("valid/anger/copy.png", "test/anger/0.png", "exact"),
         ("train/anger/near.jpg", "test/fear/1.png", "near"),
-        ("train/fear/2.png", "train/anger/other.png", "exact"), ("train/anger/other.png", "train/fear/2.png", "exact")}
+        ("train/fear/2.png", "train/anger/other.png", "exact"),
+        ("train/anger/other.png", "train/fear/2.png", "exact"),
+    }
     assert made.manifest.splits == {"train": 23, "valid": 24, "test": 24}
     assert len(made.images) == 71
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
 
+
 def spoil(root: Path) -> dict[str, str]:
     raw = (root / "train" / "fear" / "0.png").read_bytes()
     (root / "train" / "fear" / "zero.png").write_bytes(b"")
-    (root / "train" / "fear" / "cut.png").write_bytes(raw[:len(raw) // 2])
+    (root / "train" / "fear" / "cut.png").write_bytes(raw[: len(raw) // 2])
     (root / "train" / "fear" / "text.jpg").write_bytes(b"<html>")
     (root / "train" / "fear" / "cut.jpg").write_bytes(cv2.imencode(".jpg", picture(1))[1].tobytes()[:-300])
-    return {"train/fear/zero.png": "empty file", "train/fear/cut.png": "truncated PNG",
-            "train/fear/text.jpg": "can't be decoded as an image", "train/fear/cut.jpg": "truncated JPEG"}
+    return {
+        "train/fear/zero.png": "empty file",
+        "train/fear/cut.png": "truncated PNG",
+        "train/fear/text.jpg": "can't be decoded as an image",
+        "train/fear/cut.jpg": "truncated JPEG",
+    }
 
 
 def test_corrupt_images_are_listed_and_dropped(tmp_path: Path) -> None:
@@ -176,6 +189,7 @@ def test_nothing_usable(tmp_path: Path) -> None:
 
 
 # --- building ---------------------------------------------------------------------------------------------------------
+
 
 def test_a_pack_is_built_once_and_survives_moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = faces(tmp_path / "set")
@@ -236,8 +250,9 @@ print(pack.open_pack(DataConfig(name="folder", size=32), Path(sys.argv[1]), Path
 
 
 def build(root: Path, store: Path, pause: float) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", BUILD, str(root), str(store), str(pause)], stdout=subprocess.PIPE,
-                            text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD, str(root), str(store), str(pause)], stdout=subprocess.PIPE, text=True
+    )
 
 
 def test_a_killed_build_is_rebuilt(tmp_path: Path) -> None:
@@ -296,8 +311,9 @@ def test_a_labs_own_format_makes_packs(tmp_path: Path, monkeypatch: pytest.Monke
         return Sample(f"drawn {number}", formats.TRAIN, one)
 
     monkeypatch.setattr(formats, "FORMATS", dict(formats.FORMATS))
-    formats.register("lab", lambda path, data: Source([draw(i) for i in range(100)], {"emotion": ("no", "yes")}),
-                     needs_path=False)
+    formats.register(
+        "lab", lambda path, data: Source([draw(i) for i in range(100)], {"emotion": ("no", "yes")}), needs_path=False
+    )
     made = open_pack(DataConfig(name="lab", size=32), None, tmp_path)
     assert made.images.shape == (100, 32, 32, 1)
     assert made.labels["emotion"].tolist() == [0, 1] * 50

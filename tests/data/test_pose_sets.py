@@ -39,8 +39,9 @@ def test_pose_para_is_pitch_yaw_roll_in_radians(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image, whole(tmp_path / "AFW" / "a.jpg"))  # no landmarks: the whole image
 
 
-@pytest.mark.parametrize(("name", "write", "file"), [
-    ("300wlp", lp300w, "AFW/AFW_0_0.jpg"), ("aflw2000", aflw2000, "image00002.jpg")])
+@pytest.mark.parametrize(
+    ("name", "write", "file"), [("300wlp", lp300w, "AFW/AFW_0_0.jpg"), ("aflw2000", aflw2000, "image00002.jpg")]
+)
 def test_faces_are_cropped_by_their_landmarks(name: str, write: object, file: str, tmp_path: Path) -> None:
     assert callable(write)
     write(tmp_path)
@@ -63,6 +64,7 @@ def test_mats_beyond_99_degrees_are_left_out_and_faulty_ones_listed(name: str, t
     np.savez(folder / "image00005.npz")
     cv2.imwrite(str(folder / "image00006.png"), picture(0))
     from scipy.io import savemat
+
     savemat(folder / "image00006.mat", {"pt2d": corners()})
     (folder / "image00006.jpg").unlink()
     source = read(name, tmp_path)
@@ -70,21 +72,27 @@ def test_mats_beyond_99_degrees_are_left_out_and_faulty_ones_listed(name: str, t
     assert source.left_out == LEFT_OUT
     assert {Path(file).name: reason for file, reason in source.dropped} == {
         "image00002.jpg": "yaw, pitch, roll 0.0, nan, 0.0 are not numbers",
-        "image00003.jpg": "its landmarks make no face box", "image00004.jpg": "image00004.mat can't be read",
-        "image00005.jpg": "no .mat with its pose beside it", "image00006.png": "image00006.mat holds no Pose_Para"}
+        "image00003.jpg": "its landmarks make no face box",
+        "image00004.jpg": "image00004.mat can't be read",
+        "image00005.jpg": "no .mat with its pose beside it",
+        "image00006.png": "image00006.mat holds no Pose_Para",
+    }
 
 
 SIN, COS = 0.5, math.sqrt(0.75)  # of 30°
 
 
-@pytest.mark.parametrize(("rotation", "pose"), [
-    ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], (0, 0, 0)),
-    ([[COS, 0, SIN], [0, 1, 0], [-SIN, 0, COS]], (30, 0, 0)),
-    ([[1, 0, 0], [0, COS, SIN], [0, -SIN, COS]], (0, 30, 0)),
-    ([[COS, SIN, 0], [-SIN, COS, 0], [0, 0, 1]], (0, 0, -30)),
-    # turned by yaw 30°, then seen from a camera that is rolled by 30°
-    ([[COS * COS, SIN * COS, SIN], [-SIN, COS, 0], [-SIN * COS, -SIN * SIN, COS]], (30, 0, -30)),
-])
+@pytest.mark.parametrize(
+    ("rotation", "pose"),
+    [
+        ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], (0, 0, 0)),
+        ([[COS, 0, SIN], [0, 1, 0], [-SIN, 0, COS]], (30, 0, 0)),
+        ([[1, 0, 0], [0, COS, SIN], [0, -SIN, COS]], (0, 30, 0)),
+        ([[COS, SIN, 0], [-SIN, COS, 0], [0, 0, 1]], (0, 0, -30)),
+        # turned by yaw 30°, then seen from a camera that is rolled by 30°
+        ([[COS * COS, SIN * COS, SIN], [-SIN, COS, 0], [-SIN * COS, -SIN * SIN, COS]], (30, 0, -30)),
+    ],
+)
 def test_biwi_angles(rotation: list[list[float]], pose: tuple[float, ...], tmp_path: Path) -> None:
     biwi(tmp_path)
     biwi_pose(tmp_path / "01" / "frame_00003_pose.txt", rotation)
@@ -107,8 +115,10 @@ def test_biwi_crops_the_head_with_the_colour_camera(tmp_path: Path) -> None:
 def test_biwi_people_recorded_twice_are_one_subject(tmp_path: Path) -> None:
     biwi(tmp_path)
     assert set(subjects(read("biwi", tmp_path)).items()) == {
-        (f"{folder}/frame_0000{frame}_rgb.png", subject) for folder, subject in (
-            ("01", "01"), ("03", "03"), ("15", "03")) for frame in (3, 4)}
+        (f"{folder}/frame_0000{frame}_rgb.png", subject)
+        for folder, subject in (("01", "01"), ("03", "03"), ("15", "03"))
+        for frame in (3, 4)
+    }
 
 
 def test_biwi_faulty_poses_are_listed(tmp_path: Path) -> None:
@@ -125,4 +135,5 @@ def test_biwi_faulty_poses_are_listed(tmp_path: Path) -> None:
         "01/frame_00003_rgb.png": "no frame_00003_pose.txt",
         "01/frame_00004_rgb.png": "frame_00004_pose.txt holds 3 numbers in place of a 3 × 3 rotation and a translation",
         "03/frame_00003_rgb.png": "frame_00003_pose.txt does not hold numbers",
-        "03/frame_00004_rgb.png": "its head is not before the camera"}
+        "03/frame_00004_rgb.png": "its head is not before the camera",
+    }

@@ -18,16 +18,41 @@ from hmtl_ablate.errors import DataError
 CLASSES = ("a", "b", "c", "d")
 
 
-def pack(official: np.ndarray, labels: np.ndarray | None = None, group: np.ndarray | None = None,
-         subject: np.ndarray | None = None) -> Pack:
+def pack(
+    official: np.ndarray,
+    labels: np.ndarray | None = None,
+    group: np.ndarray | None = None,
+    subject: np.ndarray | None = None,
+) -> Pack:
     count = len(official)
     labels = np.arange(count) % 4 if labels is None else labels
-    manifest = Manifest(format=1, name="made", source="", stored=16, channels=1, count=count, splits={},
-                        classes={"emotion": CLASSES}, histogram={}, rows=count, left_out={}, dropped=(), duplicates=(),
-                        fingerprint="0" * 16)
-    return Pack(Path("made"), manifest, np.zeros((count, 16, 16, 1), np.uint8), {"emotion": labels.astype(np.int64)},
-                official.astype(np.int8), np.arange(count) if group is None else group,
-                np.full(count, -1) if subject is None else subject, {"emotion": CLASSES}, "0" * 16)
+    manifest = Manifest(
+        format=1,
+        name="made",
+        source="",
+        stored=16,
+        channels=1,
+        count=count,
+        splits={},
+        classes={"emotion": CLASSES},
+        histogram={},
+        rows=count,
+        left_out={},
+        dropped=(),
+        duplicates=(),
+        fingerprint="0" * 16,
+    )
+    return Pack(
+        Path("made"),
+        manifest,
+        np.zeros((count, 16, 16, 1), np.uint8),
+        {"emotion": labels.astype(np.int64)},
+        official.astype(np.int8),
+        np.arange(count) if group is None else group,
+        np.full(count, -1) if subject is None else subject,
+        {"emotion": CLASSES},
+        "0" * 16,
+    )
 
 
 def of(made: Pack, **data: Any) -> Splits:
@@ -47,7 +72,10 @@ def test_official_splits_are_used_as_they_are() -> None:
     for protocol in ("selection", "paper"):
         found = of(made, protocol=protocol)
         assert (found.train.tolist(), found.val.tolist(), found.test.tolist()) == (
-            list(range(100)), list(range(100, 120)), list(range(120, 150)))
+            list(range(100)),
+            list(range(100, 120)),
+            list(range(120, 150)),
+        )
         assert found.train.dtype == np.int64
 
 
@@ -124,8 +152,11 @@ def test_a_task_without_labels() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(labels=st.lists(st.integers(0, 3), min_size=1, max_size=200), seed=st.integers(0, 5),
-       shares=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)))
+@given(
+    labels=st.lists(st.integers(0, 3), min_size=1, max_size=200),
+    seed=st.integers(0, 5),
+    shares=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)),
+)
 def test_fractions_are_nested_and_stratified(labels: list[int], seed: int, shares: tuple[float, float]) -> None:
     made = pack(np.r_[np.zeros(len(labels)), [1, 2]], np.r_[labels, [0, 0]])
     small, large = (of(made, fraction=share, seed=seed) for share in sorted(shares))

@@ -6,11 +6,18 @@ import torch
 from hmtl_ablate.config import PRETEXT_OPTIONS
 from hmtl_ablate.pretext import PRETEXT_TASKS, FeatureShape, PretextTask, build
 
-CASES = [("puzzling", {"grid": 2}), ("puzzling", {"grid": 3}), ("puzzling", {"grid": 5}),
-         ("rotation", {}), ("rotation", {"grid": 2}), ("rotation", {"grid": 5}),
-         ("inpainting", {"perceptual": "vgg16", "perceptual_weights": None, "perceptual_layers": ("relu1_2",)}),
-         ("inpainting", {"perceptual": "test_resnet", "perceptual_weights": None}),
-         ("inpainting", {"regions": 3}), ("inpainting", {"mask": "patches", "patches": 7, "mask_ratio": 0.6})]
+CASES = [
+    ("puzzling", {"grid": 2}),
+    ("puzzling", {"grid": 3}),
+    ("puzzling", {"grid": 5}),
+    ("rotation", {}),
+    ("rotation", {"grid": 2}),
+    ("rotation", {"grid": 5}),
+    ("inpainting", {"perceptual": "vgg16", "perceptual_weights": None, "perceptual_layers": ("relu1_2",)}),
+    ("inpainting", {"perceptual": "test_resnet", "perceptual_weights": None}),
+    ("inpainting", {"regions": 3}),
+    ("inpainting", {"mask": "patches", "patches": 7, "mask_ratio": 0.6}),
+]
 SIZE, BATCH = 48, 6
 
 

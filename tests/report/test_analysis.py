@@ -28,8 +28,9 @@ def test_claims_table(store: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
     parent = store.study({"SL": "a"}, [0])
     store.trial(parent, "SL", "a", 0, 0.5)
     target = tmp_path / "claims.md"
-    assert script("claims_table").main(
-        ["--runs", str(store.path), "--format", "markdown", "--output", str(target)]) == 0
+    assert (
+        script("claims_table").main(["--runs", str(store.path), "--format", "markdown", "--output", str(target)]) == 0
+    )
     text = target.read_text(encoding="utf-8")
     assert text.count("| AffectNet |") == 8
     assert "Studies" not in text
@@ -52,8 +53,9 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
     assert "no folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["pretext", "pretraining", "head_pose", "gender", "loss_combination", "transfer",
-                                  "augmentation"])
+@pytest.mark.parametrize(
+    "name", ["pretext", "pretraining", "head_pose", "gender", "loss_combination", "transfer", "augmentation"]
+)
 def test_table_scripts(store: Any, capsys: pytest.CaptureFixture[str], name: str) -> None:
     arguments = ["--runs", str(store.path), "--format", "markdown"]
     assert script(f"{name}_table").main(arguments) == 2
@@ -79,6 +81,7 @@ def test_inference_cost_is_that_of_sl(capsys: pytest.CaptureFixture[str]) -> Non
 def test_results_page(store: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from hmtl_ablate.report.render import build_report, render
     from hmtl_ablate.report.results import load_results
+
     names = {"SL": "a", "SL, 2 views": "b", "SL + puzzling": "c", "SL + rotation": "d"}
     parent = store.study(names, [0, 1, 2], name="pretext", profile="standin", data="ferplus")
     for place, (name, key) in enumerate(names.items()):

@@ -13,12 +13,31 @@ INPAINTING = {"pretext.inpainting.mask_ratio": "0.25"}
 PASSES = 100 * 258_000.0
 
 
-def log(store: Any, scores: dict[int, float], *, key: str = "k", data: str = "affectnet", protocol: str = "paper",
-        params: dict[str, str] | None = None, passes: float = PASSES, **options: Any) -> None:
+def log(
+    store: Any,
+    scores: dict[int, float],
+    *,
+    key: str = "k",
+    data: str = "affectnet",
+    protocol: str = "paper",
+    params: dict[str, str] | None = None,
+    passes: float = PASSES,
+    **options: Any,
+) -> None:
     parent = store.study({key: key}, list(scores), name=f"study {key}", data=data)
     for seed, score in scores.items():
-        store.trial(parent, key, key, seed, score, data=data, protocol=protocol, passes=passes,
-                    params=PAPER | (params or {}), **options)
+        store.trial(
+            parent,
+            key,
+            key,
+            seed,
+            score,
+            data=data,
+            protocol=protocol,
+            passes=passes,
+            params=PAPER | (params or {}),
+            **options,
+        )
 
 
 def verified(store: Any) -> dict[str, ClaimRow]:
@@ -29,14 +48,24 @@ def verified(store: Any) -> dict[str, ClaimRow]:
 def test_the_nine_claims_as_published(tmp_path: Path) -> None:
     rows = claims_table(load_results(None, tmp_path))
     assert [(row.model, row.claimed) for row in rows] == [
-        ("SL + SSL in-painting-pl (B0)", 61.72), ("SL + SSL puzzling (B2)", 61.32), ("SL + SSL puzzling (B0)", 61.09),
-        ("SL (B2)", 60.35), ("SL (B0)", 60.34), ("SL + SSL in-painting-pl + 20% train (B0)", 55.36),
-        ("SL + SSL puzzling + 20% train (B0)", 54.98), ("SL + 20% train (B0)", 52.46),
-        ("Nonlinear eval on SL + SSL puzzling (B0)", 98.23)]
-    assert {(row.dataset, row.metric) for row in rows} == {("AffectNet", "Accuracy (8 emotion)"),
-                                                          ("CK+", "Accuracy (7 emotion)")}
-    assert all((row.status, row.verified, row.sd, row.n_seeds, row.protocol) == ("Unverified", None, None, 0, None)
-               for row in rows)
+        ("SL + SSL in-painting-pl (B0)", 61.72),
+        ("SL + SSL puzzling (B2)", 61.32),
+        ("SL + SSL puzzling (B0)", 61.09),
+        ("SL (B2)", 60.35),
+        ("SL (B0)", 60.34),
+        ("SL + SSL in-painting-pl + 20% train (B0)", 55.36),
+        ("SL + SSL puzzling + 20% train (B0)", 54.98),
+        ("SL + 20% train (B0)", 52.46),
+        ("Nonlinear eval on SL + SSL puzzling (B0)", 98.23),
+    ]
+    assert {(row.dataset, row.metric) for row in rows} == {
+        ("AffectNet", "Accuracy (8 emotion)"),
+        ("CK+", "Accuracy (7 emotion)"),
+    }
+    assert all(
+        (row.status, row.verified, row.sd, row.n_seeds, row.protocol) == ("Unverified", None, None, 0, None)
+        for row in rows
+    )
 
 
 def test_reproduced(store: Any) -> None:
@@ -52,11 +81,14 @@ def test_not_reproduced(store: Any) -> None:
     assert verified(store)["SL (B0)"].status == "Not reproduced"
 
 
-@pytest.mark.parametrize("scores", [
-    {0: 0.6034},                             # one seed
-    {0: 0.6034, 1: 0.6035},                  # two seeds, though they agree
-    {0: 0.590, 1: 0.610, 2: 0.603},          # three seeds, too far apart
-])
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {0: 0.6034},  # one seed
+        {0: 0.6034, 1: 0.6035},  # two seeds, though they agree
+        {0: 0.590, 1: 0.610, 2: 0.603},  # three seeds, too far apart
+    ],
+)
 def test_partial(store: Any, scores: dict[int, float]) -> None:
     log(store, scores)
     row = verified(store)["SL (B0)"]
@@ -74,37 +106,45 @@ def test_the_rule_at_its_edges() -> None:
     assert status_of(summarise([59.59, 60.0, 60.41]), 60.0, 0.5) == "Partial"
 
 
-@pytest.mark.parametrize(("change", "why"), [
-    ({"data": "ferplus"}, "other data"),
-    ({"params": {"training.epochs": "79"}}, "a shorter schedule"),
-    ({"params": {"data.size": "96"}}, "smaller images"),
-    ({"params": {"data.fraction": "0.5"}}, "half of train"),
-    ({"params": {"data.views": "2"}}, "two views are our baseline, not the paper's"),
-    ({"params": {"model.backbone": "resnet50"}}, "another backbone"),
-    ({"params": {"pretext.rotation.weight": "1.0"}}, "another pretext task"),
-    ({"params": PUZZLING | INPAINTING}, "two pretext tasks"),
-    ({"params": INPAINTING}, "in-painting without the perceptual loss"),
-    ({"params": INPAINTING | {"pretext.inpainting.perceptual": "None"}}, "the perceptual loss is off"),
-    ({"classes": 7}, "7 classes"),
-    ({"evaluation": "nonlinear probe"}, "a probe"),
-    ({"passes": 100 * 5_000.0}, "a sample in AffectNet's layout"),
-    ({"status": "failed"}, "not finished"),
-])
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"data": "ferplus"}, "other data"),
+        ({"params": {"training.epochs": "79"}}, "a shorter schedule"),
+        ({"params": {"data.size": "96"}}, "smaller images"),
+        ({"params": {"data.fraction": "0.5"}}, "half of train"),
+        ({"params": {"data.views": "2"}}, "two views are our baseline, not the paper's"),
+        ({"params": {"model.backbone": "resnet50"}}, "another backbone"),
+        ({"params": {"pretext.rotation.weight": "1.0"}}, "another pretext task"),
+        ({"params": PUZZLING | INPAINTING}, "two pretext tasks"),
+        ({"params": INPAINTING}, "in-painting without the perceptual loss"),
+        ({"params": INPAINTING | {"pretext.inpainting.perceptual": "None"}}, "the perceptual loss is off"),
+        ({"classes": 7}, "7 classes"),
+        ({"evaluation": "nonlinear probe"}, "a probe"),
+        ({"passes": 100 * 5_000.0}, "a sample in AffectNet's layout"),
+        ({"status": "failed"}, "not finished"),
+    ],
+)
 def test_anything_else_verifies_nothing(store: Any, change: dict[str, Any], why: str) -> None:
     log(store, {0: 0.6034, 1: 0.6035, 2: 0.6036}, **change)
     assert verified(store) == {}, why
 
 
-@pytest.mark.parametrize(("model", "params"), [
-    ("SL (B2)", {"model.backbone": "efficientnet_b2"}),
-    ("SL + 20% train (B0)", {"data.fraction": "0.2"}),
-    ("SL + SSL puzzling (B0)", PUZZLING),
-    ("SL + SSL puzzling (B2)", PUZZLING | {"model.backbone": "efficientnet_b2"}),
-    ("SL + SSL puzzling + 20% train (B0)", PUZZLING | {"data.fraction": "0.2"}),
-    ("SL + SSL in-painting-pl (B0)", INPAINTING | {"pretext.inpainting.perceptual": "vgg16"}),
-    ("SL + SSL in-painting-pl + 20% train (B0)",
-     INPAINTING | {"pretext.inpainting.perceptual": "vgg16", "data.fraction": "0.2"}),
-])
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [
+        ("SL (B2)", {"model.backbone": "efficientnet_b2"}),
+        ("SL + 20% train (B0)", {"data.fraction": "0.2"}),
+        ("SL + SSL puzzling (B0)", PUZZLING),
+        ("SL + SSL puzzling (B2)", PUZZLING | {"model.backbone": "efficientnet_b2"}),
+        ("SL + SSL puzzling + 20% train (B0)", PUZZLING | {"data.fraction": "0.2"}),
+        ("SL + SSL in-painting-pl (B0)", INPAINTING | {"pretext.inpainting.perceptual": "vgg16"}),
+        (
+            "SL + SSL in-painting-pl + 20% train (B0)",
+            INPAINTING | {"pretext.inpainting.perceptual": "vgg16", "data.fraction": "0.2"},
+        ),
+    ],
+)
 def test_each_claim_finds_its_own_trials(store: Any, model: str, params: dict[str, str]) -> None:
     log(store, {0: 0.6}, params=params)
     log(store, {0: 0.1}, key="other data", data="rendered", params=params)
@@ -116,13 +156,28 @@ def test_the_probe_claim_needs_a_probe(store: Any) -> None:
     log(store, {0: 0.98}, data="ckplus", classes=7, params=PUZZLING)
     assert verified(store) == {}
     source = {"model.weights": "trial:source", "training.epochs": "20"}
-    probe = {"key": "probe", "data": "ckplus", "classes": 7, "evaluation": "nonlinear probe", "images": 327,
-             "params": PUZZLING | source | {name: "None" for name in PUZZLING if name.startswith("pretext.")}}
+    probe = {
+        "key": "probe",
+        "data": "ckplus",
+        "classes": 7,
+        "evaluation": "nonlinear probe",
+        "images": 327,
+        "params": PUZZLING | source | {name: "None" for name in PUZZLING if name.startswith("pretext.")},
+    }
     log(store, {0: 0.98}, **probe)
     assert verified(store) == {}  # of a trial that nobody knows
     parent = store.study({"SL + puzzling": "source"}, [0], name="source", data="affectnet")
-    store.trial(parent, "SL + puzzling", "source", 0, 0.6, data="affectnet", passes=PASSES, trial_id="source",
-                params=PAPER | PUZZLING)
+    store.trial(
+        parent,
+        "SL + puzzling",
+        "source",
+        0,
+        0.6,
+        data="affectnet",
+        passes=PASSES,
+        trial_id="source",
+        params=PAPER | PUZZLING,
+    )
     assert CLAIMS[8].model in verified(store)
 
 

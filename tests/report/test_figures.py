@@ -17,16 +17,18 @@ METHODS: dict[str, dict[str, str]] = {
 
 @pytest.fixture
 def low_data(store: Any) -> Any:
-    variants = {f"{method} {fraction}": f"{method}-{fraction}" for fraction in ("0.05", "0.2", "1.0")
-                for method in METHODS}
+    variants = {
+        f"{method} {fraction}": f"{method}-{fraction}" for fraction in ("0.05", "0.2", "1.0") for method in METHODS
+    }
     parent = store.study(variants, [0, 1, 2], name="low_data")
     for variant, key in variants.items():
         method, fraction = key.split("-0.") if "-0." in key else (key.removesuffix("-1.0"), "")
         share = f"0.{fraction}" if fraction else "1.0"
         for seed in range(3):
             score = 0.4 + 0.3 * float(share) ** 0.5 + 0.01 * seed + 0.01 * list(METHODS).index(method)
-            store.trial(parent, variant, key, seed, score,
-                        params=METHODS[method] | {"data.fraction": share, "seed": str(seed)})
+            store.trial(
+                parent, variant, key, seed, score, params=METHODS[method] | {"data.fraction": share, "seed": str(seed)}
+            )
     return store
 
 
@@ -53,7 +55,10 @@ def test_the_figure_shows_intervals_in_percent(low_data: Any, tmp_path: Path) ->
     figure = low_data_figure(load_results(None, low_data.path))
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "SL, 2 views", "SL + puzzling", "SL + in-painting"]
+        "SL, 2 views",
+        "SL + puzzling",
+        "SL + in-painting",
+    ]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5 %", "20 %", "100 %"]
     assert axes.get_ylabel() == "test accuracy, %"
     assert len(axes.containers) == 3
@@ -77,4 +82,6 @@ def test_one_panel_a_dataset(store: Any) -> None:
         store.trial(parent, "SL", data, 0, 0.5, data=data)
     figure = low_data_figure(load_results(None, store.path))
     assert [axes.get_title().split("\n")[0] for axes in figure.axes] == [
-        "low_data (quick), rendered", "low_data (quick), ferplus"]
+        "low_data (quick), rendered",
+        "low_data (quick), ferplus",
+    ]

@@ -15,8 +15,20 @@ from hmtl_ablate.report.results import load_results
 
 CLAIM_KEYS = ["dataset", "model", "metric", "claimed", "verified", "sd", "n_seeds", "status", "protocol"]
 STUDY_KEYS = ["name", "profile", "evaluation", "data", "metric", "protocol", "question", "notes", "made", "rows"]
-ROW_KEYS = ["variant", "n_seeds", "mean", "sd", "mean_ci95_low", "mean_ci95_high", "difference", "ci95_low",
-            "ci95_high", "image_passes", "seconds", "values"]
+ROW_KEYS = [
+    "variant",
+    "n_seeds",
+    "mean",
+    "sd",
+    "mean_ci95_low",
+    "mean_ci95_high",
+    "difference",
+    "ci95_low",
+    "ci95_high",
+    "image_passes",
+    "seconds",
+    "values",
+]
 FORMATS = get_args(Format)
 NASTY = r"a|b & c_d 50% $x$ #1 {e} ~ ^ \n [red]bold[/] *i* <b>"
 
@@ -25,15 +37,27 @@ NASTY = r"a|b & c_d 50% $x$ #1 {e} ~ ^ \n [red]bold[/] *i* <b>"
 def filled(store: Any) -> Report:
     variants = {"SL": "a", "SL, 2 views": "b", "SL + puzzling": "c"}
     parent = store.study(variants, [0, 1, 2], question="Does puzzling beat SL alone?")
-    for variant, scores in {"SL": (0.701, 0.722, 0.715), "SL, 2 views": (0.711, 0.731, 0.718),
-                            "SL + puzzling": (0.722, 0.719, 0.741)}.items():
+    for variant, scores in {
+        "SL": (0.701, 0.722, 0.715),
+        "SL, 2 views": (0.711, 0.731, 0.718),
+        "SL + puzzling": (0.722, 0.719, 0.741),
+    }.items():
         for seed, score in enumerate(scores):
             store.trial(parent, variant, variants[variant], seed, score, passes=1_234_567, seconds=12.34)
-    parent = store.study({"SL": "z", "SL + puzzling": "y"}, [0, 1, 2], name="paper", profile="paper",
-                         data="affectnet")
+    parent = store.study({"SL": "z", "SL + puzzling": "y"}, [0, 1, 2], name="paper", profile="paper", data="affectnet")
     for seed, score in enumerate((0.6021, 0.6043, 0.6032)):
-        store.trial(parent, "SL", "z", seed, score, data="affectnet", protocol="paper", passes=3e7, seconds=86_400,
-                    params={"model.backbone": "efficientnet_b0", "data.size": "224", "training.epochs": "100"})
+        store.trial(
+            parent,
+            "SL",
+            "z",
+            seed,
+            score,
+            data="affectnet",
+            protocol="paper",
+            passes=3e7,
+            seconds=86_400,
+            params={"model.backbone": "efficientnet_b0", "data.size": "224", "training.epochs": "100"},
+        )
     return build_report(load_results(None, store.path))
 
 
@@ -95,8 +119,10 @@ def test_the_terminal_fits_100_columns(filled: Report) -> None:
     assert re.sub(r"\s+", " ", line) == "SL, 2 views 3 72.00 ± 1.01 +0.73 [−0.21, +1.67] 1,234,567 12.3"
     assert "60.32 ± 0.11" in text
     # Numbers of other data stand apart from those of the claims' data.
-    claims, own, other = (text.index(heading) for heading in (
-        "Claims of the paper", "Studies on the claims' data", "Studies on other data"))
+    claims, own, other = (
+        text.index(heading)
+        for heading in ("Claims of the paper", "Studies on the claims' data", "Studies on other data")
+    )
     assert claims < own < text.index("paper (paper), data: affectnet") < other
     assert other < text.index("These numbers verify no claim.") < text.index("puzzling (quick), data: rendered")
     assert "Protocol paper: weights selected on the official validation set" in text
@@ -138,8 +164,10 @@ def test_markdown_claims(filled: Report) -> None:
 
 def test_latex_is_escaped(store: Any) -> None:
     text = render(nasty(store), "latex")
-    assert (r"a\textbar{}b \& c\_d 50\% \$x\$ \#1 \{e\} \textasciitilde{} \textasciicircum{} \textbackslash{}n "
-            r"{[}red{]}bold{[}/{]} {*}i{*} \textless{}b\textgreater{}") in text
+    assert (
+        r"a\textbar{}b \& c\_d 50\% \$x\$ \#1 \{e\} \textasciitilde{} \textasciicircum{} \textbackslash{}n "
+        r"{[}red{]}bold{[}/{]} {*}i{*} \textless{}b\textgreater{}"
+    ) in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert all(len(re.findall(r"(?<!\\)&", row)) == 5 for row in rows)
     assert not any(line.lstrip().startswith(("[", "*")) for line in text.splitlines())  # would be an argument of \\

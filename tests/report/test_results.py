@@ -21,7 +21,11 @@ def test_frames_are_tidy(store: Any) -> None:
     results = load_results(None, store.path)
     study = results.studies.iloc[0]
     assert (study["study"], study["profile"], study["metric"], study["data"]) == (
-        "puzzling", "quick", "test/accuracy", "rendered")
+        "puzzling",
+        "quick",
+        "test/accuracy",
+        "rendered",
+    )
     assert study["variants"] == {"SL": "k1"}
     trial = results.trials.iloc[0]
     assert (trial["parent"], trial["seed"], trial["status"], trial["classes"]) == (parent, 0, "finished", 8)
@@ -65,8 +69,11 @@ def test_more_runs_than_a_page(store: Any, monkeypatch: pytest.MonkeyPatch) -> N
     for seed in range(3):
         store.trial(parent, "SL", "k", seed, 0.5)
     search = MlflowClient.search_runs
-    monkeypatch.setattr(MlflowClient, "search_runs",
-                        lambda self, *args, **options: search(self, *args, **(options | {"max_results": 2})))
+    monkeypatch.setattr(
+        MlflowClient,
+        "search_runs",
+        lambda self, *args, **options: search(self, *args, **(options | {"max_results": 2})),
+    )
     assert sorted(load_results(None, store.path).trials["seed"]) == [0, 1, 2]
 
 

@@ -22,7 +22,12 @@ def test_a_table(store: Any) -> None:
     (table,) = study_tables(load_results(None, store.path))
     baseline, other = table.rows
     assert (table.name, table.profile, table.data, table.protocol, table.notes) == (
-        "puzzling", "quick", "rendered", "selection", ())
+        "puzzling",
+        "quick",
+        "rendered",
+        "selection",
+        (),
+    )
     assert (baseline.variant, baseline.difference) == ("SL", None)
     assert other.score.mean == pytest.approx(0.73)
     assert other.score.sd == pytest.approx(0.01)
@@ -95,9 +100,18 @@ def test_weights_and_perceptual_networks_are_told(store: Any) -> None:
     parent = store.study({"SL": "a", "ImageNet": "b", "pl": "c"}, [0])
     store.trial(parent, "SL", "a", 0, 0.5)
     store.trial(parent, "ImageNet", "b", 0, 0.5, params={"model.weights": "imagenet"})
-    store.trial(parent, "pl", "c", 0, 0.5, params={
-        "pretext.inpainting.perceptual": "vgg16", "pretext.inpainting.perceptual_weights": "None",
-        "pretext.inpainting.perceptual_layers": "('relu2_2',)"})
+    store.trial(
+        parent,
+        "pl",
+        "c",
+        0,
+        0.5,
+        params={
+            "pretext.inpainting.perceptual": "vgg16",
+            "pretext.inpainting.perceptual_weights": "None",
+            "pretext.inpainting.perceptual_layers": "('relu2_2',)",
+        },
+    )
     (table,) = study_tables(load_results(None, store.path))
     assert "ImageNet: starts from imagenet weights" in table.notes
     assert "pl: perceptual network vgg16, weights random, ('relu2_2',)" in table.notes

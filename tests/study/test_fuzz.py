@@ -17,12 +17,54 @@ from hmtl_ablate.study import Study, load_study, missing_data, planned
 
 FILES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 TEXTS = [path.read_text(encoding="utf-8") for path in FILES]
-WORDS = ["{}", "[]", ": ", "- ", "\t", "\n", "&a ", "*a", "!!int ", "null", "true", "-1", "1e999", "9" * 400, "'", '"',
-         "pretext", "pretext.puzzling.grid", "data", "feed", "mixed", "choice", "when", "seeds", "\x00", "\ud7ff", "? ",
-         "|", ">", "#", "%", "---", "0x10", ".nan", "\\u0000", '"\\uD800"', '"\\n"', "{choice: [2]}", "search:", "<<"]
+WORDS = [
+    "{}",
+    "[]",
+    ": ",
+    "- ",
+    "\t",
+    "\n",
+    "&a ",
+    "*a",
+    "!!int ",
+    "null",
+    "true",
+    "-1",
+    "1e999",
+    "9" * 400,
+    "'",
+    '"',
+    "pretext",
+    "pretext.puzzling.grid",
+    "data",
+    "feed",
+    "mixed",
+    "choice",
+    "when",
+    "seeds",
+    "\x00",
+    "\ud7ff",
+    "? ",
+    "|",
+    ">",
+    "#",
+    "%",
+    "---",
+    "0x10",
+    ".nan",
+    "\\u0000",
+    '"\\uD800"',
+    '"\\n"',
+    "{choice: [2]}",
+    "search:",
+    "<<",
+]
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=6), st.sampled_from(WORDS))
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner,
-                                                                                           max_size=3), max_leaves=6)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
 
 
 def load(text: str | bytes, sets: Sequence[str] = (), datasets: Sequence[str] = ()) -> Study | None:
@@ -51,12 +93,18 @@ def load(text: str | bytes, sets: Sequence[str] = (), datasets: Sequence[str] = 
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from(TEXTS), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), st.sampled_from(WORDS) |
-                                                  st.text(max_size=4)), min_size=1, max_size=3))
+@given(
+    st.sampled_from(TEXTS),
+    st.lists(
+        st.tuples(st.floats(0, 1), st.integers(0, 12), st.sampled_from(WORDS) | st.text(max_size=4)),
+        min_size=1,
+        max_size=3,
+    ),
+)
 def test_changed_text(text: str, changes: list[tuple[float, int, str]]) -> None:
     for where, removed, word in changes:
         at = int(where * len(text))
-        text = text[:at] + word + text[at + removed:]
+        text = text[:at] + word + text[at + removed :]
     load(text)
 
 
@@ -80,12 +128,40 @@ def test_changed_values(text: str, data: st.DataObject) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from(TEXTS), st.sampled_from(["data.size", "training.epochs", "pretext", "pretext.puzzling",
-                                                "pretext.puzzling.feed", "search", "search.space", "search.trials",
-                                                "search.space.training.lr", "search.base", "search.base.training",
-                                                "search.pruner.name", "search.objective", "seeds", "resources",
-                                                "resources.gpus", "data", "metric", "metric.x", "", ".", "data.name",
-                                                "search.", "pretext.", "data..size", "question"]), VALUES)
+@given(
+    st.sampled_from(TEXTS),
+    st.sampled_from(
+        [
+            "data.size",
+            "training.epochs",
+            "pretext",
+            "pretext.puzzling",
+            "pretext.puzzling.feed",
+            "search",
+            "search.space",
+            "search.trials",
+            "search.space.training.lr",
+            "search.base",
+            "search.base.training",
+            "search.pruner.name",
+            "search.objective",
+            "seeds",
+            "resources",
+            "resources.gpus",
+            "data",
+            "metric",
+            "metric.x",
+            "",
+            ".",
+            "data.name",
+            "search.",
+            "pretext.",
+            "data..size",
+            "question",
+        ]
+    ),
+    VALUES,
+)
 def test_any_set(text: str, key: str, value: Any) -> None:
     load(text, sets=[f"{key}={_yaml(value)}"], datasets=["ferplus"] if key == "data.name" else [])
 
@@ -98,5 +174,8 @@ def _yaml(value: Any) -> str:
         return "[" + ", ".join(map(_yaml, value)) + "]"
     if isinstance(value, str):
         return value if value in WORDS else "'" + value.replace("'", "''") + "'"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, float | int) \
-        or isinstance(value, bool) else {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}.get(str(value), str(value))
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if not isinstance(value, float | int) or isinstance(value, bool)
+        else {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}.get(str(value), str(value))
+    )

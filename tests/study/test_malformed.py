@@ -53,22 +53,37 @@ CASES = [
     ("size: 48", "size: 48, size: 64", "6:36", ["base.data.size: the key 'size' stands here twice", "line 6"]),
     ("name: rendered", "name: ferplus, images: 100", "6:33", ["base.data.images", "'ferplus'", "data.fraction"]),
     ("epochs: 8", "epochs: true", "7:22", ["base.training.epochs", "not true"]),
-    ("warmup_epochs: 1", "warmup_epochs: 9", "7:40", ["base.training.warmup_epochs: 9 is more than training.epochs, 8",
-                                                      "use 0 to 8"]),
+    (
+        "warmup_epochs: 1",
+        "warmup_epochs: 9",
+        "7:40",
+        ["base.training.warmup_epochs: 9 is more than training.epochs, 8", "use 0 to 8"],
+    ),
     ("  SL: {}", "  SL: {training.epochs: 0}", "9:25", ["variants.SL.training.epochs", "not 0"]),
     ("  SL: {}", "  SL: {training.epoch: 1}", "9:8", ["variants.SL.training.epoch", "did you mean 'epochs'?"]),
     ("  SL: {}", "  SL: {data: 5}", "9:14", ["variants.SL.data", "not 5"]),
-    ("  SL: {}", "  SL: {pretext.puzzling.grid: 3}", "9:8", ["variants.SL.pretext.puzzling.grid",
-                                                             "there is no pretext task 'puzzling' here to change",
-                                                             "pretext: {puzzling: {grid: …}}"]),
+    (
+        "  SL: {}",
+        "  SL: {pretext.puzzling.grid: 3}",
+        "9:8",
+        [
+            "variants.SL.pretext.puzzling.grid",
+            "there is no pretext task 'puzzling' here to change",
+            "pretext: {puzzling: {grid: …}}",
+        ],
+    ),
     ("  SL: {}", "  search: {}", "9:3", ["variants.search: 'search' is the name that results give", "another"]),
     ("  SL: {}", '  "S\\nL": {}', "9:3", ["variants.S\\nL", "can't be printed", "one line"]),
     ("  SL: {}", f"  {'x' * 81}: {{}}", "9:3", ["81 characters", "at most 80"]),
     ("  SL: {}", "  7: {}", "9:3", ["a key is text, not 7", "quotes"]),
     ("  SL: {}", "  SL: {seed: 3}", "9:8", ["variants.SL.seed", "seeds: [0, 1, 2]"]),
     ("  SL: {}", "  SL: 5", "9:7", ["variants.SL: should be a map, not the value 5"]),
-    ("pretext: {puzzling: {grid: 2, ", "pretext: {puzling: {grid: 2, ", "11:15",
-     ["variants.SL + puzzling.pretext.puzling: there is no pretext task 'puzling'", "did you mean 'puzzling'?"]),
+    (
+        "pretext: {puzzling: {grid: 2, ",
+        "pretext: {puzling: {grid: 2, ",
+        "11:15",
+        ["variants.SL + puzzling.pretext.puzling: there is no pretext task 'puzling'", "did you mean 'puzzling'?"],
+    ),
     ("grid: 2, weight: 1.2", "grid: 13", "11:32", ["grid: a 13 × 13 grid", "use 2 to 12"]),
     ("grid: 2, weight: 1.2", "grid: 2, wieght: 1", "11:35", ["wieght", "did you mean 'weight'?"]),
     ("grid: 2, weight: 1.2", "share: 0.4", "11:33", ["share: only the mixed feed has a share", "set feed: mixed"]),
@@ -88,21 +103,48 @@ CASES = [
     ("loguniform: [0.1, 10]", "loguniform: [0.1, 5000]", "17:49", ["less than or equal to 1000, not 5000"]),
     ("loguniform: [0.1, 10]", "choice: [1], uniform: [1, 2]", "17:30", ["has choice and uniform", "keep one"]),
     ("pretext.puzzling.weight:", "pretext.puzzling.wieght:", "17:5", ["'wieght'", "did you mean 'weight'?"]),
-    ("pretext.puzzling.weight:", "pretext.inpainting.weight:", "17:5", ["the search's base has no pretext task",
-                                                                       "base: {pretext: {inpainting: {}}}"]),
+    (
+        "pretext.puzzling.weight:",
+        "pretext.inpainting.weight:",
+        "17:5",
+        ["the search's base has no pretext task", "base: {pretext: {inpainting: {}}}"],
+    ),
     ("pretext.puzzling.weight:", "data.protocol:", "17:5", ["data.protocol is not searched"]),
     ("pretext.puzzling.weight:", "training:", "17:5", ["'training' is a group of options"]),
     ("feed: {choice: [shared, mixed]}", "feed: {choice: [shared, mixd]}", "18:46", ["'mixd'", "did you mean 'mixed'?"]),
-    ("when: {pretext.puzzling.feed: mixed}", "when: {pretext.puzzling.feed: siamese}", "19:81",
-     ["when.pretext.puzzling.feed: can never hold: pretext.puzzling.feed is never 'siamese'", "valid: mixed, shared"]),
-    ("when: {pretext.puzzling.feed: mixed}", "when: {pretext.puzzling.fed: mixed}", "19:58",
-     ["can never hold: 'pretext.puzzling.fed' is not searched", "did you mean 'pretext.puzzling.feed'?"]),
-    ("when: {pretext.puzzling.feed: mixed}", "when: {pretext.puzzling.share: 0.5}", "19:57",
-     ["can never hold: it waits for itself"]),
-    ("when: {pretext.puzzling.feed: mixed}", "when: {pretext.puzzling.weight: 1}", "19:83",
-     ["can never hold: pretext.puzzling.weight has a continuous range"]),
-    ("when: {pretext.puzzling.feed: mixed}", "when: {pretext.puzzling.feed: shared}", "19:40",
-     ["no trial can have pretext.puzzling.share 0.1", "set feed: mixed"]),
+    (
+        "when: {pretext.puzzling.feed: mixed}",
+        "when: {pretext.puzzling.feed: siamese}",
+        "19:81",
+        [
+            "when.pretext.puzzling.feed: can never hold: pretext.puzzling.feed is never 'siamese'",
+            "valid: mixed, shared",
+        ],
+    ),
+    (
+        "when: {pretext.puzzling.feed: mixed}",
+        "when: {pretext.puzzling.fed: mixed}",
+        "19:58",
+        ["can never hold: 'pretext.puzzling.fed' is not searched", "did you mean 'pretext.puzzling.feed'?"],
+    ),
+    (
+        "when: {pretext.puzzling.feed: mixed}",
+        "when: {pretext.puzzling.share: 0.5}",
+        "19:57",
+        ["can never hold: it waits for itself"],
+    ),
+    (
+        "when: {pretext.puzzling.feed: mixed}",
+        "when: {pretext.puzzling.weight: 1}",
+        "19:83",
+        ["can never hold: pretext.puzzling.weight has a continuous range"],
+    ),
+    (
+        "when: {pretext.puzzling.feed: mixed}",
+        "when: {pretext.puzzling.feed: shared}",
+        "19:40",
+        ["no trial can have pretext.puzzling.share 0.1", "set feed: mixed"],
+    ),
     ("sampler: tpe", "sampler: tpee", "20:12", ["there is no sampler 'tpee'", "did you mean 'tpe'?"]),
     ("sampler: tpe", "sampler: grid", "17:30", ["the grid sampler takes no continuous range", "choice or int"]),
     ("sampler: tpe", "sampler: cmaes", "16:28", ["the cmaes sampler takes numeric ranges only"]),
@@ -162,10 +204,20 @@ def test_one_fault_is_one_line_with_its_place(tmp_path: Path, old: str, new: str
 
 
 def test_all_faults_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
-    text = GOOD.replace("task: emotion", "task: emotions").replace("seeds: [0, 1]", "seeds: [0, 0]") \
-        .replace("trials: 4", "trials: no").replace("  SL: {}", "  SL: {training.lr: -1}").replace("cpus: 1", "cpus: 0")
+    text = (
+        GOOD.replace("task: emotion", "task: emotions")
+        .replace("seeds: [0, 1]", "seeds: [0, 0]")
+        .replace("trials: 4", "trials: no")
+        .replace("  SL: {}", "  SL: {training.lr: -1}")
+        .replace("cpus: 1", "cpus: 0")
+    )
     assert [line.split(": ")[1] for line in faults(tmp_path, text)] == [
-        "base.task", "variants.SL.training.lr", "seeds.1", "search.trials", "resources.cpus"]
+        "base.task",
+        "variants.SL.training.lr",
+        "seeds.1",
+        "search.trials",
+        "resources.cpus",
+    ]
 
 
 def test_a_fault_of_the_base_is_told_once_for_all_variants_and_profiles(tmp_path: Path) -> None:
@@ -173,41 +225,50 @@ def test_a_fault_of_the_base_is_told_once_for_all_variants_and_profiles(tmp_path
     assert len(faults(tmp_path, text)) == 1
 
 
-@pytest.mark.parametrize(("change", "place"), [
-    (("  SL: {}", "  SL: {training.epochs: 2}"), "9:25: variants.SL.training.epochs: training.warmup_epochs: 5"),
-    (("quick: {}", "quick: {base: {training: {epochs: 2}}}"), "25:37: profiles.quick.base.training.epochs"),
-    (("quick: {}", "quick: {variants: {SL: {training.epochs: 2}}}"), "25:44: profiles.quick.variants.SL.train"),
-])
-def test_a_fault_that_arises_from_merging_points_at_the_change(tmp_path: Path, change: tuple[str, str],
-                                                               place: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (("  SL: {}", "  SL: {training.epochs: 2}"), "9:25: variants.SL.training.epochs: training.warmup_epochs: 5"),
+        (("quick: {}", "quick: {base: {training: {epochs: 2}}}"), "25:37: profiles.quick.base.training.epochs"),
+        (("quick: {}", "quick: {variants: {SL: {training.epochs: 2}}}"), "25:44: profiles.quick.variants.SL.train"),
+    ],
+)
+def test_a_fault_that_arises_from_merging_points_at_the_change(
+    tmp_path: Path, change: tuple[str, str], place: str
+) -> None:
     text = GOOD.replace("warmup_epochs: 1", "warmup_epochs: 5").replace(*change)
     assert faults(tmp_path, text)[0].startswith(place)
 
 
 def test_a_variants_feed_that_does_not_suit_the_base_is_the_variants_fault(tmp_path: Path) -> None:
-    text = "name: a\nbase: {pretext: {puzzling: {feed: mixed, share: 0.5}}}\n" \
-           "variants:\n  mixed: {}\n  shared: {pretext.puzzling.feed: shared}\n"
-    line, = faults(tmp_path, text)
+    text = (
+        "name: a\nbase: {pretext: {puzzling: {feed: mixed, share: 0.5}}}\n"
+        "variants:\n  mixed: {}\n  shared: {pretext.puzzling.feed: shared}\n"
+    )
+    (line,) = faults(tmp_path, text)
     assert line.startswith("5:35: variants.shared.pretext.puzzling.feed: pretext.puzzling.share: only the mixed feed")
 
 
 def test_a_default_that_does_not_suit_points_at_what_was_written(tmp_path: Path) -> None:
-    line, = faults(tmp_path, "name: a\nbase:\n  training: {lr: 0.1, epochs: 2}\nvariants: {SL: {}}\n")
+    (line,) = faults(tmp_path, "name: a\nbase:\n  training: {lr: 0.1, epochs: 2}\nvariants: {SL: {}}\n")
     assert line.startswith("3:31: base.training.epochs: training.warmup_epochs: 3 is more than training.epochs, 2")
 
 
-@pytest.mark.parametrize(("text", "line"), [
-    ("", "1:1: the file is empty; a study starts with name: and base:"),
-    ("# nothing\n", "1:1: the file is empty; a study starts with name: and base:"),
-    ("- a\n", "1:1: a study is a map, not a list; it starts with name: and base:"),
-    ("just text\n", "1:1: a study is a map, not the value 'just text'; it starts with name: and base:"),
-    (b"name: a\nquestion: caf\xe9\n", "2:14: byte 0xe9 is not UTF-8; save the file as UTF-8"),
-    (b"name: a\nquestion: \x01\n", "2:11: character '\\x01' is not allowed in YAML; remove it"),
-    ("name: a\n", "1:1: there is nothing to run; give it variants, a search, or both"),
-    ("variants: {SL: {}}\n", "1:1: the study has no name; write e.g. name: puzzling"),
-    ("name: a\nvariants: [SL]\n", "2:11: variants: should be a map, not a list"),
-    ("name: a\nsearch: {}\n", "2:1: search: trials is missing; say how many in all, e.g. trials: 20"),
-])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "1:1: the file is empty; a study starts with name: and base:"),
+        ("# nothing\n", "1:1: the file is empty; a study starts with name: and base:"),
+        ("- a\n", "1:1: a study is a map, not a list; it starts with name: and base:"),
+        ("just text\n", "1:1: a study is a map, not the value 'just text'; it starts with name: and base:"),
+        (b"name: a\nquestion: caf\xe9\n", "2:14: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        (b"name: a\nquestion: \x01\n", "2:11: character '\\x01' is not allowed in YAML; remove it"),
+        ("name: a\n", "1:1: there is nothing to run; give it variants, a search, or both"),
+        ("variants: {SL: {}}\n", "1:1: the study has no name; write e.g. name: puzzling"),
+        ("name: a\nvariants: [SL]\n", "2:11: variants: should be a map, not a list"),
+        ("name: a\nsearch: {}\n", "2:1: search: trials is missing; say how many in all, e.g. trials: 20"),
+    ],
+)
 def test_files_that_are_no_study(tmp_path: Path, text: str | bytes, line: str) -> None:
     assert line in faults(tmp_path, text)
 
@@ -230,30 +291,50 @@ def test_a_missing_file_is_told_with_its_nearest_neighbour(tmp_path: Path) -> No
         load_study(tmp_path)
 
 
-@pytest.mark.parametrize(("options", "line"), [
-    ({"sets": ["training.epoch=2"]}, "--set training.epoch=2: training.epoch: there is no option 'epoch'; "
-                                     "did you mean 'epochs'?"),
-    ({"sets": ["training.epochs=two"]}, "--set training.epochs=two: training.epochs: input should be a valid integer"),
-    ({"sets": ["training.epochs"]}, "--set training.epochs: is not key=value; write e.g. --set training.epochs=2"),
-    ({"sets": ["trainig.epochs=2"]}, "--set trainig.epochs=2: trainig.epochs: there is no option 'trainig' to set; "
-                                     "did you mean 'training'?"),
-    ({"sets": ["base.data.size=32"]}, "--set base.data.size=32: base.data.size: there is no option 'base' to set; "
-                                      "write --set data.size=…"),
-    ({"sets": ["pretext.inpainting.weight=2"]}, "--set pretext.inpainting.weight=2: pretext.inpainting.weight: "
-                                                "no variant has the pretext task 'inpainting'; valid: puzzling"),
-    ({"sets": ["data={"]}, "--set data={: expected the node content"),
-    ({"sets": ["search.trials=-1"]}, "--set search.trials=-1: search.trials: should be a whole number above 0, not -1"),
-    ({"sets": ["data.size=16", "pretext.puzzling.grid=5"]}, "--set pretext.puzzling.grid=5: pretext.puzzling.grid: "
-                                                            "a 5 × 5 grid cuts data.size 16 px"),
-    ({"sets": ["a\nb=1"]}, "--set a\\nb=1: a\\nb: there is no option"),
-    ({"trials": 0}, "--trials 0: search.trials: should be a whole number above 0"),
-    ({"seeds": (1, 1)}, "--seeds 1,1: seeds.1: the seed 1 stands here twice"),
-    ({"profile": "qick"}, "--profile qick: "),
-    ({"datasets": ["ferplus=/a", "affectnet=/b"]}, "--data ferplus: the study uses rendered; one other dataset"),
-    ({"datasets": ["=/a"]}, "--data =/a: is not name=path"),
-    ({"datasets": ["rendered=/a"]}, "--data rendered=/a: the rendered faces are drawn"),
-    ({"datasets": ["ferplus=/a"], "sets": ["data.images=100"]}, "--set data.images=100: data.images: only"),
-])
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            {"sets": ["training.epoch=2"]},
+            "--set training.epoch=2: training.epoch: there is no option 'epoch'; did you mean 'epochs'?",
+        ),
+        (
+            {"sets": ["training.epochs=two"]},
+            "--set training.epochs=two: training.epochs: input should be a valid integer",
+        ),
+        ({"sets": ["training.epochs"]}, "--set training.epochs: is not key=value; write e.g. --set training.epochs=2"),
+        (
+            {"sets": ["trainig.epochs=2"]},
+            "--set trainig.epochs=2: trainig.epochs: there is no option 'trainig' to set; did you mean 'training'?",
+        ),
+        (
+            {"sets": ["base.data.size=32"]},
+            "--set base.data.size=32: base.data.size: there is no option 'base' to set; write --set data.size=…",
+        ),
+        (
+            {"sets": ["pretext.inpainting.weight=2"]},
+            "--set pretext.inpainting.weight=2: pretext.inpainting.weight: "
+            "no variant has the pretext task 'inpainting'; valid: puzzling",
+        ),
+        ({"sets": ["data={"]}, "--set data={: expected the node content"),
+        (
+            {"sets": ["search.trials=-1"]},
+            "--set search.trials=-1: search.trials: should be a whole number above 0, not -1",
+        ),
+        (
+            {"sets": ["data.size=16", "pretext.puzzling.grid=5"]},
+            "--set pretext.puzzling.grid=5: pretext.puzzling.grid: a 5 × 5 grid cuts data.size 16 px",
+        ),
+        ({"sets": ["a\nb=1"]}, "--set a\\nb=1: a\\nb: there is no option"),
+        ({"trials": 0}, "--trials 0: search.trials: should be a whole number above 0"),
+        ({"seeds": (1, 1)}, "--seeds 1,1: seeds.1: the seed 1 stands here twice"),
+        ({"profile": "qick"}, "--profile qick: "),
+        ({"datasets": ["ferplus=/a", "affectnet=/b"]}, "--data ferplus: the study uses rendered; one other dataset"),
+        ({"datasets": ["=/a"]}, "--data =/a: is not name=path"),
+        ({"datasets": ["rendered=/a"]}, "--data rendered=/a: the rendered faces are drawn"),
+        ({"datasets": ["ferplus=/a"], "sets": ["data.images=100"]}, "--set data.images=100: data.images: only"),
+    ],
+)
 def test_faults_of_the_command_line(tmp_path: Path, options: dict[str, object], line: str) -> None:
     found = faults(tmp_path, GOOD, **options)
     assert found[0].startswith(line), found
@@ -287,8 +368,13 @@ STAGED_CASES = [
     ("kind: linear", "kind: linaer", "9:25", ["did you mean 'linear'?"]),
     ("kind: linear", "kind: knn, hidden: 64", "9:38", ["hidden: has no effect with kind: knn"]),
     ("name: staged", "metric: test/mae\nname: staged", "1:9", ["'SL' is not measured by test/mae"]),
-    ("name: staged", "name: staged\nsearch: {space: {training.lr: {loguniform: [1e-4, 1e-2]}}, trials: 2, "
-     "objective: {val/mae: min}}", "2:83", ["not measured by 'val/mae'", "val/macro_f1"]),
+    (
+        "name: staged",
+        "name: staged\nsearch: {space: {training.lr: {loguniform: [1e-4, 1e-2]}}, trials: 2, "
+        "objective: {val/mae: min}}",
+        "2:83",
+        ["not measured by 'val/mae'", "val/macro_f1"],
+    ),
 ]
 
 
@@ -318,8 +404,9 @@ def test_a_changed_stage_changes_the_key_of_who_starts_from_it(tmp_path: Path) -
     assert keys[0]["SL"] == keys[1]["SL"]
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml")),
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_every_config_survives_its_own_file(path: Path) -> None:
     """config.json names every field; reading it back refuses nothing and changes nothing."""
     for profile in ("quick", "paper") if "paper:" in path.read_text() else ("quick",):

@@ -104,10 +104,15 @@ def test_paper_has_the_nine_rows() -> None:
         config = variant.config(0)
         assert config.model.backbone == ("efficientnet_b2" if "(B2)" in variant.name else "efficientnet_b0")
         assert config.data.fraction == (0.2 if "20% train" in variant.name else 1.0)
-        assert set(config.pretext) == {name for name, word in (("puzzling", "puzzling"), ("inpainting", "in-painting"))
-                                       if word in variant.name}
+        assert set(config.pretext) == {
+            name for name, word in (("puzzling", "puzzling"), ("inpainting", "in-painting")) if word in variant.name
+        }
         assert (config.data.size, config.data.stored, config.data.protocol, config.loss.class_weights) == (
-            224, 350, "paper", "inverse")
+            224,
+            350,
+            "paper",
+            "inverse",
+        )
         if "puzzling" in config.pretext:
             assert config.pretext["puzzling"].weight == 1.2
             assert len(config.pretext["puzzling"].changed_views) == 3
@@ -118,8 +123,9 @@ def test_paper_has_the_nine_rows() -> None:
 
 
 def test_the_committed_schema_is_current() -> None:
-    assert (FOLDER / "schema.json").read_text(encoding="utf-8") == schema_text(), \
+    assert (FOLDER / "schema.json").read_text(encoding="utf-8") == schema_text(), (
         "run: hmtl-ablate schema > search_spaces/schema.json"
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -133,12 +139,22 @@ def test_the_schema_refuses_what_the_loader_refuses() -> None:
     check = jsonschema.Draft202012Validator(study_schema())
     good = {"name": "a", "variants": {"SL": {"data.views": 2, "pretext": {"puzzling": {"grid": 2}}}}}
     assert check.is_valid(good)
-    for change in ({"nam": 1}, {"name": "../a"}, {"base": {"data.sise": 3}}, {"base": {"data": {"size": 3}}},
-                   {"base": {"pretext": {"puzling": {}}}}, {"variants": {"search": {}}}, {"seeds": []},
-                   {"search": {"space": {"seed": {"choice": [1]}}}}, {"search": {"sampler": "tpee"}},
-                   {"search": {"space": {"training.lr": {"choice": [1], "int": [1, 2]}}}},
-                   {"profiles": {"quick": {"sedes": [1]}}}, {"resources": {"workers": 0}},
-                   {"evaluations": {"probe": {"fo": []}}}, {"stages": {"a": {"data.sise": 3}}}):
+    for change in (
+        {"nam": 1},
+        {"name": "../a"},
+        {"base": {"data.sise": 3}},
+        {"base": {"data": {"size": 3}}},
+        {"base": {"pretext": {"puzling": {}}}},
+        {"variants": {"search": {}}},
+        {"seeds": []},
+        {"search": {"space": {"seed": {"choice": [1]}}}},
+        {"search": {"sampler": "tpee"}},
+        {"search": {"space": {"training.lr": {"choice": [1], "int": [1, 2]}}}},
+        {"profiles": {"quick": {"sedes": [1]}}},
+        {"resources": {"workers": 0}},
+        {"evaluations": {"probe": {"fo": []}}},
+        {"stages": {"a": {"data.sise": 3}}},
+    ):
         assert not check.is_valid({**good, **change}), change
 
 

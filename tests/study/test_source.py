@@ -11,11 +11,39 @@ from ruamel.yaml import YAML
 from hmtl_ablate.study.source import parse
 
 
-@pytest.mark.parametrize("text", [
-    "1", "-1", "+3", "0", "1.5", "1e-3", "4.0e-3", ".5", "1.", "true", "False", "null", "~", "", "no", "yes", "on",
-    "text", "'1'", '"a\\nb"', "1.2.3", "-", "[1, 'a', {b: ~}]", "{a: {b: [x, 2.5]}}", ".inf", "-.inf", "a: |\n  text\n",
-    "2:3",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1",
+        "-1",
+        "+3",
+        "0",
+        "1.5",
+        "1e-3",
+        "4.0e-3",
+        ".5",
+        "1.",
+        "true",
+        "False",
+        "null",
+        "~",
+        "",
+        "no",
+        "yes",
+        "on",
+        "text",
+        "'1'",
+        '"a\\nb"',
+        "1.2.3",
+        "-",
+        "[1, 'a', {b: ~}]",
+        "{a: {b: [x, 2.5]}}",
+        ".inf",
+        "-.inf",
+        "a: |\n  text\n",
+        "2:3",
+    ],
+)
 def test_scalars_are_what_the_safe_loader_makes_of_them(text: str) -> None:
     if text == "-":
         assert parse(text, "f").plain() == [None]

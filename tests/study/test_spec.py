@@ -57,15 +57,25 @@ def raw(study: Study) -> dict[str, Any]:
 def test_quick_is_the_default_profile_and_merges_over_the_file(path: Path) -> None:
     study = load_study(path)
     assert (study.name, study.profile, study.question, study.seeds, study.metric) == (
-        "faces", "quick", "Does it help?", (1,), "test/accuracy")
+        "faces",
+        "quick",
+        "Does it help?",
+        (1,),
+        "test/accuracy",
+    )
     assert [variant.name for variant in study.variants] == ["SL", "SL, 2 views", "SL + puzzling", "more"]
-    assert raw(study)["SL + puzzling"] == {"data": {"images": 600, "size": 48}, "training": {"epochs": 5},
-                                           "pretext": {"puzzling": {"grid": 2, "feed": "siamese", "weight": 2}}}
+    assert raw(study)["SL + puzzling"] == {
+        "data": {"images": 600, "size": 48},
+        "training": {"epochs": 5},
+        "pretext": {"puzzling": {"grid": 2, "feed": "siamese", "weight": 2}},
+    }
     assert (study.resources.cpus, study.resources.gpus, study.resources.workers) == (2, 1, 1)
     assert study.search is not None
     assert (study.search.trials, study.search.base["data"]["size"]) == (2, 32)
     assert [(p.key, p.kind) for p in study.search.parameters] == [
-        ("pretext.puzzling.grid", "int"), ("pretext.puzzling.weight", "loguniform")]
+        ("pretext.puzzling.grid", "int"),
+        ("pretext.puzzling.weight", "loguniform"),
+    ]
     assert study.text == TEXT
 
 
@@ -86,14 +96,26 @@ def test_a_file_without_profiles_runs_as_it_is(tmp_path: Path) -> None:
 def test_the_plan_pairs_seeds_first(path: Path) -> None:
     study = load_study(path, profile="whole")
     assert [(variant.name, seed) for variant, seed, _ in planned(study)] == [
-        (name, seed) for seed in (3, 4) for name in ("SL", "SL, 2 views", "SL + puzzling")]
+        (name, seed) for seed in (3, 4) for name in ("SL", "SL, 2 views", "SL + puzzling")
+    ]
     assert all(config.seed == seed for _, seed, config in planned(study))
     assert planned(study)[1][2].data.views == 2
 
 
 def test_set_comes_last_over_everything(path: Path) -> None:
-    study = load_study(path, sets=["training.epochs=4", "data.views=1", "data={size: 24}", "model.weights=null",
-                                   "resources.workers=2", "seeds=[7, 8]", "search.trials=3", "metric=test/macro_f1"])
+    study = load_study(
+        path,
+        sets=[
+            "training.epochs=4",
+            "data.views=1",
+            "data={size: 24}",
+            "model.weights=null",
+            "resources.workers=2",
+            "seeds=[7, 8]",
+            "search.trials=3",
+            "metric=test/macro_f1",
+        ],
+    )
     for config in [*raw(study).values(), study.search.base if study.search else {}]:
         assert (config["training"]["epochs"], config["data"]["views"], config["data"]["size"]) == (4, 1, 24)
     assert (study.resources.workers, study.seeds, study.metric) == (2, (7, 8), "test/macro_f1")
@@ -111,14 +133,24 @@ def test_set_of_a_pretext_option_goes_where_the_task_is(path: Path) -> None:
 
 
 def test_set_of_the_search(path: Path) -> None:
-    study = load_study(path, sets=["search.space.training.lr={loguniform: [1e-4, 1e-2]}", "search.base.data.size=24",
-                                   "search.objective={val/loss: min}", "search.pruner=successive_halving"])
+    study = load_study(
+        path,
+        sets=[
+            "search.space.training.lr={loguniform: [1e-4, 1e-2]}",
+            "search.base.data.size=24",
+            "search.objective={val/loss: min}",
+            "search.pruner=successive_halving",
+        ],
+    )
     assert study.search is not None
     assert "training.lr" in study.search.keys
     assert study.search.base["data"]["size"] == 24
     assert raw(study)["SL"]["data"]["size"] == 48
     assert (study.search.metric, study.search.direction, study.search.pruner.name) == (
-        "val/loss", "min", "successive_halving")
+        "val/loss",
+        "min",
+        "successive_halving",
+    )
     assert load_study(path, sets=["search=null"]).search is None
 
 
@@ -142,7 +174,7 @@ def test_data_of_the_studys_own_name_says_where_it_lies(tmp_path: Path) -> None:
     path.write_text("name: a\nvariants:\n  x: {data.name: affectnet}\n  y: {data.name: ferplus}\n  z: {}\n")
     study = load_study(path, datasets=["ferplus=/f"])
     assert study.datasets == {"affectnet": None, "ferplus": Path("/f"), "rendered": None}
-    line, = missing_data(study)
+    (line,) = missing_data(study)
     assert "needs the dataset 'affectnet'" in line
     assert "--data affectnet=PATH" in line
     assert load_study(path, datasets=["rendered"]).datasets.keys() == {"affectnet", "ferplus", "rendered"}
@@ -175,6 +207,8 @@ def test_windows_line_ends_and_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_importing_the_study_floor_is_light() -> None:
-    code = "import sys, hmtl_ablate.study; print(*{'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'numpy', 'cv2'} & " \
-           "set(sys.modules))"
+    code = (
+        "import sys, hmtl_ablate.study; print(*{'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'numpy', 'cv2'} & "
+        "set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""

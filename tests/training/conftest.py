@@ -9,9 +9,17 @@ from hmtl_ablate.data.pack import Pack, open_pack
 from hmtl_ablate.training.folder import TrialResult
 from hmtl_ablate.training.loop import train
 
-BASE = {"data": {"images": 96, "size": 32},
-        "training": {"optimizer": "adamw", "lookahead": False, "lr": 0.004, "batch_size": 32, "epochs": 3,
-                     "warmup_epochs": 0}}
+BASE = {
+    "data": {"images": 96, "size": 32},
+    "training": {
+        "optimizer": "adamw",
+        "lookahead": False,
+        "lr": 0.004,
+        "batch_size": 32,
+        "epochs": 3,
+        "warmup_epochs": 0,
+    },
+}
 Make = Callable[..., TrialConfig]
 Train = Callable[..., TrialResult]
 
@@ -24,6 +32,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 @pytest.fixture
 def make() -> Make:
     """A small config, changed by dotted keys."""
+
     def config(**changes: Any) -> TrialConfig:
         raw: dict[str, Any] = {key: dict(value) for key, value in BASE.items()}
         for key, value in changes.items():
@@ -33,6 +42,7 @@ def make() -> Make:
             else:
                 raw[group] = value
         return parse_config(raw)
+
     return config
 
 
@@ -41,4 +51,5 @@ def run(pack: Pack, tmp_path: Path) -> Train:
     def call(config: TrialConfig, folder: str = "", **options: Any) -> TrialResult:
         place = tmp_path / (folder or trial_id(config, pack.fingerprint))
         return train(config, pack, place, **({"evaluate_test": True} | options))
+
     return call

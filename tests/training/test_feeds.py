@@ -12,32 +12,45 @@ B, SIZE = 10, 16
 ALL = np.ones(B, np.bool_)
 
 
-def planned(**raw: object) -> tuple[list[feeds.Stream], list[feeds.Given], torch.Tensor]:
+def planned(**raw: object) -> tuple[list[feeds.Stream], list[feeds.ModelInput], torch.Tensor]:
     config = parse_config({"data": {"size": SIZE}, **raw})
     tasks = {name: build(name, options, FeatureShape(SIZE, 4, 1, 1, 4)) for name, options in config.pretext.items()}
     plan = feeds.streams(config, B)
     assert len(plan) == config.passes_per_image
     views = torch.rand(len(plan), B, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    given = feeds.give(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1))
+    given = feeds.build_inputs(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1))
     return plan, given, views
 
 
-def changed_rows(given: feeds.Given) -> list[int]:
-    return sorted({int(row) for asked in given.asked.values()
-                   for row, before in zip(asked.rows, asked.before, strict=True)
-                   if not torch.equal(given.images[row], before)})
+def changed_rows(given: feeds.ModelInput) -> list[int]:
+    return sorted(
+        {
+            int(row)
+            for asked in given.asked.values()
+            for row, before in zip(asked.rows, asked.before, strict=True)
+            if not torch.equal(given.images[row], before)
+        }
+    )
 
 
-@pytest.mark.parametrize(("raw", "passes"), [
-    ({}, 1),
-    ({"data": {"views": 3, "size": SIZE}}, 3),
-    ({"pretext": {"puzzling": {"feed": "shared"}}}, 1),
-    ({"pretext": {"inpainting": {"feed": "mixed"}}}, 1),
-    ({"pretext": {"puzzling": {"feed": "siamese"}}}, 2),
-    ({"pretext": {"puzzling": {"feed": "siamese", "changed_views": [[1.0, 1.1], [1, 1], [0.6, 1]]}}}, 4),
-    ({"data": {"views": 2, "size": SIZE}, "pretext": {"puzzling": {"feed": "siamese"}, "inpainting":
-                                                       {"feed": "siamese"}}}, 4),
-])
+@pytest.mark.parametrize(
+    ("raw", "passes"),
+    [
+        ({}, 1),
+        ({"data": {"views": 3, "size": SIZE}}, 3),
+        ({"pretext": {"puzzling": {"feed": "shared"}}}, 1),
+        ({"pretext": {"inpainting": {"feed": "mixed"}}}, 1),
+        ({"pretext": {"puzzling": {"feed": "siamese"}}}, 2),
+        ({"pretext": {"puzzling": {"feed": "siamese", "changed_views": [[1.0, 1.1], [1, 1], [0.6, 1]]}}}, 4),
+        (
+            {
+                "data": {"views": 2, "size": SIZE},
+                "pretext": {"puzzling": {"feed": "siamese"}, "inpainting": {"feed": "siamese"}},
+            },
+            4,
+        ),
+    ],
+)
 def test_image_passes_of_each_feed(raw: dict[str, object], passes: int) -> None:
     plan, given, _ = planned(**raw)
     assert len(plan) == sum(len(one.views) for one in given) == passes
@@ -68,15 +81,19 @@ def test_mixed_changes_its_share_and_weighs_it() -> None:
 
 
 def test_two_mixed_tasks_take_different_images() -> None:
-    _, (given,), _ = planned(pretext={"inpainting": {"feed": "mixed", "share": 0.2},
-                                      "puzzling": {"feed": "mixed", "share": 0.5}})
+    _, (given,), _ = planned(
+        pretext={"inpainting": {"feed": "mixed", "share": 0.2}, "puzzling": {"feed": "mixed", "share": 0.5}}
+    )
     assert {name: asked.rows.tolist() for name, asked in given.asked.items()} == {
-        "puzzling": [0, 1, 2, 3, 4], "inpainting": [5, 6]}
+        "puzzling": [0, 1, 2, 3, 4],
+        "inpainting": [5, 6],
+    }
 
 
 def test_siamese_leaves_the_whole_view_and_sizes_the_changed_ones() -> None:
-    plan, given, views = planned(pretext={"puzzling": {"feed": "siamese", "supervised_weight": 0.25,
-                                                       "changed_views": [[1, 1], [0.5, 0.75]]}})
+    plan, given, views = planned(
+        pretext={"puzzling": {"feed": "siamese", "supervised_weight": 0.25, "changed_views": [[1, 1], [0.5, 0.75]]}}
+    )
     assert [one.views for one in given] == [(0, 1), (2,)]  # images of one size go together
     assert torch.equal(given[0].images[:B], views[0])
     assert not torch.equal(given[0].images[B:], views[1])
@@ -91,17 +108,18 @@ def test_workers_see_what_one_worker_would() -> None:
     tasks = {"puzzling": build("puzzling", config.pretext["puzzling"], FeatureShape(SIZE, 4, 1, 1, 4))}
     plan = feeds.streams(config, B)
     views = torch.rand(1, B, 3, SIZE, SIZE)
-    (one,) = feeds.give(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1))
+    (one,) = feeds.build_inputs(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1))
     for rank in (0, 1):
         rows = torch.arange(rank, B, 2)
-        (part,) = feeds.give(plan, tasks, views[:, rows], rows, B, torch.Generator().manual_seed(1))
+        (part,) = feeds.build_inputs(plan, tasks, views[:, rows], rows, B, torch.Generator().manual_seed(1))
         assert torch.equal(part.images, one.images[rows])
         assert torch.equal(part.weights, one.weights[rows])
 
 
 def test_tasks_that_join_change_the_same_images_in_turn() -> None:
-    plan, (given,), views = planned(pretext={"puzzling": {"feed": "siamese", "grid": 2},
-                                             "rotation": {"joins": "puzzling", "grid": 2}})
+    plan, (given,), views = planned(
+        pretext={"puzzling": {"feed": "siamese", "grid": 2}, "rotation": {"joins": "puzzling", "grid": 2}}
+    )
     assert len(plan) == 2
     puzzled, turned = given.asked["puzzling"], given.asked["rotation"]
     assert torch.equal(puzzled.before, views[1])
@@ -132,5 +150,5 @@ def test_images_keep_their_memory_format(task: str, feed: str) -> None:
     for memory in (torch.channels_last, torch.contiguous_format):
         views = torch.rand(len(plan) * B, 3, SIZE, SIZE).contiguous(memory_format=memory)
         views = views.unflatten(0, (len(plan), B))  # as the loop makes them
-        for given in feeds.give(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1)):
+        for given in feeds.build_inputs(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1)):
             assert given.images.is_contiguous(memory_format=memory)

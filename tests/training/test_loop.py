@@ -103,7 +103,10 @@ def test_passes_results_and_predictions(make, run, pack: Pack, tmp_path: Path) -
         assert np.allclose(kept["test_probability"].sum(axis=1), 1, atol=1e-5)
     assert sum(map(sum, result.confusion["test"])) == int((pack.split == 2).sum())
     assert {path.name for path in (tmp_path / "x" / "pictures").iterdir()} >= {
-        "puzzling-epoch-0001.png", "puzzling-epoch-0002.png", "confusion-test.png"}
+        "puzzling-epoch-0001.png",
+        "puzzling-epoch-0002.png",
+        "confusion-test.png",
+    }
 
 
 def test_best_epoch_is_the_earliest_of_the_best(make, run, tmp_path: Path) -> None:
@@ -114,8 +117,16 @@ def test_best_epoch_is_the_earliest_of_the_best(make, run, tmp_path: Path) -> No
 
 
 def test_a_diverged_trial_ends_with_its_reason(make, run) -> None:
-    result = run(make(training__optimizer="sgd", training__lr=10.0, training__weight_decay=1.0, training__clip=None,
-                      training__epochs=40), "x")
+    result = run(
+        make(
+            training__optimizer="sgd",
+            training__lr=10.0,
+            training__weight_decay=1.0,
+            training__clip=None,
+            training__epochs=40,
+        ),
+        "x",
+    )
     assert result.status == "failed"
     assert "NaN or infinite" in result.reason
 
@@ -153,8 +164,14 @@ def test_backbones(backbone: str) -> None:
 
 @pytest.mark.parametrize(("feed", "combine"), [("shared", "sum"), ("mixed", "geometric"), ("siamese", "geometric")])
 def test_every_feed_and_combination_trains(make, run, tmp_path: Path, feed: str, combine: str) -> None:
-    result = run(make(pretext={"inpainting": {"feed": feed}}, loss={"combine": combine, "class_weights": "inverse"},
-                      training__epochs=1), "x")
+    result = run(
+        make(
+            pretext={"inpainting": {"feed": feed}},
+            loss={"combine": combine, "class_weights": "inverse"},
+            training__epochs=1,
+        ),
+        "x",
+    )
     assert result.status == "finished"
     assert math.isfinite(curve(tmp_path / "x")[0]["train/inpainting"])
 
@@ -182,17 +199,21 @@ def test_combinations_differ(make, run, tmp_path: Path) -> None:
 def test_several_tasks_are_trained_and_measured_side_by_side(make, run, pack: Pack, tmp_path: Path) -> None:
     result = run(make(task=["emotion", "gender", "pose"], loss={"pose_weight": 0.5}, training__epochs=2), "x")
     assert {"test/emotion/accuracy", "test/gender/auc", "test/pose/mae", "best/val/emotion/accuracy"} <= set(
-        result.metrics)
+        result.metrics
+    )
     assert result.classes == list(pack.classes["emotion"])
     row = curve(tmp_path / "x")[-1]
     assert row["train/loss"] == pytest.approx(
-        row["train/emotion"] + row["train/gender"] + 0.5 * row["train/pose"], rel=1e-5)
+        row["train/emotion"] + row["train/gender"] + 0.5 * row["train/pose"], rel=1e-5
+    )
     with np.load(tmp_path / "x" / "predictions.npz") as kept:
         assert kept["test_pose_angles"].shape == (int((pack.split == 2).sum()), 3)
         told = kept["test_gender_probability"].argmax(axis=1) == kept["test_gender_label"]
     assert told.mean() == pytest.approx(result.metrics["test/gender/accuracy"])
     assert {path.name for path in (tmp_path / "x" / "pictures").iterdir()} >= {
-        "confusion-test-emotion.png", "confusion-test-gender.png"}
+        "confusion-test-emotion.png",
+        "confusion-test-gender.png",
+    }
 
 
 def test_images_without_a_tasks_label_count_for_the_others_only(make, run, pack: Pack, tmp_path: Path) -> None:
@@ -271,10 +292,15 @@ def _worker(rank: int, raw: dict, pack_folder: str, folder: str, port: int) -> N
 def test_two_workers_equal_one(make, run, pack: Pack, tmp_path: Path, combine: str) -> None:
     """At equal global batch, for a net without batch norm and dropout: the same curve within float tolerance."""
     import socket
+
     still = {"feed": "mixed", "share": 0.4, "dropout": 0.0}
-    config = make(model={"backbone": "test_convnext", "dropout": 0.0}, loss={"combine": combine},
-                  pretext={"puzzling": still, "inpainting": {**still, "share": 0.3}}, training__epochs=2,
-                  training__lr=0.001)
+    config = make(
+        model={"backbone": "test_convnext", "dropout": 0.0},
+        loss={"combine": combine},
+        pretext={"puzzling": still, "inpainting": {**still, "share": 0.3}},
+        training__epochs=2,
+        training__lr=0.001,
+    )
     run(config, "one")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -61,8 +61,10 @@ def test_a_search_trial_keeps_away_from_test(make, run, trained: str) -> None:
 
 def test_direct_is_the_trained_model_on_all_images(make, run, trained: str, pack: Pack, tmp_path: Path) -> None:
     result = run(make(model__weights=trained, probe={"kind": "direct"}), "x")
-    with np.load(tmp_path / trained.removeprefix("trial:") / "predictions.npz") as before, \
-            np.load(tmp_path / "x" / "predictions.npz") as kept:
+    with (
+        np.load(tmp_path / trained.removeprefix("trial:") / "predictions.npz") as before,
+        np.load(tmp_path / "x" / "predictions.npz") as kept,
+    ):
         assert len(kept["test_index"]) == len(pack.images)
         rows = np.searchsorted(kept["test_index"], before["test_index"])
         assert np.allclose(kept["test_probability"][rows], before["test_probability"], atol=1e-4)
@@ -74,12 +76,15 @@ def test_direct_of_another_task_is_refused(make, run, trained: str) -> None:
         run(make(task="gender", model__weights=trained, probe={"kind": "direct"}), "x")
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"probe": {"kind": "linear"}, "pretext": {"puzzling": {}}}, "trains no pretext task"),
-    ({"probe": {"kind": "linear"}, "task": "pose"}, "one task with classes"),
-    ({"probe": {"kind": "direct"}}, "needs a trained head"),
-    ({"probe": {"kind": "linear"}, "data": {"views": 2}}, "once, whole"),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"probe": {"kind": "linear"}, "pretext": {"puzzling": {}}}, "trains no pretext task"),
+        ({"probe": {"kind": "linear"}, "task": "pose"}, "one task with classes"),
+        ({"probe": {"kind": "direct"}}, "needs a trained head"),
+        ({"probe": {"kind": "linear"}, "data": {"views": 2}}, "once, whole"),
+    ],
+)
 def test_impossible_probes_are_refused(make, changes, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         make(**changes)

@@ -35,8 +35,11 @@ def test_straight_sideways_is_defined() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(-2, 2), min_size=6, max_size=6).filter(
-    lambda six: np.linalg.norm(np.cross(six[:3], six[3:])) > 1e-2))
+@given(
+    st.lists(st.floats(-2, 2), min_size=6, max_size=6).filter(
+        lambda six: np.linalg.norm(np.cross(six[:3], six[3:])) > 1e-2
+    )
+)
 def test_six_numbers_make_a_rotation(six: list[float]) -> None:
     (matrix,) = matrix_of_six(torch.tensor([six], dtype=torch.float64))
     assert torch.allclose(matrix @ matrix.T, torch.eye(3, dtype=torch.float64), atol=1e-5)

@@ -20,7 +20,7 @@ from hmtl_ablate.training.tasks import build_tasks
 
 @pytest.fixture(autouse=True)
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "choose", lambda precision: replace(device.choose(precision), draws_views=True))
+    monkeypatch.setattr(loop, "choose", lambda precision: replace(device.select_device(precision), draws_views=True))
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
@@ -30,8 +30,9 @@ def curve(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("feed", ["shared", "siamese", "mixed"])
 def test_a_trial_learns_and_continues_as_if_it_never_stopped(make, run, tmp_path: Path, feed: str) -> None:
-    config = make(pretext={"puzzling": {"feed": feed}, "inpainting": {"feed": feed}}, data__augment="strong",
-                  training__epochs=4)
+    config = make(
+        pretext={"puzzling": {"feed": feed}, "inpainting": {"feed": feed}}, data__augment="strong", training__epochs=4
+    )
     run(config, "whole")
     rows = curve(tmp_path / "whole")
     assert rows[-1]["train/loss"] < rows[0]["train/loss"]
@@ -42,13 +43,14 @@ def test_a_trial_learns_and_continues_as_if_it_never_stopped(make, run, tmp_path
     assert curve(tmp_path / "parts") == rows
 
 
-def test_a_pack_that_fits_gives_the_views_of_one_that_does_not(make, pack: Pack, monkeypatch: pytest.MonkeyPatch
-                                                               ) -> None:
+def test_a_pack_that_fits_gives_the_views_of_one_that_does_not(
+    make, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, rows = make(data__augment="weak", data__views=2), np.flatnonzero(pack.split == 0)
     found = []
     for fits in (True, False):
         monkeypatch.setattr(batches, "fits", lambda size, where, fits=fits: fits)
-        made = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1, loop.choose("auto"))
+        made = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1, loop.select_device("auto"))
         found.append(made[1].views)
     assert found[0].shape == (2, 32, 3, 32, 32)
     assert torch.equal(found[0], found[1])
@@ -57,7 +59,7 @@ def test_a_pack_that_fits_gives_the_views_of_one_that_does_not(make, pack: Pack,
 
 def test_a_mirrored_face_has_its_yaw_and_roll_negated(make, pack: Pack) -> None:
     config, rows = make(task="pose", data__augment="none"), np.flatnonzero(pack.split == 0)
-    made = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1, loop.choose("auto"))
+    made = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1, loop.select_device("auto"))
     order, first = made._ordered(1)[:32], made[0]
     signs = first.targets["pose"][0] / torch.from_numpy(pack.labels["pose"][order])
     mirrored = signs[:, 0] < 0
@@ -74,8 +76,10 @@ def test_a_mirrored_face_has_its_yaw_and_roll_negated(make, pack: Pack) -> None:
 def test_workers_share_a_batch(make, pack: Pack) -> None:
     config, rows = make(data__augment="weak"), np.flatnonzero(pack.split == 0)
     tasks = build_tasks(config, pack, rows)
-    whole, *parts = (TrainingBatches(config, pack, rows, tasks, rank, size, loop.choose("auto"))[0].views
-                     for rank, size in ((0, 1), (0, 2), (1, 2)))
+    whole, *parts = (
+        TrainingBatches(config, pack, rows, tasks, rank, size, loop.select_device("auto"))[0].views
+        for rank, size in ((0, 1), (0, 2), (1, 2))
+    )
     for rank, part in enumerate(parts):
         torch.testing.assert_close(part, whole[:, rank::2])
 
@@ -89,7 +93,7 @@ from pathlib import Path
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.pack import load_pack
 from hmtl_ablate.training import device, loop
-loop.choose = lambda precision: replace(device.choose(precision), draws_views=True)
+loop.choose = lambda precision: replace(device.select_device(precision), draws_views=True)
 config = parse_config({make(training__epochs=1).model_dump(mode="json")!r})
 pack, folder = load_pack(Path({str(pack.folder)!r})), Path({str(tmp_path / "trial")!r})
 result = loop.train(config, pack, folder, evaluate_test=True)

@@ -14,10 +14,17 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_DEDUP_LOGS": "0",
-               "TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_GLOBAL_CHECKPOINT_S": "100000000",
-               "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-               "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_TRAIN_V2_ENABLED": "1"}
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_DEDUP_LOGS": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000000",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+}
 
 import ray
 import ray.tune
@@ -25,8 +32,8 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from hmtl_ablate.errors import ClusterError
-from hmtl_ablate.search.conductor import Conductor, Job
-from hmtl_ablate.search.trainable import run_task
+from hmtl_ablate.running.actor import run_task
+from hmtl_ablate.running.conductor import Conductor, Job
 from hmtl_ablate.study import Resources
 
 SLOT = "trial_slot"
@@ -44,12 +51,19 @@ def joined(address: str | None, resources: Resources) -> Iterator[None]:
             if address:
                 ray.init(address=address, **quiet)
             else:
-                ray.init(include_dashboard=False, object_store_memory=256 * 2**20, resources={SLOT: 4096}, **quiet)
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    object_store_memory=256 * 2**20,
+                    resources={SLOT: 4096},
+                    **quiet,
+                )
     except Exception as error:  # Ray raises ConnectionError, RuntimeError, TimeoutError and its own
         where = f"the Ray cluster at {address}" if address else "Ray on this machine"
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ClusterError(f"{where} can't be used: {text}; check --address, or leave it out to use this machine"
-                           ) from error
+        raise ClusterError(
+            f"{where} can't be used: {text}; check --address, or leave it out to use this machine"
+        ) from error
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # Tune copies its snapshot of the run while it writes the next one, and logs a traceback when a file vanishes under
@@ -68,9 +82,13 @@ def capacity(resources: Resources) -> int:
     needs = {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
     room = min(int(held.get(name, 0.0) / need + 1e-9) for name, need in needs.items() if need > 0)
     if room < 1:
-        raise ClusterError("a trial needs " + " and ".join(f"{need:g} {name}" for name, need in needs.items() if need)
-                           + " but the cluster has " + " and ".join(f"{held.get(n, 0):g} {n}" for n in needs)
-                           + "; change the study's resources (--set resources.cpus=…), or use a larger cluster")
+        raise ClusterError(
+            "a trial needs "
+            + " and ".join(f"{need:g} {name}" for name, need in needs.items() if need)
+            + " but the cluster has "
+            + " and ".join(f"{held.get(n, 0):g} {n}" for n in needs)
+            + "; change the study's resources (--set resources.cpus=…), or use a larger cluster"
+        )
     return room
 
 
@@ -85,10 +103,13 @@ def conduct(conductor: Conductor, max_concurrent: int, stop: Path, asked: list[b
     feeder = _Feeder(conductor, max_concurrent, stop, asked, imports, results)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(run_task, {name: value for name, value in wanted.items() if value}),
-        tune_config=ray.tune.TuneConfig(search_alg=feeder, scheduler=_Watcher(feeder), num_samples=-1,
-                                        reuse_actors=True),
-        run_config=ray.tune.RunConfig(name="study", storage_path=results, verbose=0,
-                                      failure_config=ray.tune.FailureConfig(max_failures=0)))
+        tune_config=ray.tune.TuneConfig(
+            search_alg=feeder, scheduler=_Watcher(feeder), num_samples=-1, reuse_actors=True
+        ),
+        run_config=ray.tune.RunConfig(
+            name="study", storage_path=results, verbose=0, failure_config=ray.tune.FailureConfig(max_failures=0)
+        ),
+    )
     try:
         with _muted():
             tuner.fit()
@@ -101,8 +122,9 @@ def conduct(conductor: Conductor, max_concurrent: int, stop: Path, asked: list[b
 class _Feeder(Searcher):
     """Tune asks it for trials: it passes on the conductor's jobs."""
 
-    def __init__(self, conductor: Conductor, most: int, stop: Path, asked: list[bool], imports: tuple[str, ...],
-                 results: str) -> None:
+    def __init__(
+        self, conductor: Conductor, most: int, stop: Path, asked: list[bool], imports: tuple[str, ...], results: str
+    ) -> None:
         super().__init__()
         self.conductor, self.most, self.stop, self.asked = conductor, most, stop, asked
         self.imports, self.results = imports, results
@@ -192,5 +214,7 @@ def _reach(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
-        raise ClusterError(f"--address {address}: nothing answers there ({error.strerror or error}); start the cluster "
-                           "(ray start --head), or leave --address out to use this machine") from error
+        raise ClusterError(
+            f"--address {address}: nothing answers there ({error.strerror or error}); start the cluster "
+            "(ray start --head), or leave --address out to use this machine"
+        ) from error

@@ -17,8 +17,10 @@ def tables_of(results: Results, study: str) -> list[StudyTable]:
     known = not results.empty and study in set(results.studies["study"])
     found = [table for table in study_tables(results, study) if any(row.score.n for row in table.rows)] if known else []
     if not found:
-        raise StudyError(f"no finished trial of the study {study!r} in this store; run it first: "
-                         f"hmtl-ablate run search_spaces/{study}.yaml")
+        raise StudyError(
+            f"no finished trial of the study {study!r} in this store; run it first: "
+            f"hmtl-ablate run search_spaces/{study}.yaml"
+        )
     return found
 
 
@@ -34,13 +36,24 @@ def error_table(table: StudyTable) -> Table:
     for row in table.rows:
         errors = _errors(row, percent)
         lower = summarise([1 - errors[seed] / baseline[seed] for seed in sorted(errors) if baseline.get(seed)])
-        rows.append((row.variant, str(row.score.n), score_text(summarise(list(errors.values())), percent),
-                     DASH if row is table.rows[0] else difference_text(lower, True),
-                     DASH if row.image_passes is None else f"{row.image_passes:,.0f}"))
+        rows.append(
+            (
+                row.variant,
+                str(row.score.n),
+                score_text(summarise(list(errors.values())), percent),
+                DASH if row is table.rows[0] else difference_text(lower, True),
+                DASH if row.image_passes is None else f"{row.image_passes:,.0f}",
+            )
+        )
     what = f"1 − {label(table.metric)}" if percent else label(table.metric)
-    return Table(_title(table), table.question,
-                 ("Variant", "Seeds", what, "Error down by [95 %], %", "Image passes"), tuple(rows),
-                 frozenset({1, 2, 3, 4}), table.notes)
+    return Table(
+        _title(table),
+        table.question,
+        ("Variant", "Seeds", what, "Error down by [95 %], %", "Image passes"),
+        tuple(rows),
+        frozenset({1, 2, 3, 4}),
+        table.notes,
+    )
 
 
 def grid_table(table: StudyTable, separator: str = ", ") -> Table:
@@ -67,8 +80,9 @@ def transfer_table(tables: list[StudyTable]) -> Table:
 
 def _grid(table: StudyTable, corner: str, columns: list[str], cells: Mapping[str, Mapping[str, str]]) -> Table:
     rows = tuple((name, *(line.get(column, DASH) for column in columns)) for name, line in cells.items())
-    return Table(_title(table), table.question, (corner, *columns), rows, frozenset(range(1, len(columns) + 1)),
-                 table.notes)
+    return Table(
+        _title(table), table.question, (corner, *columns), rows, frozenset(range(1, len(columns) + 1)), table.notes
+    )
 
 
 def _errors(row: StudyRow, percent: bool) -> dict[int, float]:

@@ -97,9 +97,11 @@ class Progress:
     def _render(self) -> Text:
         speed = sum(metrics.get("images_per_second", 0.0) for _, metrics, _ in self.running.values())
         ended = self.done + self.skipped
-        lines = [f"trials: {ended} of {self.total} done, {len(self.running)} running, {self.pruned} stopped early, "
-                 f"{self.failed} failed · {speed:,.0f} images/s · {duration(time.monotonic() - self._started)}"
-                 f"{self._left()}"]
+        lines = [
+            f"trials: {ended} of {self.total} done, {len(self.running)} running, {self.pruned} stopped early, "
+            f"{self.failed} failed · {speed:,.0f} images/s · {duration(time.monotonic() - self._started)}"
+            f"{self._left()}"
+        ]
         lines += [f"best so far: {name}, {shown(metric, value)}" for metric, (name, value) in self.best.items()]
         for name, metrics, config in self.running.values():
             state = f"epoch {metrics['epoch']:.0f}/{config.training.epochs}" if metrics else "starting"

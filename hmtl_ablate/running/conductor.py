@@ -22,12 +22,12 @@ import hmtl_ablate
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import StoreError, TrackingError
-from hmtl_ablate.search.deciding import Decider, Draw
-from hmtl_ablate.search.progress import Progress
-from hmtl_ablate.search.trainable import PRUNE, Task
+from hmtl_ablate.running.actor import PRUNE, Task
+from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
+from hmtl_ablate.running.progress import Progress
 from hmtl_ablate.study import WINNER, Study, Variant, planned
 from hmtl_ablate.tracking import StudyStatus, Tracking, TrialStatus
-from hmtl_ablate.training.folder import TrialFolder, TrialResult, commit, over
+from hmtl_ablate.training.folder import TrialFolder, TrialResult, commit, is_complete
 
 PROBES = {"none": "", "linear": "linear probe", "nonlinear": "nonlinear probe", "knn": "k-NN", "direct": "direct"}
 """Tag of what was trained on a frozen backbone; the claims know it."""
@@ -74,7 +74,7 @@ class Job:
 
     def complete(self, result: TrialResult) -> bool:
         """Is this all that the job is for? An arm's trial runs to its end; a search's need not."""
-        return not self.arms or over(self.config, result, self.evaluate_test)
+        return not self.arms or is_complete(self.config, result, self.evaluate_test)
 
 
 class Packs:
@@ -104,8 +104,12 @@ class Resolver:
 
     def resolve(self, config: TrialConfig) -> TrialConfig:
         """The config with every `trial:NAME` as `trial:ID`."""
-        return config.replaced({path: f"trial:{self.identify(source.config(config.seed))}"
-                                for path, source in self.sources(config).items()})
+        return config.replaced(
+            {
+                path: f"trial:{self.identify(source.config(config.seed))}"
+                for path, source in self.sources(config).items()
+            }
+        )
 
     def identify(self, config: TrialConfig) -> str:
         """The trial_id of a config."""
@@ -113,31 +117,45 @@ class Resolver:
 
     def sources(self, config: TrialConfig) -> dict[tuple[str, ...], Variant]:
         """Path of each option that names a variant or stage → that one."""
-        named = {path: self._study.source(source.removeprefix("trial:"))
-                 for path, source in config.weight_sources.items() if source.startswith("trial:")}
+        named = {
+            path: self._study.source(source.removeprefix("trial:"))
+            for path, source in config.weight_sources.items()
+            if source.startswith("trial:")
+        }
         return {path: variant for path, variant in named.items() if variant is not None}
 
 
 class Conductor:
     """Hands out jobs, follows them, and writes down how they end. Knows Optuna and MLflow, but no Ray."""
 
-    def __init__(self, study: Study, packs: Packs, store: Path, tracking: Tracking, decider: Decider | None,
-                 progress: Progress, pictures: bool) -> None:
+    def __init__(
+        self,
+        study: Study,
+        packs: Packs,
+        store: Path,
+        tracking: Tracking,
+        optuna_search: OptunaSearch | None,
+        progress: Progress,
+        pictures: bool,
+    ) -> None:
         self.study, self.packs, self.store, self.tracking = study, packs, store, tracking
         self.resolver = Resolver(study, packs)
-        self.decider, self.progress, self.pictures = decider, progress, pictures
+        self.optuna_search, self.progress, self.pictures = optuna_search, progress, pictures
         self.summary = Summary()
         self.running: dict[str, Job] = {}
         self._tracking_down = False
         self.commit = commit()
         self.variants = list(study.variants)
-        self.parent = tracking.study_run(study.name, study.profile, ", ".join(sorted(study.datasets)),
-                                         tags=self._study_tags(), study_text=study.text)
+        self.parent = tracking.study_run(
+            study.name, study.profile, ", ".join(sorted(study.datasets)), tags=self._study_tags(), study_text=study.text
+        )
         arms = planned(study)
         if study.search is not None:  # what the search's trials start from
             seed = study.seeds[0]
-            arms += [(source, seed, source.config(seed)) for source in
-                     self.resolver.sources(parse_config({**study.search.base, "seed": seed})).values()]
+            arms += [
+                (source, seed, source.config(seed))
+                for source in self.resolver.sources(parse_config({**study.search.base, "seed": seed})).values()
+            ]
         self.queue = self._missing(arms)
 
     def next(self) -> Job | None:
@@ -151,8 +169,8 @@ class Conductor:
                 elif not self._settle_known(job):
                     return self._start(job)
         stages = [job for job in (*self.queue, *self.running.values()) if any(arm.stage for arm in job.arms)]
-        while self.decider is not None and not stages:
-            draw = self.decider.next()
+        while self.optuna_search is not None and not stages:
+            draw = self.optuna_search.next()
             if draw is None:
                 return None
             twin = self.running.get(draw.trial_id)
@@ -190,7 +208,7 @@ class Conductor:
         self._fail(job, reason)
         self._finish_runs(job, "failed", {}, {"hmtl.reason": reason})
         for draw in job.draws:
-            self._decider.leave(draw)
+            self._optuna_search.leave(draw)
 
     def epoch(self, job: Job, number: int) -> None:
         """An epoch of a running job is in its folder; a search's trial is asked to end when the pruner says so."""
@@ -201,7 +219,7 @@ class Conductor:
         self.progress.epoch(job.trial_id, metrics)
         self._track(job, history)
         for draw in job.draws:
-            stop = self._decider.report(draw, number, metrics[self._decider.search.metric])
+            stop = self._optuna_search.report(draw, number, metrics[self._optuna_search.search.metric])
             if stop and not job.arms:
                 (job.folder.path / PRUNE).touch()
 
@@ -220,7 +238,7 @@ class Conductor:
             self._track(job, job.folder.history())
             self._finish_runs(job, "failed", {}, {"hmtl.reason": failure[-400:]})
             for draw in job.draws:
-                self._decider.leave(draw)
+                self._optuna_search.leave(draw)
         else:
             self.progress.end(job.trial_id, "interrupted", {}, 0.0)
 
@@ -231,35 +249,48 @@ class Conductor:
         They get the seeds that the search has not seen: its own is where the best was picked for being lucky, too.
         """
         search = self.study.search
-        if search is None or not search.confirm or self.decider is None:
+        if search is None or not search.confirm or self.optuna_search is None:
             return
-        best = self.decider.best()
+        best = self.optuna_search.best()
         if best is None:
             return
         seeds = self.study.seeds[1:] or self.study.seeds
         winners = winners_of(best.config)
         self.variants += winners
-        self.tracking.study_run(self.study.name, self.study.profile, ", ".join(sorted(self.study.datasets)),
-                                tags=self._study_tags(), study_text=self.study.text)
-        self.progress.say(f"confirming the search's best, {best.trial_id[:6]}, with seeds "
-                          f"{', '.join(map(str, seeds))}")
+        self.tracking.study_run(
+            self.study.name,
+            self.study.profile,
+            ", ".join(sorted(self.study.datasets)),
+            tags=self._study_tags(),
+            study_text=self.study.text,
+        )
+        self.progress.say(f"confirming the search's best, {best.trial_id[:6]}, with seeds {', '.join(map(str, seeds))}")
         self.queue = self._missing([(one, seed, one.config(seed)) for seed in seeds for one in winners])
 
     def task(self, job: Job, stop: Path, imports: Sequence[str], sys_path: Sequence[str], results: str) -> Task:
         """What the actor is told."""
         resources = self.study.resources
-        return {"config": job.config.model_dump(mode="json", exclude_defaults=True) | {"seed": job.config.seed},
-                "pack": str(job.pack.folder.resolve()), "folder": str(job.folder.path.resolve()),
-                "evaluate_test": job.evaluate_test, "threads": max(1, int(resources.cpus)), "cpus": resources.cpus,
-                "gpus": resources.gpus, "workers": resources.workers, "stop": str(stop), "imports": list(imports),
-                "sys_path": list(sys_path), "ray_results": results}
+        return {
+            "config": job.config.model_dump(mode="json", exclude_defaults=True) | {"seed": job.config.seed},
+            "pack": str(job.pack.folder.resolve()),
+            "folder": str(job.folder.path.resolve()),
+            "evaluate_test": job.evaluate_test,
+            "threads": max(1, int(resources.cpus)),
+            "cpus": resources.cpus,
+            "gpus": resources.gpus,
+            "workers": resources.workers,
+            "stop": str(stop),
+            "imports": list(imports),
+            "sys_path": list(sys_path),
+            "ray_results": results,
+        }
 
     # ----------------------------------------------------------------------------------------------------------
 
     @property
-    def _decider(self) -> Decider:
-        assert self.decider is not None  # only a decider makes draws
-        return self.decider
+    def _optuna_search(self) -> OptunaSearch:
+        assert self.optuna_search is not None  # only a optuna_search makes draws
+        return self.optuna_search
 
     def _missing(self, arms: Sequence[tuple[Variant, int, TrialConfig]]) -> list[Job]:
         """One job for each distinct config, behind those that it starts from; what is finished already is put right in
@@ -283,8 +314,9 @@ class Conductor:
         pack = self.packs.of(config)
         resolved = self.resolver.resolve(config)
         identity = trial_id(resolved, pack.fingerprint)
-        needs = frozenset(source.removeprefix("trial:") for source in resolved.weight_sources.values()
-                          if source.startswith("trial:"))
+        needs = frozenset(
+            source.removeprefix("trial:") for source in resolved.weight_sources.values() if source.startswith("trial:")
+        )
         return Job(identity, resolved, TrialFolder(self.store / "trials" / identity), pack, needs)
 
     def _start(self, job: Job) -> Job:
@@ -321,12 +353,12 @@ class Conductor:
             self.summary.pruned += result.status == "pruned"
 
     def _tell(self, draw: Draw, job: Job, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
-        metric = self._decider.search.metric
+        metric = self._optuna_search.search.metric
         for row in history:  # what a killed driver did not pass on; known epochs stay as they are
-            self._decider.report(draw, int(row["epoch"]), row[metric])
+            self._optuna_search.report(draw, int(row["epoch"]), row[metric])
         state = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         value = result.metrics[f"best/{metric}"] if result.status == "finished" else None
-        self._decider.tell(draw, state[result.status], value)
+        self._optuna_search.tell(draw, state[result.status], value)
 
     def _fail(self, job: Job, reason: str) -> None:
         log = job.folder.path / ("failure.txt" if job.folder.failure() else "log.txt")
@@ -348,29 +380,50 @@ class Conductor:
         if len(job.runs) == len(served):
             return
         with self._tolerant():
-            job.runs = [self.tracking.trial_run(
-                self.parent, f"{name} · seed {job.config.seed}" if key else f"search · {job.trial_id[:6]}",
-                trial_id=job.trial_id, variant=name, params=_flat(job.config.model_dump(mode="json")),
-                tags={**self._common_tags(), "hmtl.kind": "trial", "hmtl.trial_id": job.trial_id,
-                      "hmtl.variant": name, "hmtl.variant_key": key, "hmtl.seed": str(job.config.seed),
-                      "hmtl.task": "+".join(job.config.tasks), "hmtl.data": job.config.data.name,
-                      "hmtl.evaluation": PROBES[job.config.probe.kind],
-                      "hmtl.stage": "yes" if arm is not None and arm.stage else "",
-                      "hmtl.protocol": job.config.data.protocol, "hmtl.data_fingerprint": job.pack.fingerprint,
-                      "hmtl.numerics": str(hmtl_ablate.config.NUMERICS_VERSION)})
-                for name, key, arm in served]
+            job.runs = [
+                self.tracking.trial_run(
+                    self.parent,
+                    f"{name} · seed {job.config.seed}" if key else f"search · {job.trial_id[:6]}",
+                    trial_id=job.trial_id,
+                    variant=name,
+                    params=_flat(job.config.model_dump(mode="json")),
+                    tags={
+                        **self._common_tags(),
+                        "hmtl.kind": "trial",
+                        "hmtl.trial_id": job.trial_id,
+                        "hmtl.variant": name,
+                        "hmtl.variant_key": key,
+                        "hmtl.seed": str(job.config.seed),
+                        "hmtl.task": "+".join(job.config.tasks),
+                        "hmtl.data": job.config.data.name,
+                        "hmtl.evaluation": PROBES[job.config.probe.kind],
+                        "hmtl.stage": "yes" if arm is not None and arm.stage else "",
+                        "hmtl.protocol": job.config.data.protocol,
+                        "hmtl.data_fingerprint": job.pack.fingerprint,
+                        "hmtl.numerics": str(hmtl_ablate.config.NUMERICS_VERSION),
+                    },
+                )
+                for name, key, arm in served
+            ]
 
     def _track(self, job: Job, history: Sequence[Mapping[str, float]]) -> None:
         with self._tolerant():
             for run in job.runs:
                 self.tracking.log_epochs(run, history)
 
-    def _finish_runs(self, job: Job, status: TrialStatus, metrics: Mapping[str, float], tags: Mapping[str, str],
-                     artifacts: Mapping[str, Path] | None = None) -> None:
+    def _finish_runs(
+        self,
+        job: Job,
+        status: TrialStatus,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        artifacts: Mapping[str, Path] | None = None,
+    ) -> None:
         with self._tolerant():
             for run in job.runs:
-                self.tracking.finish_trial(run, status=status, metrics=dict(metrics), tags=dict(tags),
-                                           artifacts=dict(artifacts or {}))
+                self.tracking.finish_trial(
+                    run, status=status, metrics=dict(metrics), tags=dict(tags), artifacts=dict(artifacts or {})
+                )
 
     def finish_study(self) -> None:
         with self._tolerant():
@@ -384,18 +437,26 @@ class Conductor:
             yield
         except TrackingError as error:
             if not self._tracking_down:
-                self.progress.warn(f"MLflow can't be written just now: {error}. Training goes on; the same command "
-                                   "delivers what is missing.")
+                self.progress.warn(
+                    f"MLflow can't be written just now: {error}. Training goes on; the same command "
+                    "delivers what is missing."
+                )
             self._tracking_down = True
 
     def _study_tags(self) -> dict[str, str]:
-        return {**self._common_tags(), "hmtl.kind": "study", "hmtl.question": self.study.question,
-                "hmtl.metric": self.study.metric, "hmtl.seeds": json.dumps(list(self.study.seeds)),
-                "hmtl.variants": json.dumps({variant.name: variant.key for variant in self.variants},
-                                            ensure_ascii=False),
-                "hmtl.evaluations": json.dumps({variant.name: variant.evaluation for variant in self.variants
-                                                if variant.evaluation}, ensure_ascii=False),
-                "mlflow.note.content": self.study.question}
+        return {
+            **self._common_tags(),
+            "hmtl.kind": "study",
+            "hmtl.question": self.study.question,
+            "hmtl.metric": self.study.metric,
+            "hmtl.seeds": json.dumps(list(self.study.seeds)),
+            "hmtl.variants": json.dumps({variant.name: variant.key for variant in self.variants}, ensure_ascii=False),
+            "hmtl.evaluations": json.dumps(
+                {variant.name: variant.evaluation for variant in self.variants if variant.evaluation},
+                ensure_ascii=False,
+            ),
+            "mlflow.note.content": self.study.question,
+        }
 
     def _common_tags(self) -> dict[str, str]:
         return {"hmtl.study": self.study.name, "hmtl.profile": self.study.profile, "hmtl.git_commit": self.commit}
@@ -425,8 +486,9 @@ def winners_of(best: TrialConfig) -> list[Variant]:
     found = [Variant(f"{WINNER}, SL alone", alone)]
     views = best.passes_per_image
     if views > best.data.views:
-        found.append(Variant(f"{WINNER}, SL with {views} views", {**alone, "data": {**raw.get("data", {}),
-                                                                                    "views": views}}))
+        found.append(
+            Variant(f"{WINNER}, SL with {views} views", {**alone, "data": {**raw.get("data", {}), "views": views}})
+        )
     return [*found, winner]
 
 

@@ -45,27 +45,32 @@ def connect(url: str | None, store: Path) -> optuna.storages.BaseStorage:
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
         options["connect_args"] = {"connect_timeout": 10}
     elif not url.startswith("sqlite:///"):
-        raise SearchError(f"--storage {url}: Optuna keeps its trials in a database; use sqlite:///FILE or "
-                          "postgresql://USER@HOST/NAME")
+        raise SearchError(
+            f"--storage {url}: Optuna keeps its trials in a database; use sqlite:///FILE or postgresql://USER@HOST/NAME"
+        )
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except Exception as error:  # SQLAlchemy's, the driver's, or an ImportError of the driver
-        raise SearchError(f"--storage {url}: can't be used ({_first_line(error)}); start the database, or leave "
-                          "--storage out for SQLite in the store") from error
+        raise SearchError(
+            f"--storage {url}: can't be used ({_first_line(error)}); start the database, or leave "
+            "--storage out for SQLite in the store"
+        ) from error
 
 
-class Decider:
+class OptunaSearch:
     """Asks Optuna for configurations until the search's total is reached."""
 
-    def __init__(self, search: Search, prefix: str, seed: int, storage: optuna.storages.BaseStorage,
-                 identify: Identify) -> None:
+    def __init__(
+        self, search: Search, prefix: str, seed: int, storage: optuna.storages.BaseStorage, identify: Identify
+    ) -> None:
         self.search, self.identify, self.seed = search, identify, seed
         name = f"{prefix}#{search.space_hash}"
         known = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
         direction = "maximize" if search.direction == "max" else "minimize"
         # The seed moves on with the number of trials: a restarted sampler would repeat its first draws.
-        self.study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True,
-                                         pruner=_pruner(search))
+        self.study = optuna.create_study(
+            storage=storage, study_name=name, direction=direction, load_if_exists=True, pruner=_pruner(search)
+        )
         if name not in known:
             for other in sorted(known):
                 if other.startswith(f"{prefix}#"):
@@ -200,16 +205,27 @@ class Decider:
                 if parameter.active(chosen) and parameter.key in values:
                     chosen[parameter.key] = values[parameter.key]
             try:
-                same = chosen == values and self.identify(
-                    self.search.resolve(values, self.seed)) == trial.user_attrs["trial_id"]
+                same = (
+                    chosen == values
+                    and self.identify(self.search.resolve(values, self.seed)) == trial.user_attrs["trial_id"]
+                )
                 known = {p.key: p for p in self.search.parameters}
                 distributions = {key: _distribution(known[key]) for key in values}
                 encoded = {key: _encoded(value) for key, value in values.items()}
-                if same and all(distributions[key]._contains(distributions[key].to_internal_repr(value))
-                                for key, value in encoded.items()):
-                    self.study.add_trial(optuna.trial.create_trial(
-                        state=trial.state, value=trial.value, params=encoded, distributions=distributions,
-                        user_attrs=trial.user_attrs, intermediate_values=trial.intermediate_values))
+                if same and all(
+                    distributions[key]._contains(distributions[key].to_internal_repr(value))
+                    for key, value in encoded.items()
+                ):
+                    self.study.add_trial(
+                        optuna.trial.create_trial(
+                            state=trial.state,
+                            value=trial.value,
+                            params=encoded,
+                            distributions=distributions,
+                            user_attrs=trial.user_attrs,
+                            intermediate_values=trial.intermediate_values,
+                        )
+                    )
             except (ConfigError, KeyError, ValueError):
                 continue  # it does not fit the new space
 
@@ -218,7 +234,8 @@ def _counts(trial: optuna.trial.FrozenTrial) -> bool:
     if "repeats" in trial.user_attrs:
         return False
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (
-        trial.state == TrialState.FAIL and "diverged" in trial.user_attrs)
+        trial.state == TrialState.FAIL and "diverged" in trial.user_attrs
+    )
 
 
 def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -252,8 +269,11 @@ def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:
         return trial.suggest_float(parameter.key, parameter.low, parameter.high, log=parameter.kind == "loguniform")
     encoded = [_encoded(value) for value in parameter.choices]
     drawn = trial.suggest_categorical(parameter.key, encoded)
-    return next(value for value, code in zip(parameter.choices, encoded, strict=True)
-                if code == drawn and type(code) is type(drawn))
+    return next(
+        value
+        for value, code in zip(parameter.choices, encoded, strict=True)
+        if code == drawn and type(code) is type(drawn)
+    )
 
 
 def _encoded(value: Any) -> Any:

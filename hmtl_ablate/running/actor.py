@@ -56,8 +56,17 @@ def _train(task: Task, report: Callable[[dict[str, float]], None], rank: int = 0
         report(metrics)
         return (folder / PRUNE).exists()
 
-    train(parse_config(task["config"]), load_pack(Path(task["pack"])), folder, evaluate_test=task["evaluate_test"],
-          on_epoch=on_epoch, stop=stop.exists, threads=task["threads"], rank=rank, world_size=world_size)
+    train(
+        parse_config(task["config"]),
+        load_pack(Path(task["pack"])),
+        folder,
+        evaluate_test=task["evaluate_test"],
+        on_epoch=on_epoch,
+        stop=stop.exists,
+        threads=task["threads"],
+        rank=rank,
+        world_size=world_size,
+    )
 
 
 def _train_over_workers(task: Task) -> None:
@@ -66,11 +75,18 @@ def _train_over_workers(task: Task) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     trainer = TorchTrainer(
-        _train_worker, train_loop_config=task, torch_config=TorchConfig(backend="nccl" if task["gpus"] else "gloo"),
-        scaling_config=ScalingConfig(num_workers=task["workers"], use_gpu=task["gpus"] > 0,
-                                     resources_per_worker={"CPU": task["cpus"], "GPU": task["gpus"]}),
-        run_config=RunConfig(name=Path(task["folder"]).name, storage_path=task["ray_results"],
-                             callbacks=[TuneReportCallback()]))
+        _train_worker,
+        train_loop_config=task,
+        torch_config=TorchConfig(backend="nccl" if task["gpus"] else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=task["workers"],
+            use_gpu=task["gpus"] > 0,
+            resources_per_worker={"CPU": task["cpus"], "GPU": task["gpus"]},
+        ),
+        run_config=RunConfig(
+            name=Path(task["folder"]).name, storage_path=task["ray_results"], callbacks=[TuneReportCallback()]
+        ),
+    )
     trainer.fit()
 
 
@@ -79,7 +95,11 @@ def _train_worker(task: Task) -> None:
 
     context = ray.train.get_context()
     try:
-        _train(task, lambda metrics: ray.train.report({"epoch": metrics["epoch"]}),
-               context.get_world_rank(), context.get_world_size())
+        _train(
+            task,
+            lambda metrics: ray.train.report({"epoch": metrics["epoch"]}),
+            context.get_world_rank(),
+            context.get_world_size(),
+        )
     except TrialInterrupted:
         return  # all workers agreed on it

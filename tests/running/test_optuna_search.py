@@ -8,14 +8,14 @@ from optuna.trial import TrialState
 
 from hmtl_ablate.config import TrialConfig, parse_config, trial_id
 from hmtl_ablate.errors import SearchError
-from hmtl_ablate.search.conductor import winners_of
-from hmtl_ablate.search.deciding import Decider, connect
+from hmtl_ablate.running.conductor import winners_of
+from hmtl_ablate.running.optuna_search import OptunaSearch, connect
 from hmtl_ablate.study import load_study
 
 SPACES = {
     "tpe": "pretext.puzzling.grid: {choice: [2, 3, 4]}\n    pretext.puzzling.weight: {loguniform: [0.1, 10.0]}",
     "random": "pretext.puzzling.feed: {choice: [shared, mixed]}\n"
-              "    pretext.puzzling.share: {uniform: [0.1, 0.9], when: {pretext.puzzling.feed: mixed}}",
+    "    pretext.puzzling.share: {uniform: [0.1, 0.9], when: {pretext.puzzling.feed: mixed}}",
     "grid": "pretext.puzzling.grid: {choice: [2, 3]}\n    training.batch_size: {choice: [32, 64, 128]}",
     "gp": "pretext.puzzling.weight: {loguniform: [0.1, 10.0]}\n    training.lr: {loguniform: [0.001, 0.01]}",
     "cmaes": "pretext.puzzling.weight: {uniform: [0.1, 10.0]}\n    training.lr: {uniform: [0.001, 0.01]}",
@@ -26,22 +26,25 @@ def identify(config: TrialConfig) -> str:
     return trial_id(config, "data")
 
 
-def decider(folder: Path, sampler: str = "tpe", trials: int = 6, space: str | None = None,
-            pruner: str = "none") -> Decider:
+def optuna_search(
+    folder: Path, sampler: str = "tpe", trials: int = 6, space: str | None = None, pruner: str = "none"
+) -> OptunaSearch:
     path = folder / "s.yaml"
-    path.write_text(f"name: s\nseeds: [0]\nsearch:\n  base: {{pretext: {{puzzling: {{}}}}}}\n  space:\n"
-                    f"    {space or SPACES[sampler]}\n  sampler: {sampler}\n  trials: {trials}\n"
-                    f"  pruner: {{name: {pruner}}}\n")
+    path.write_text(
+        f"name: s\nseeds: [0]\nsearch:\n  base: {{pretext: {{puzzling: {{}}}}}}\n  space:\n"
+        f"    {space or SPACES[sampler]}\n  sampler: {sampler}\n  trials: {trials}\n"
+        f"  pruner: {{name: {pruner}}}\n"
+    )
     search = load_study(path).search
     assert search is not None
-    return Decider(search, "s@quick#data", 0, connect(None, folder), identify)
+    return OptunaSearch(search, "s@quick#data", 0, connect(None, folder), identify)
 
 
 def score(config: TrialConfig) -> float:
     return 1 / (1 + abs(config.pretext["puzzling"].weight - 1.2))
 
 
-def finish(decide: Decider, count: int = 1000) -> list[str]:
+def finish(decide: OptunaSearch, count: int = 1000) -> list[str]:
     told = []
     while len(told) < count and (draw := decide.next()) is not None:
         decide.tell(draw, TrialState.COMPLETE, score(draw.config))
@@ -51,23 +54,23 @@ def finish(decide: Decider, count: int = 1000) -> list[str]:
 
 @pytest.mark.parametrize("sampler", SPACES)
 def test_every_sampler_reaches_the_total_with_distinct_trials(tmp_path: Path, sampler: str) -> None:
-    told = finish(decider(tmp_path, sampler))
+    told = finish(optuna_search(tmp_path, sampler))
     assert len(told) == len(set(told)) == 6
-    assert finish(decider(tmp_path, sampler)) == []
+    assert finish(optuna_search(tmp_path, sampler)) == []
 
 
 @pytest.mark.parametrize("sampler", SPACES)
 def test_every_sampler_goes_on_after_a_restart_without_repeats(tmp_path: Path, sampler: str) -> None:
-    first = finish(decider(tmp_path, sampler), 3)
-    second = finish(decider(tmp_path, sampler))
+    first = finish(optuna_search(tmp_path, sampler), 3)
+    second = finish(optuna_search(tmp_path, sampler))
     assert (len(first), len(second)) == (3, 3)
     assert len({*first, *second}) == 6
 
 
 def test_a_dead_driver_s_trials_are_adopted(tmp_path: Path) -> None:
-    dead = decider(tmp_path)
+    dead = optuna_search(tmp_path)
     draws = [dead.next(), dead.next()]
-    alive = decider(tmp_path)
+    alive = optuna_search(tmp_path)
     told = finish(alive)
     assert told[:2] == [draw.trial_id for draw in draws if draw]
     assert len(told) == 6
@@ -75,14 +78,14 @@ def test_a_dead_driver_s_trials_are_adopted(tmp_path: Path) -> None:
 
 
 def test_a_trial_killed_between_ask_and_its_attributes_is_not_counted(tmp_path: Path) -> None:
-    decider(tmp_path).study.ask()
-    alive = decider(tmp_path)
+    optuna_search(tmp_path).study.ask()
+    alive = optuna_search(tmp_path)
     assert len(finish(alive)) == 6
     assert [t.state for t in alive.study.trials if "trial_id" not in t.user_attrs] == [TrialState.FAIL]
 
 
 def test_a_repeated_configuration_is_told_and_not_counted_and_a_small_space_ends(tmp_path: Path) -> None:
-    decide = decider(tmp_path, trials=10, space="pretext.puzzling.grid: {choice: [2, 3, 4]}")
+    decide = optuna_search(tmp_path, trials=10, space="pretext.puzzling.grid: {choice: [2, 3, 4]}")
     told = finish(decide)
     assert len(told) == len(set(told)) == 3
     repeats = [t for t in decide.study.trials if "repeats" in t.user_attrs]
@@ -91,19 +94,19 @@ def test_a_repeated_configuration_is_told_and_not_counted_and_a_small_space_ends
 
 
 def test_an_exhausted_grid_ends_the_search(tmp_path: Path) -> None:
-    told = finish(decider(tmp_path, "grid", trials=100))
+    told = finish(optuna_search(tmp_path, "grid", trials=100))
     assert len(told) == 6
 
 
 def test_draws_under_way_count_towards_the_total(tmp_path: Path) -> None:
-    decide = decider(tmp_path, trials=2)
+    decide = optuna_search(tmp_path, trials=2)
     draws = [decide.next(), decide.next()]
     assert all(draws)
     assert decide.next() is None
 
 
 def test_a_diverged_trial_counts(tmp_path: Path) -> None:
-    decide = decider(tmp_path, trials=2)
+    decide = optuna_search(tmp_path, trials=2)
     draw = decide.next()
     assert draw
     decide.tell(draw, TrialState.FAIL)
@@ -113,31 +116,34 @@ def test_a_diverged_trial_counts(tmp_path: Path) -> None:
 
 def test_pruner_state_survives_a_restart(tmp_path: Path) -> None:
     """Successive halving needs the values of earlier trials: a good rung stands before, a bad trial comes after."""
-    first = decider(tmp_path, trials=8, pruner="successive_halving")
+    first = optuna_search(tmp_path, trials=8, pruner="successive_halving")
     for _ in range(4):
         draw = first.next()
         assert draw
         for epoch in range(1, 5):
             assert first.report(draw, epoch, 0.9 + 0.001 * draw.trial.number) in (True, False)
         first.tell(draw, TrialState.COMPLETE, 0.9)
-    second = decider(tmp_path, trials=8, pruner="successive_halving")
+    second = optuna_search(tmp_path, trials=8, pruner="successive_halving")
     draw = second.next()
     assert draw
     assert any(second.report(draw, epoch, 0.1) for epoch in range(1, 5))
 
 
 def test_a_wider_space_takes_over_the_trials_that_still_mean_the_same(tmp_path: Path) -> None:
-    told = finish(decider(tmp_path, space="pretext.puzzling.grid: {choice: [2, 3]}", trials=2))
-    wider = decider(tmp_path, space="pretext.puzzling.grid: {choice: [2, 3, 4]}", trials=3)
+    told = finish(optuna_search(tmp_path, space="pretext.puzzling.grid: {choice: [2, 3]}", trials=2))
+    wider = optuna_search(tmp_path, space="pretext.puzzling.grid: {choice: [2, 3, 4]}", trials=3)
     assert wider.counted() == 2
     (new,) = finish(wider)
     assert new not in told
-    assert {json.loads(t.user_attrs["values"])["pretext.puzzling.grid"] for t in wider.study.trials
-            if "repeats" not in t.user_attrs} == {2, 3, 4}
+    assert {
+        json.loads(t.user_attrs["values"])["pretext.puzzling.grid"]
+        for t in wider.study.trials
+        if "repeats" not in t.user_attrs
+    } == {2, 3, 4}
 
 
 def test_the_best_is_the_best(tmp_path: Path) -> None:
-    decide = decider(tmp_path, "random", trials=4, space=SPACES["cmaes"])
+    decide = optuna_search(tmp_path, "random", trials=4, space=SPACES["cmaes"])
     finish(decide)
     best = decide.best()
     assert best
@@ -145,8 +151,9 @@ def test_the_best_is_the_best(tmp_path: Path) -> None:
     assert best.trial_id == max(values, key=lambda name: values[name])
 
 
-@pytest.mark.parametrize("url", ["mysql://x", "journal.log", "sqlite:////nowhere/at/all/x.db",
-                                 "postgresql://nobody@127.0.0.1:1/x"])
+@pytest.mark.parametrize(
+    "url", ["mysql://x", "journal.log", "sqlite:////nowhere/at/all/x.db", "postgresql://nobody@127.0.0.1:1/x"]
+)
 def test_a_storage_that_cannot_be_used(tmp_path: Path, url: str) -> None:
     with pytest.raises(SearchError, match="--storage"):
         connect(url, tmp_path)
@@ -162,5 +169,7 @@ def test_a_winner_is_confirmed_beside_sl_at_equal_epochs_and_passes() -> None:
         assert (config.pretext, config.passes_per_image, config.loss.combine) == ({}, passes, "sum")
         assert (config.training.epochs, config.data.fraction, config.loss.label_smoothing) == (30, 0.2, 0.1)
     assert [one.name for one in winners_of(parse_config({**raw, "pretext": {"puzzling": {}}}))] == [
-        "best of search, SL alone", "best of search"]  # a shared feed costs what SL does
+        "best of search, SL alone",
+        "best of search",
+    ]  # a shared feed costs what SL does
     assert len(winners_of(parse_config({"training": {"lr": 0.1}}))) == 1

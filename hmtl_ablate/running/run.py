@@ -9,17 +9,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hmtl_ablate.errors import StoreError
-from hmtl_ablate.search import cluster
-from hmtl_ablate.search.conductor import Conductor, Packs, Resolver, Summary, stop_file
-from hmtl_ablate.search.deciding import Decider, connect
-from hmtl_ablate.search.progress import Progress
+from hmtl_ablate.running import ray_engine
+from hmtl_ablate.running.conductor import Conductor, Packs, Resolver, Summary, stop_file
+from hmtl_ablate.running.optuna_search import OptunaSearch, connect
+from hmtl_ablate.running.progress import Progress
 from hmtl_ablate.study import Study
 from hmtl_ablate.tracking import Tracking
 
 
-def run_study(study: Study, *, packs: Packs, store: Path, tracking: Tracking, progress: Progress,
-              address: str | None = None, max_concurrent: int | None = None, pictures: bool = True,
-              storage: str | None = None, imports: tuple[str, ...] = ()) -> Summary:
+def run_study(
+    study: Study,
+    *,
+    packs: Packs,
+    store: Path,
+    tracking: Tracking,
+    progress: Progress,
+    address: str | None = None,
+    max_concurrent: int | None = None,
+    pictures: bool = True,
+    storage: str | None = None,
+    imports: tuple[str, ...] = (),
+) -> Summary:
     """Train what the study declares and the store lacks; write Optuna and MLflow.
 
     Raises SearchError, ClusterError, TrackingError or StoreError before any trial starts when one of them can't be
@@ -36,31 +46,44 @@ def _alone(study: Study, store: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreError(f"another run of {study.name} ({study.profile}) is going on in {store}; wait for it, or "
-                             "use another --runs") from None
+            raise StoreError(
+                f"another run of {study.name} ({study.profile}) is going on in {store}; wait for it, or "
+                "use another --runs"
+            ) from None
         yield
 
 
-def _run(study: Study, packs: Packs, store: Path, tracking: Tracking, progress: Progress, address: str | None,
-         max_concurrent: int | None, pictures: bool, storage: str | None, imports: tuple[str, ...]) -> Summary:
-    decider = None
+def _run(
+    study: Study,
+    packs: Packs,
+    store: Path,
+    tracking: Tracking,
+    progress: Progress,
+    address: str | None,
+    max_concurrent: int | None,
+    pictures: bool,
+    storage: str | None,
+    imports: tuple[str, ...],
+) -> Summary:
+    optuna_search = None
     if study.search is not None:
         content = "".join(sorted(packs.fingerprints()))
         prefix = f"{study.name}@{study.profile}#{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-        decider = Decider(study.search, prefix, study.seeds[0], connect(storage, store),
-                          Resolver(study, packs).identify)
-        progress.total += max(0, study.search.trials - decider.counted())
-    conductor = Conductor(study, packs, store, tracking, decider, progress, pictures)
-    if conductor.queue or decider is not None:
+        optuna_search = OptunaSearch(
+            study.search, prefix, study.seeds[0], connect(storage, store), Resolver(study, packs).identify
+        )
+        progress.total += max(0, study.search.trials - optuna_search.counted())
+    conductor = Conductor(study, packs, store, tracking, optuna_search, progress, pictures)
+    if conductor.queue or optuna_search is not None:
         # Ray sets a signal handler of its own when it starts, so ours come after it.
-        with cluster.joined(address, study.resources), stop_file() as (stop, asked):
-            room = cluster.capacity(study.resources)
+        with ray_engine.joined(address, study.resources), stop_file() as (stop, asked):
+            room = ray_engine.capacity(study.resources)
             most = min(room, max_concurrent) if max_concurrent else room
-            cluster.conduct(conductor, most, stop, asked, imports)
+            ray_engine.conduct(conductor, most, stop, asked, imports)
             if not asked:
                 conductor.confirm()
                 if conductor.queue:
-                    cluster.conduct(conductor, most, stop, asked, imports)
+                    ray_engine.conduct(conductor, most, stop, asked, imports)
             conductor.summary.interrupted = bool(asked)
     conductor.finish_study()
     return conductor.summary
