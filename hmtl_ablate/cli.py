@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from hmtl_ablate.config import DataConfig, TrialConfig
     from hmtl_ablate.data.pack import Manifest
-    from hmtl_ablate.running.conductor import Packs, Summary
+    from hmtl_ablate.running.conductor import Packs, RunSummary
     from hmtl_ablate.study import Study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -70,6 +70,11 @@ class Format(StrEnum):
     json = "json"
 
 
+class Engine(StrEnum):
+    ray = "ray"
+    local = "local"
+
+
 @app.command()
 def run(
     file: File,
@@ -87,6 +92,9 @@ def run(
     address: Annotated[
         str | None, typer.Option("--address", metavar="HOST:PORT", help="A Ray cluster; this machine when left out.")
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="ray: processes, also on a cluster; local: one trial at a time, here.")
+    ] = Engine.ray,
     storage: Annotated[
         str | None, typer.Option("--storage", metavar="URL", help="Optuna's database (sqlite:/// or postgresql://).")
     ] = None,
@@ -96,9 +104,12 @@ def run(
         bool, typer.Option("--no-pictures", help="No face leaves the trial's folder for MLflow.")
     ] = False,
 ) -> None:
-    """Train what a study declares and the store lacks. The same command again goes on after any interruption."""
+    """Run a study, skipping finished trials. Run the same command again to resume."""
     from rich.console import Console
 
+    from hmtl_ablate.running.options import RunOptions
+
+    options = RunOptions(engine.value, address, max_concurrent, not no_pictures, storage, tuple(imports))
     console = Console(file=sys.stdout, highlight=False)  # the real stream: Ray's own prints are muted
     study = _study(file, profile, sets, datasets, trials, seeds, imports, needs_data=True)
     store = _store(runs)
@@ -109,24 +120,20 @@ def run(
         tracking = open_tracking(tracking_uri, store)
     packs = _packs(study, store, console, quiet)
     _check_labels(study, packs)
-    from hmtl_ablate.running.progress import Progress
+    from hmtl_ablate.running.display import LiveDisplay
     from hmtl_ablate.running.run import run_study
 
     if not quiet:
         console.print(f"{study.name} ({study.profile}): {study.question}", markup=False, soft_wrap=True)
         console.print(_device_line(), markup=False)
-    with Progress(console, 0, quiet) as progress:
+    with LiveDisplay(console, quiet) as progress:
         summary = run_study(
             study,
             packs=packs,
             store=store,
             tracking=tracking,
             progress=progress,
-            address=address,
-            max_concurrent=max_concurrent,
-            pictures=not no_pictures,
-            storage=storage,
-            imports=tuple(imports),
+            options=options,
         )
     _conclude(summary, runs, console)
 
@@ -299,7 +306,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; run the same command again to resume", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -456,7 +463,7 @@ def _device_line() -> str:
     return f"this machine: {select_device('auto').reason}"
 
 
-def _conclude(summary: Summary, runs: Path, console: Console) -> None:
+def _conclude(summary: RunSummary, runs: Path, console: Console) -> None:
     parts = [f"trials: {summary.done} trained", f"{summary.skipped} finished before"]
     if summary.pruned:
         parts.append(f"{summary.pruned} stopped early")
@@ -464,7 +471,7 @@ def _conclude(summary: Summary, runs: Path, console: Console) -> None:
         parts.append(f"{len(summary.failed)} failed")
     console.print(", ".join(parts) + f" · store: {runs}", markup=False, soft_wrap=True)
     if summary.interrupted:
-        console.print("stopped; the same command goes on from here", markup=False)
+        console.print("stopped; run the same command again to resume", markup=False)
         raise typer.Exit(130)
     if summary.failed:
         raise typer.Exit(1)
