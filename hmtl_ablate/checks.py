@@ -157,6 +157,8 @@ def prepare(study: Study, store: Path, tracking_uri: str | None, progress: PackP
     check_networks(configs_of(study))
     from hmtl_ablate.tracking import open_tracking
 
+    if progress is not None:
+        progress(0, 0, "opening the tracking store")
     tracking = open_tracking(tracking_uri, store)
     packs = open_packs(study, store, progress)
     for variant in (*study.stages, *study.variants):
@@ -188,7 +190,7 @@ def finished_as(study: Study, config: TrialConfig, finished: dict[str, TrialConf
 
 
 def planned_trials(study: Study, store: Path) -> list[PlannedTrial]:
-    """The trials of the study's variants and stages in the order they would run; a search's own trials are drawn later."""
+    """The trials of the variants and stages in the order they would run; a search draws its own while it runs."""
     finished = finished_trials(store)
     trials = []
     for variant, seed, config in needed(study):

@@ -366,7 +366,12 @@ def _study(
 
     import_modules(imports)
     return load_study(
-        file, profile=profile, sets=sets, datasets=datasets, trials=trials, seeds=_seeds(seeds) if seeds else None
+        file,
+        profile=profile,
+        sets=sets,
+        datasets=datasets,
+        trials=trials,
+        seeds=None if seeds is None else _seeds(seeds),
     )
 
 
@@ -442,11 +447,9 @@ def _bar(console: Console, quiet: bool) -> Iterator[Callable[[int, int, str], No
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        tasks = {}
+        row = bar.add_task("starting", total=None)
 
         def show(done: int, total: int, what: str) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total or None)
-            bar.update(tasks[what], completed=done, total=total or None)
+            bar.update(row, description=what, completed=done, total=total or None)
 
         yield show

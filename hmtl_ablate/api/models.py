@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from hmtl_ablate.data.views import validation_view
 from hmtl_ablate.errors import CheckpointError, DataError, StoreError
 from hmtl_ablate.model import InferenceModel, normalisation
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
+from hmtl_ablate.training.tasks import Classification, Pose, SupervisedTask
 
 Image = NDArray[np.uint8] | str | Path
 """RGB uint8 [H, W, 3] (or grey [H, W]), or the path of an image file."""
@@ -116,9 +116,13 @@ def load_model(trial: TrainedTrial | str | Path, store: str | Path = "runs") -> 
     folder = TrialFolder(_folder(trial, Path(store)))
     config, result = folder.config(), folder.result()
     if result is None or result.status == "failed":
-        raise StoreError(f"{folder.path}: this trial {'failed' if result else 'is not finished'}; it has no best weights")
+        raise StoreError(
+            f"{folder.path}: this trial {'failed' if result else 'is not finished'}; it has no best weights"
+        )
     if config.probe.kind != "none" or not config.training.supervised:
-        kind = f"a {config.probe.kind} probe" if config.probe.kind != "none" else "pre-training without a supervised task"
+        kind = (
+            f"a {config.probe.kind} probe" if config.probe.kind != "none" else "pre-training without a supervised task"
+        )
         raise CheckpointError(f"{folder.path}: this trial is {kind}, so it has no supervised head to load")
     classes = _classes(config, result, folder.path)
     width = sum(_task(name, config, names).width for name, names in classes.items())
@@ -166,3 +170,17 @@ def _pixels(image: Image) -> NDArray[np.uint8]:
         raise DataError(f"an image is uint8 [H, W, 3] (RGB) or [H, W] (grey), not {image.dtype} {list(image.shape)}")
     flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
     return np.repeat(flat[..., None], 3, axis=2) if flat.ndim == 2 else flat
+
+
+def _task(name: str, config: TrialConfig, classes: tuple[str, ...]) -> SupervisedTask:
+    """The supervised task of a trained head: it reads outputs, and has no labels of its own."""
+    if name == "pose":
+        return Pose(np.zeros((0, 3), np.float32), config.model.pose_head)
+    return Classification(np.zeros(0, np.int64), classes, torch.ones(len(classes)), 0.0)
+
+
+def _values(task: SupervisedTask, outputs: Tensor) -> dict[str, float]:
+    """Name → predicted value, from the outputs [1, width] of one image."""
+    if isinstance(task, Pose):
+        return dict(zip(("yaw", "pitch", "roll"), task.angles(outputs)[0].tolist(), strict=True))
+    return dict(zip(task.classes, outputs.softmax(dim=1)[0].tolist(), strict=True))

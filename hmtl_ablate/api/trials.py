@@ -78,7 +78,11 @@ class TrainedTrial:
 
     def __repr__(self) -> str:
         first = next(iter(self.config.metrics), "")
-        shown = [f"{name}={self.metrics[name]:.4g}" for name in (f"best/val/{first}", f"test/{first}") if name in self.metrics]
+        shown = [
+            f"{name}={self.metrics[name]:.4g}"
+            for name in (f"best/val/{first}", f"test/{first}")
+            if name in self.metrics
+        ]
         return f"TrainedTrial({', '.join([self.trial_id, self.status, *shown, f'folder={str(self.folder)!r}'])})"
 
 
@@ -153,7 +157,9 @@ def _path(name: str, data: str | Path | Mapping[str, str | Path] | None) -> Path
     """Path of dataset `name`."""
     if isinstance(data, Mapping):
         if name not in data and data:
-            raise DataError(f"data has no path of {name!r}, which data.name of the config asks for; {nearest(name, data)}")
+            raise DataError(
+                f"data has no path of {name!r}, which data.name of the config asks for; {nearest(name, data)}"
+            )
         data = data.get(name)
     return None if data is None else Path(data)
 

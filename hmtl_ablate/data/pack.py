@@ -373,13 +373,13 @@ def _read_one(scan: _Scan, position: int, sample: Sample, out: NDArray[np.uint8]
     image = np.ascontiguousarray(image)
     rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     scan.pixels[position] = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).digest()
-    out[:] = _resized(rgb, size)
+    out[:] = resized(rgb, size)
     scan.stored[position] = hashlib.sha256(out.tobytes()).digest()
     scan.grey[position] = bool((out[..., 0] == out[..., 1]).all() and (out[..., 1] == out[..., 2]).all())
-    scan.thumbs[position] = _resized(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), THUMB)
+    scan.thumbs[position] = resized(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), THUMB)
 
 
-def _resized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def resized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """`image` at size × size: by area when it shrinks, so that nothing is skipped, else linear."""
     if image.shape[:2] == (size, size):
         return image

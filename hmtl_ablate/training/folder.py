@@ -56,6 +56,9 @@ class TrialResult(Frozen):
     tags: dict[str, str] = {}
     """Where it ran: device, precision, threads, versions."""
     classes: list[str] = []
+    """Class names of the first supervised task; [] when it has no classes."""
+    task_classes: dict[str, list[str]] = {}
+    """Supervised task → its class names, in the order of the model's outputs; {} in results of older versions."""
     confusion: dict[str, list[list[int]]] = {}
     """Split (of several tasks: split/task) → counts, rows true and columns predicted."""
 

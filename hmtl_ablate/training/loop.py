@@ -519,6 +519,7 @@ class _Trial:
             seconds=round(self.seconds, 3),
             tags=provenance(self.setup, self.threads, self.world_size),
             classes=[name for task in list(self.supervised.values())[:1] for name in task.classes],
+            task_classes={name: list(task.classes) for name, task in self.supervised.items()},
             confusion=confusion,
         )
         if self.rank == 0:

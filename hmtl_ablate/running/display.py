@@ -1,8 +1,9 @@
-"""The one live display of a run; plain lines where the output is no terminal."""
+"""The live display of a run on a terminal; plain lines where the output is no terminal."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.live import Live
@@ -27,20 +28,23 @@ def shown(metric: str, value: float) -> str:
     return f"{name} {100 * value:.1f} %" if in_percent(metric) else f"{name} {value:.3g}"
 
 
-class Progress:
-    """Counts of trials and what a person waits for. `total` may grow when a search is confirmed."""
+class LiveDisplay:
+    """A ProgressListener that draws counts of trials, the running trials, and the time left.
 
-    def __init__(self, console: Console, total: int, quiet: bool) -> None:
-        self.console, self.total, self.quiet = console, total, quiet
-        self.done = self.pruned = self.failed = self.skipped = 0
-        self.running: dict[str, tuple[str, dict[str, float], TrialConfig]] = {}
+    quiet: print warnings only.
+    """
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        self.console, self.quiet = console, quiet
+        self.total = self.done = self.pruned = self.failed = self.skipped = 0
+        self.running: dict[str, tuple[str, Mapping[str, float], TrialConfig]] = {}
         self.best: dict[str, tuple[str, float]] = {}
         """Metric that selects weights → the best trial's name and value."""
         self._started = time.monotonic()
         self._worked = 0.0
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> LiveDisplay:
         if self.console.is_terminal and not self.quiet:
             self._live.start()
         return self
@@ -48,6 +52,12 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         if self._live.is_started:
             self._live.stop()
+
+    def expect(self, trials: int) -> None:
+        self.total += trials
+
+    def skip(self) -> None:
+        self.skipped += 1
 
     def say(self, text: str) -> None:
         """One line that stays on screen; quiet leaves it out."""
@@ -61,13 +71,12 @@ class Progress:
     def start(self, trial_id: str, name: str, config: TrialConfig) -> None:
         self.running[trial_id] = (name, {}, config)
 
-    def epoch(self, trial_id: str, metrics: dict[str, float]) -> None:
+    def epoch(self, trial_id: str, metrics: Mapping[str, float]) -> None:
         if trial_id in self.running:
             name, _, config = self.running[trial_id]
             self.running[trial_id] = (name, metrics, config)
 
-    def end(self, trial_id: str, status: str, result: dict[str, float], seconds: float) -> None:
-        """A trial is over: finished, pruned, failed or interrupted."""
+    def end(self, trial_id: str, status: str, result: Mapping[str, float], seconds: float) -> None:
         name, _, config = self.running.pop(trial_id, (trial_id, {}, TrialConfig()))
         self._worked += seconds
         self.done += status == "finished"
