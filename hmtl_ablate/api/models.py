@@ -47,7 +47,7 @@ class TrainedModel(nn.Module):
     """Backbone and supervised head with a trial's best weights, in eval mode.
 
     >>> import hmtl_ablate as ha
-    >>> model = ha.load_model(ha.train({"data": {"images": 96, "size": 32}, "training": {"epochs": 3}}))
+    >>> model = ha.load_model(ha.train({"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}}))
     >>> model.classes["emotion"][:2]
     ('neutral', 'happiness')
 
@@ -101,7 +101,7 @@ def load_model(trial: TrainedTrial | str | Path, store: str | Path = "runs") -> 
     """The network of a trial with its best weights, on the CPU.
 
     >>> import hmtl_ablate as ha
-    >>> trial = ha.train({"data": {"images": 96, "size": 32}, "training": {"epochs": 3}})
+    >>> trial = ha.train({"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}})
     >>> ha.load_model(trial.trial_id)
     TrainedModel(test_resnet, emotion, 32 px)
 
