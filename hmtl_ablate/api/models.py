@@ -47,7 +47,8 @@ class TrainedModel(nn.Module):
     """Backbone and supervised head with a trial's best weights, in eval mode.
 
     >>> import hmtl_ablate as ha
-    >>> model = ha.load_model(ha.train({"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}}))
+    >>> trial = ha.train({"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}})
+    >>> model = ha.load_model(trial)
     >>> model.classes["emotion"][:2]
     ('neutral', 'happiness')
 
