@@ -386,7 +386,8 @@ def _planned_line(trial: PlannedTrial) -> str:
     config = trial.config
     passes = f"{config.passes_per_image} pass{'es' if config.passes_per_image > 1 else ''} per image"
     probed = config.probe.kind != "none"
-    what = f"{config.probe.kind} probe" if probed else f"{config.training.epochs} epochs, {passes}"
+    epochs = f"{config.training.epochs} epoch{'s' if config.training.epochs > 1 else ''}"
+    what = f"{config.probe.kind} probe" if probed else f"{epochs}, {passes}"
     return f"{trial.status:5}  {'stage ' if trial.stage else ''}{trial.variant} · seed {trial.seed}: {what}"
 
 

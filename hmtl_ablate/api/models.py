@@ -20,8 +20,8 @@ from hmtl_ablate.data.reading import SampleError, decode
 from hmtl_ablate.data.views import validation_view
 from hmtl_ablate.errors import CheckpointError, DataError, StoreError
 from hmtl_ablate.model import InferenceModel, normalisation
+from hmtl_ablate.supervised import SUPERVISED_TASKS, Labels, SupervisedTask
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
-from hmtl_ablate.training.tasks import Classification, Pose, SupervisedTask
 
 Image = NDArray[np.uint8] | str | Path
 """RGB uint8 [H, W, 3] (or grey [H, W]), or the path of an image file."""
@@ -174,14 +174,15 @@ def _pixels(image: Image) -> NDArray[np.uint8]:
 
 
 def _task(name: str, config: TrialConfig, classes: tuple[str, ...]) -> SupervisedTask:
-    """The supervised task of a trained head: it reads outputs, and has no labels of its own."""
-    if name == "pose":
-        return Pose(np.zeros((0, 3), np.float32), config.model.pose_head)
-    return Classification(np.zeros(0, np.int64), classes, torch.ones(len(classes)), 0.0)
+    """The supervised task of a trained head, which reads its outputs; one label per class, as it needs some."""
+    labels = np.arange(len(classes)) if classes else np.zeros((0, 1), np.float32)
+    return SUPERVISED_TASKS[name].task.build(Labels(labels, classes, np.arange(len(classes))), config)
 
 
 def _values(task: SupervisedTask, outputs: Tensor) -> dict[str, float]:
     """Name → predicted value, from the outputs [1, width] of one image."""
-    if isinstance(task, Pose):
-        return dict(zip(("yaw", "pitch", "roll"), task.angles(outputs)[0].tolist(), strict=True))
-    return dict(zip(task.classes, outputs.softmax(dim=1)[0].tolist(), strict=True))
+    targets = torch.zeros(1, dtype=torch.int64) if task.classes else torch.zeros(1, task.width)
+    arrays = task.predictions(outputs, targets)
+    predicted = next(values for name, values in arrays.items() if name != "label")[0].tolist()
+    names = task.classes or task.value_names or tuple(map(str, range(len(predicted))))
+    return dict(zip(names, predicted, strict=True))

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.data.views import validation_view
+from hmtl_ablate.supervised import SupervisedTask
 from hmtl_ablate.to_device import to_device
 from hmtl_ablate.training.device import Setup, fits
-from hmtl_ablate.training.tasks import SupervisedTask
 
 Render = Callable[[NDArray[np.int64], int, int], tuple[Tensor, NDArray[np.bool_]]]
 """Images of a whole step (over the workers), epoch, step → this worker's views, and which are mirrored: bool [V, B]."""
@@ -34,7 +34,7 @@ class Batch:
     """One step's images on one worker.
 
     epoch: from 1; step: from 0 within the epoch; views: uint8 [V, B, S, S, 3] on the CPU, or, drawn on the device,
-    float [V, B, 3, S, S] there, from 0 to 1; targets: supervised task → its targets of each view, [V, B] or [V, B, 3];
+    float [V, B, 3, S, S] there, from 0 to 1; targets: supervised task → its targets of each view, [V, B] or [V, B, d];
     labelled: supervised task → bool [all images of the step, over the workers].
     """
 
@@ -67,8 +67,7 @@ class TrainingBatches(Dataset[Batch]):
         self.batch_size = min(config.training.batch_size, len(indices))
         self.steps = len(indices) // self.batch_size
         """Steps an epoch; what is left of a last, smaller batch is another in the next epoch."""
-        # The sign of roll differs from dataset to dataset, so with pose no image is turned.
-        turn = "pose" not in tasks
+        turn = all(task.rotation_safe for task in tasks.values())
         self.render: Render = (
             render_on(setup.device, config, pack, turn, rank, world_size)
             if setup is not None and setup.draws_views
@@ -81,11 +80,10 @@ class TrainingBatches(Dataset[Batch]):
         whole = self._ordered(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
         rows = whole[self.rank :: self.world_size]
         views, flipped = self.render(whole, epoch, step)
+        mirrored = torch.from_numpy(flipped)
         targets = {name: torch.stack([task.targets(rows)] * len(views)) for name, task in self.tasks.items()}
-        if "pose" in targets:
-            mirrored = torch.from_numpy(np.where(flipped, np.float32(-1), np.float32(1)))
-            targets["pose"][..., 0] *= mirrored  # yaw
-            targets["pose"][..., 2] *= mirrored  # roll
+        for name, task in self.tasks.items():
+            targets[name][mirrored] = task.flip(targets[name][mirrored])
         labelled = {name: task.present(task.targets(whole)).numpy() for name, task in self.tasks.items()}
         return Batch(epoch, step, views, targets, labelled)
 

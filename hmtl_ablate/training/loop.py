@@ -30,16 +30,17 @@ from hmtl_ablate.loss import (
 )
 from hmtl_ablate.model import HMTLModel, normalisation
 from hmtl_ablate.pretext import PretextTask
+from hmtl_ablate.supervised import SupervisedTask
+from hmtl_ablate.supervised.classification import confusion_matrix
 from hmtl_ablate.to_device import to_device
 from hmtl_ablate.training import evaluate, feeds, pictures
 from hmtl_ablate.training.batches import Batch, EvaluationImages, TrainingBatches, seed_of, stream
 from hmtl_ablate.training.checkpoint import load_state, save_state
 from hmtl_ablate.training.device import Setup, provenance, select_device
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete, passes_before, replacing
-from hmtl_ablate.training.metrics import confusion_matrix
 from hmtl_ablate.training.optim import build_optimizer, learning_rate
 from hmtl_ablate.training.probe import probe
-from hmtl_ablate.training.tasks import SupervisedTask, build_tasks, named, task_weights
+from hmtl_ablate.training.supervised import build_tasks, named
 
 CHECKPOINT_EVERY = 120.0
 """Seconds between checkpoints inside a long epoch."""
@@ -158,7 +159,7 @@ class _Trial:
         self.columns = {
             name: slice(end - task.width, end) for (name, task), end in zip(self.supervised.items(), ends, strict=True)
         }
-        self.weights = (task_weights(config) if self.supervised else {}) | {
+        self.weights = {name: config.loss.task_weight(name) for name in self.supervised} | {
             name: options.weight for name, options in config.pretext.items()
         }
 
@@ -548,7 +549,9 @@ class _Trial:
             for name, task in self.supervised.items():
                 own, targets = outputs[:, self.columns[name]], task.targets(images.indices)
                 prefix = part if alone else f"{part}_{name}"
-                predictions |= {f"{prefix}_{key}": value.numpy() for key, value in task.kept(own, targets).items()}
+                predictions |= {
+                    f"{prefix}_{key}": value.numpy() for key, value in task.predictions(own, targets).items()
+                }
                 there = task.present(targets)
                 if not task.classes or not there.any():
                     continue

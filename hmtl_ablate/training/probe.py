@@ -19,13 +19,14 @@ from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.data.splits import folds, labels_of, present, split
 from hmtl_ablate.errors import DataError, TrialInterrupted
 from hmtl_ablate.model import HMTLModel, normalisation
+from hmtl_ablate.supervised import SupervisedTask
+from hmtl_ablate.supervised.classification import confusion_matrix
 from hmtl_ablate.training import pictures
 from hmtl_ablate.training.batches import EvaluationImages, seed_of
 from hmtl_ablate.training.device import provenance, select_device
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, passes_before
-from hmtl_ablate.training.metrics import confusion_matrix
 from hmtl_ablate.training.optim import build_optimizer, learning_rate
-from hmtl_ablate.training.tasks import SupervisedTask, build_tasks
+from hmtl_ablate.training.supervised import build_tasks
 
 TEMPERATURE = 0.07
 """knn: of the votes' weights, exp(similarity / T), as in Wu et al. 2018."""
@@ -97,7 +98,7 @@ def probe(
         arrays: dict[str, NDArray[Any]] = {}
         for part, (rows, outputs, targets) in predictions.items():
             arrays[f"{part}_index"] = rows
-            arrays |= {f"{part}_{key}": value.numpy() for key, value in task.kept(outputs, targets).items()}
+            arrays |= {f"{part}_{key}": value.numpy() for key, value in task.predictions(outputs, targets).items()}
             if part in confusion:
                 pictures.save_confusion(
                     folder.path / "pictures" / f"confusion-{part}.png", confusion[part], task.classes

@@ -60,7 +60,9 @@ def test_stopped_by_a_callback_and_called_again_it_ends_as_if_never_stopped(work
     with pytest.raises(KeyboardInterrupt):
         ha.train(TWO_EPOCHS, store=workplace / "runs", threads=1, progress=stop)
     epochs: list[float] = []
-    resumed = ha.train(TWO_EPOCHS, store=workplace / "runs", threads=1, progress=lambda row: epochs.append(row["epoch"]))
+    resumed = ha.train(
+        TWO_EPOCHS, store=workplace / "runs", threads=1, progress=lambda row: epochs.append(row["epoch"])
+    )
     assert epochs == [2]
     whole = ha.train(TWO_EPOCHS, store=tmp_path, threads=1, data=next((workplace / "runs" / "packs").iterdir()))
     assert resumed.metrics == whole.metrics

@@ -18,7 +18,7 @@ from hmtl_ablate.model import HMTLModel, InferenceModel
 from hmtl_ablate.training.batches import TrainingBatches, seed_of
 from hmtl_ablate.training.folder import TrialFolder, commit
 from hmtl_ablate.training.loop import train
-from hmtl_ablate.training.tasks import build_tasks
+from hmtl_ablate.training.supervised import build_tasks
 
 HMTL = {"puzzling": {"feed": "siamese", "supervised_weight": 0.5}, "inpainting": {"feed": "mixed", "share": 0.25}}
 

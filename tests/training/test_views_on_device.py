@@ -15,7 +15,7 @@ from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import TrialInterrupted
 from hmtl_ablate.training import batches, device, loop
 from hmtl_ablate.training.batches import TrainingBatches
-from hmtl_ablate.training.tasks import build_tasks
+from hmtl_ablate.training.supervised import build_tasks
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Supervised tasks: pose by hand, masked labels, and metrics."""
+"""Head pose: rotations and errors by hand."""
 
 import math
 
@@ -8,9 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hmtl_ablate.training.metrics import binary_metrics, pose_metrics
-from hmtl_ablate.training.pose import angles_of_matrix, geodesic, matrix_of_angles, matrix_of_six
-from hmtl_ablate.training.tasks import Classification, Pose
+from hmtl_ablate.supervised.pose import (
+    Pose,
+    angles_of_matrix,
+    geodesic,
+    matrix_of_angles,
+    matrix_of_six,
+    pose_metrics,
+)
 
 ANGLES = st.tuples(st.floats(-85, 85), st.floats(-170, 170), st.floats(-170, 170))
 
@@ -60,14 +65,6 @@ def test_pose_metrics_by_hand() -> None:
     assert found["mae"] == pytest.approx(2.0, abs=1e-4)
 
 
-def test_auc_and_balanced_accuracy_by_hand() -> None:
-    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 3.0]])  # told 0, 1, 0, 1
-    found = binary_metrics(logits, torch.tensor([0, 0, 0, 1]))
-    assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
-    assert found["auc"] == pytest.approx(1.0)
-    assert binary_metrics(logits, torch.zeros(4, dtype=torch.int64)) == {}
-
-
 @pytest.mark.parametrize("head", ["regression", "rotation6d"])
 def test_a_missing_pose_costs_nothing_and_has_no_gradient(head: str) -> None:
     task = Pose(np.zeros((2, 3), np.float32), head)
@@ -86,8 +83,6 @@ def test_pose_loss_by_hand() -> None:
     assert loss.item() == pytest.approx(math.radians(15) / 3)
 
 
-def test_a_missing_class_costs_nothing() -> None:
-    task = Classification(np.zeros(3, np.int64), ("a", "b"), torch.tensor([1.0, 2.0]), 0.0)
-    loss = task.loss(torch.zeros(3, 2), torch.tensor([0, 1, -1]))
-    assert loss.tolist() == pytest.approx([math.log(2), 2 * math.log(2), 0.0])
-    assert task.present(torch.tensor([0, 1, -1])).tolist() == [True, True, False]
+def test_a_mirrored_head_has_the_opposite_yaw_and_roll() -> None:
+    task = Pose(np.zeros((1, 3), np.float32), "regression")
+    assert task.flip(torch.tensor([[10.0, 5.0, -2.0]])).tolist() == [[-10.0, 5.0, 2.0]]
