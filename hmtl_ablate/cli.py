@@ -38,8 +38,13 @@ class _Commands(TyperGroup):
             print("interrupted; run the same command again to resume", file=sys.stderr)
             raise typer.Exit(130) from None
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             raise typer.Exit(141) from None
+
+
+def _drop_output() -> None:
+    """Send the rest of stdout nowhere: Python flushes it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(
