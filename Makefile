@@ -1,19 +1,32 @@
-# `make run`: install, the example study, its report.   `make test`: install, every check.
+# `make run`: install, run the example study, print its report.   `make test`: install, run every check.
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
+SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: run test bench install install-test lock
+.PHONY: run test fast test-deps bench install install-test lock
 
 run: install
 	$(BIN)/hmtl-ablate run search_spaces/puzzling.yaml
 	$(BIN)/hmtl-ablate report
 
+# Everything that CI runs.
 test: install-test
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pytest -m ''
+
+# What to run while you write: lint and the tests without Ray, servers or other processes.
+fast: install-test
+	$(BIN)/ruff check .
 	$(BIN)/pytest
+
+# The Debian packages that tests need.
+test-deps:
+	$(SUDO) apt-get update -qq
+	$(SUDO) apt-get install -qq --no-install-recommends $$(grep -v '^#' tests/debian-packages.txt)
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
