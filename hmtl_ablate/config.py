@@ -22,6 +22,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    Strict,
     ValidationError,
     model_validator,
 )
@@ -82,7 +83,7 @@ def _task(value: Any) -> Any:
     if not isinstance(names, list | tuple) or not names:
         raise refused((), f"{value!r} is no task", f"write one of {', '.join(SUPERVISED_TASKS)}, or a list of them")
     for name in names:
-        if name not in SUPERVISED_TASKS:
+        if not isinstance(name, str) or name not in SUPERVISED_TASKS:
             raise refused((), f"{name!r} is no supervised task", nearest(name, SUPERVISED_TASKS))
     if len(set(names)) < len(names):
         raise refused((), f"a task is repeated in {', '.join(names)}", "keep one")
@@ -205,7 +206,7 @@ class LossConfig(Frozen):
     """Weight of the gender loss relative to the other losses."""
     pose_weight: TaskWeight = 1.0
     """Weight of the pose loss, in radians, relative to the other losses."""
-    task_weights: Annotated[dict[str, TaskWeight], AfterValidator(_task_weights)] = {}
+    task_weights: Annotated[dict[str, Annotated[TaskWeight, Strict()]], AfterValidator(_task_weights)] = {}
     """Weights of the losses of the other supervised tasks, relative to the other losses, e.g. {affect: 0.5}; 1 where
     left out."""
     class_weights: Literal["none", "inverse", "effective"] = "none"

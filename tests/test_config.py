@@ -49,6 +49,7 @@ def test_all_faults_are_named_at_once_with_the_nearest_word() -> None:
     ("raw", "expected"),
     [
         ({"task": []}, "task: [] is no task; write one of emotion, gender, pose, affect, or a list of them"),
+        ({"task": [["pose"]]}, "task: ['pose'] is no supervised task; did you mean 'pose'?"),
         ({"task": ["pose", "pose"]}, "task: a task is repeated in pose, pose; keep one"),
         ({"seed": -1}, "seed: input should be greater than or equal to 0, not -1"),
         (
@@ -68,6 +69,8 @@ def test_all_faults_are_named_at_once_with_the_nearest_word() -> None:
          "mean 'affect'?"),
         ({"loss": {"task_weights": {"pose": 2}}}, "loss.task_weights.pose: the weight of pose is an option of its own; "
          "set loss.pose_weight"),
+        ({"loss": {"task_weights": {"affect": "1"}}}, "loss.task_weights.affect: input should be a valid number, not "
+         "'1'"),
         ({"loss": {"task_weights": {"affect": 0}}}, "loss.task_weights.affect: input should be greater than 0, not 0"),
         (
             {"task": "affect", "probe": {"kind": "linear"}},
