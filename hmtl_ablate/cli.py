@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from hmtl_ablate.checks import PlannedTrial
     from hmtl_ablate.config import DataConfig
-    from hmtl_ablate.data.pack import Manifest
     from hmtl_ablate.running.conductor import RunSummary
     from hmtl_ablate.study import Study
 
@@ -281,13 +280,14 @@ def data_pack(
     from rich.console import Console
 
     from hmtl_ablate.checks import import_modules, open_store
+    from hmtl_ablate.data.describe import describe
     from hmtl_ablate.data.pack import open_pack
 
     import_modules(imports)
     config, path = _dataset(dataset, size)
     with _bar(Console(stderr=True), quiet) as progress:
         pack = open_pack(config, path, open_store(runs), progress)
-    _describe(pack.manifest)
+    print(describe(pack.manifest))
     print(f"pack: {pack.folder}")
 
 
@@ -302,13 +302,14 @@ def data_check(
     from rich.console import Console
 
     from hmtl_ablate.checks import import_modules
+    from hmtl_ablate.data.describe import describe
     from hmtl_ablate.data.pack import check_data, refuse_faults
 
     import_modules(imports)
     config, path = _dataset(dataset, size)
     with _bar(Console(stderr=True), quiet) as progress:
         manifest = check_data(config, path, progress)
-    _describe(manifest)
+    print(describe(manifest))
     refuse_faults(manifest)
 
 
@@ -417,30 +418,6 @@ def _dataset(text: str, size: int) -> tuple[DataConfig, Path | None]:
 
     name, _, path = text.partition("=")
     return DataConfig(name=name, size=size), Path(path) if path else None
-
-
-def _describe(manifest: Manifest) -> None:
-    print(
-        f"{manifest.name}: {manifest.count} images, {manifest.stored} px, "
-        f"{'grey' if manifest.channels == 1 else 'colour'}, fingerprint {manifest.fingerprint}"
-    )
-    from hmtl_ablate.data.formats import FORMATS
-
-    form = FORMATS[manifest.name]
-    if form.page:
-        print(f"  {form.page} ({form.licence})")
-    for task, splits in manifest.histogram.items():
-        for split, counts in splits.items():
-            print(f"  {task}, {split}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    for reason, count in manifest.left_out.items():
-        print(f"  left out, {reason}: {count}")
-    print(f"  unusable files: {len(manifest.dropped)}; dropped duplicates: {len(manifest.duplicates)}")
-    for dropped in manifest.dropped[:20]:
-        print(f"    {dropped.file}: {dropped.reason}")
-    for duplicate in manifest.duplicates[:5]:
-        print(f"    {duplicate.file} = {duplicate.of}: {duplicate.reason}")
-    if len(manifest.duplicates) > 5:
-        print("    … all are listed in the pack's manifest.json")
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def test_networks_and_weights_that_do_not_exist(config: dict[str, Any], error: t
     ("config", "words"),
     [
         ({"data": {**BASE["data"], "leave_out": ["contemt"]}}, "did you mean 'contempt'"),
-        ({**BASE, "task": "affect"}, "has no labels for task 'affect'"),
+        ({**BASE, "probe": {"kind": "linear", "folds": 100}}, "too few for 100 folds"),
     ],
 )
 def test_labels_that_the_pack_does_not_have(pack: Pack, config: dict[str, Any], words: str) -> None:

@@ -126,7 +126,7 @@ def train(
     check_networks([settled])
     pack = open_pack(settled.data, _path(settled.data.name, data), place)
     check_labels(settled, pack)
-    folder = place / "trials" / trial_id(settled, pack.fingerprint)
+    folder = place / "trials" / trial_id(settled, pack.identity(settled.tasks))
     with _reported(progress, settled) as report, stop_on_signal() as stop:
 
         def on_epoch(row: dict[str, float]) -> bool:

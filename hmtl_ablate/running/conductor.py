@@ -115,7 +115,7 @@ class Resolver:
 
     def identify(self, config: TrialConfig) -> str:
         """The trial_id of a config."""
-        return trial_id(self.resolve(config), self._packs.of(config).fingerprint)
+        return trial_id(self.resolve(config), self._packs.of(config).identity(config.tasks))
 
     def sources(self, config: TrialConfig) -> dict[tuple[str, ...], Variant]:
         """Path of each option that names a variant or stage → that one."""
@@ -312,7 +312,7 @@ class Conductor:
     def _job(self, config: TrialConfig) -> Job:
         pack = self.packs.of(config)
         resolved = self.resolver.resolve(config)
-        identity = trial_id(resolved, pack.fingerprint)
+        identity = trial_id(resolved, pack.identity(resolved.tasks))
         needs = frozenset(
             source.removeprefix("trial:") for source in resolved.weight_sources.values() if source.startswith("trial:")
         )

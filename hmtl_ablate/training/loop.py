@@ -99,7 +99,7 @@ class _Trial:
     ) -> None:
         self.config, self.pack, self.folder = config, pack, folder
         self.rank, self.world_size, self.threads = rank, world_size, threads
-        self.id = trial_id(config, pack.fingerprint)
+        self.id = trial_id(config, pack.identity(config.tasks))
         self.epoch, self.step, self.passes, self.best_epoch = 1, 0, 0, 0
         self.best, self.seconds = -math.inf, 0.0
         self.sums: dict[str, float] = {}

@@ -82,7 +82,7 @@ def probe(
         if task.classes
     }
     result = TrialResult(
-        trial_id=trial_id(config, pack.fingerprint),
+        trial_id=trial_id(config, pack.identity(config.tasks)),
         status="finished",
         epochs=config.training.epochs,
         best_epoch=config.training.epochs,

@@ -27,7 +27,7 @@ def pack(
     count = len(official)
     labels = np.arange(count) % 4 if labels is None else labels
     manifest = Manifest(
-        format=1,
+        format=2,
         name="made",
         source="",
         stored=16,
@@ -36,11 +36,13 @@ def pack(
         splits={},
         classes={"emotion": CLASSES},
         histogram={},
+        labelled={},
         rows=count,
         left_out={},
         dropped=(),
         duplicates=(),
         fingerprint="0" * 16,
+        label_digests={},
     )
     return Pack(
         Path("made"),

@@ -1,9 +1,9 @@
-"""Faces drawn by rule: a dataset that needs no download and no licence, for tests, demonstrations and quick studies.
+"""Faces drawn by rule, for a dataset without download or licence (sets/rendered.py): for tests and quick studies.
 
 A face is a set of curves on a half-ellipsoid. Emotions move brows, eyes, nose and mouth by action units of the Facial
 Action Coding System (Ekman and Friesen 1978; combinations after Friesen and Ekman's EMFACS); yaw, pitch and roll turn
-the ellipsoid; identity, skin, light, hair, occlusion and background vary apart from all labels. They verify nothing
-about real faces.
+the ellipsoid; identity, skin, light, hair, occlusion and background are independent of all labels. Results on these
+faces say nothing about real ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Colour = tuple[float, float, float]
 MAX_ANGLE = 45.0
 """Largest yaw, pitch and roll, in degrees; most faces turn far less."""
 SHIFT = 4
-"""OpenCV draws with SHIFT fractional bits: the geometry moves by less than a pixel too."""
+"""Fractional bits of the coordinates that OpenCV draws with, so that geometry moves by less than a pixel."""
 
 # Action units of each emotion, with their strength at full intensity: AU1 inner brow up, AU2 outer brow up, AU4 brows
 # down and together, AU5 upper lid up, AU6 cheeks up, AU7 lids tight, AU9 nose wrinkled, AU10 upper lip up, AU12 mouth
@@ -39,39 +39,65 @@ ACTION_UNITS: dict[str, dict[int, float]] = {
     "anger": {4: 1.0, 5: 0.4, 7: 0.5, 24: 1.0},
     "contempt": {12: 1.0, 24: 0.3},  # on one side of the face only
 }
+AFFECT_ANGLES = {
+    "happiness": 8,
+    "surprise": 70,
+    "anger": 99,
+    "fear": 116,
+    "disgust": 150,
+    "contempt": 170,
+    "sadness": 208,
+}
+"""Degrees on the circumplex, from pleasure (0) to arousal (90), after Russell 1980, "A circumplex model of affect": his
+happy, astonished, angry, afraid and sad. He did not place disgust and contempt; these two angles are chosen between
+"frustrated" (141) and "miserable" (189). Neutral is the centre."""
 
 
 def render_faces(count: int, size: int, seed: int, start: int = 0) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]:
-    """Faces number start … start + count − 1 of a seed.
+    """Draw faces start … start + count − 1 of a seed; face i depends on (seed, i, size) alone.
 
-    Returns images uint8 [count, size, size, 3] (RGB) and labels: emotion int64 [count] (PAPER.md's order), gender int64
-    [count] (0 male, 1 female: a class of face shapes), pose float32 [count, 3] (yaw, pitch, roll in degrees). Face i
-    depends on (seed, i, size) alone.
+    Returns images uint8 [count, size, size, 3] (RGB), and labels:
+
+    - emotion: int64 [count], index into `EMOTIONS`;
+    - gender: int64 [count], 0 male, 1 female; a class of face shapes;
+    - pose: float32 [count, 3], yaw, pitch, roll in degrees;
+    - affect: float32 [count, 2], valence and arousal, each −1 to 1: the emotion's point on the circumplex
+      (`AFFECT_ANGLES`), as far from the centre as the expression is intense (0.5 to 1).
     """
     images = np.empty((count, size, size, 3), np.uint8)
     emotion, gender = np.empty(count, np.int64), np.empty(count, np.int64)
-    pose = np.empty((count, 3), np.float32)
+    pose, affect = np.empty((count, 3), np.float32), np.empty((count, 2), np.float32)
     for row in range(count):
         rng = np.random.default_rng([seed, start + row])
         face = _Face(rng, size)
         images[row] = face.draw()
         emotion[row], gender[row], pose[row] = face.emotion, face.gender, face.angles
-    return images, {"emotion": emotion, "gender": gender, "pose": pose}
+        affect[row] = _affect(EMOTIONS[face.emotion], face.intensity)
+    return images, {"emotion": emotion, "gender": gender, "pose": pose, "affect": affect}
+
+
+def _affect(emotion: str, intensity: float) -> tuple[float, float]:
+    if emotion == "neutral":
+        return 0.0, 0.0
+    angle = math.radians(AFFECT_ANGLES[emotion])
+    return intensity * math.cos(angle), intensity * math.sin(angle)
 
 
 @dataclass(frozen=True)
 class _Side:
-    """Action units of one half of the face: −1 left in the picture, +1 right."""
+    """One half of the face."""
 
     sign: int
+    """−1 left in the image, +1 right."""
     units: dict[int, float]
+    """Action unit → strength."""
 
     def __getitem__(self, unit: int) -> float:
         return self.units.get(unit, 0.0)
 
 
 class _Face:
-    """One face: its draws, and the picture made of them. Face units: the head is about 1 high from centre to chin."""
+    """One face: its random draws and the image of them. Unit of length: about the height from centre to chin."""
 
     def __init__(self, rng: np.random.Generator, size: int) -> None:
         self.rng, self.size = rng, size
@@ -97,9 +123,9 @@ class _Face:
 
     def _sides(self) -> tuple[_Side, _Side]:
         name = EMOTIONS[self.emotion]
-        intensity = self.rng.uniform(0.5, 1.0)
+        self.intensity = self.rng.uniform(0.5, 1.0)
         lopsided = self.rng.uniform(-0.15, 0.15)
-        common = {unit: full * intensity * self.rng.uniform(0.7, 1.2) for unit, full in ACTION_UNITS[name].items()}
+        common = {unit: full * self.intensity * self.rng.uniform(0.7, 1.2) for unit, full in ACTION_UNITS[name].items()}
         for unit in (1, 2, 4, 5, 7, 12, 15, 24):  # nobody's face is wholly still
             common[unit] = common.get(unit, 0.0) + self.rng.normal(0.0, 0.06)
         common[26] = max(0.0, common.get(26, 0.0) + self.rng.choice([0.0, 0.12]))

@@ -1,4 +1,4 @@
-"""UTKFace."""
+"""UTKFace: gender in file names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.data.conftest import (  # type: ignore[import-not-found]
 )
 
 
-def test_utkface_names_tell_the_gender(tmp_path: Path) -> None:
+def test_utkface_names_contain_the_gender(tmp_path: Path) -> None:
     utkface(tmp_path, ("",))
     faulty = (
         "39_1_20170116174525125.jpg.chip.jpg",
@@ -25,5 +25,5 @@ def test_utkface_names_tell_the_gender(tmp_path: Path) -> None:
     source = read("utkface", tmp_path)
     assert label(source, "20_0_0_20170116174525120.jpg.chip.jpg", "gender") == "male"
     assert label(source, "21_1_1_20170116174525121.jpg.chip.jpg", "gender") == "female"
-    assert dict(source.dropped) == dict.fromkeys(sorted(faulty), "its name is not as in age_gender_race_date.jpg")
+    assert dict(source.dropped) == dict.fromkeys(sorted(faulty), "its name is not like age_gender_race_date.jpg")
     assert len(source.samples) == 7

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hmtl_ablate.data.formats import EMOTIONS
-from hmtl_ablate.data.rendered import ACTION_UNITS, MAX_ANGLE, render_faces
+from hmtl_ablate.data.reading import EMOTIONS
+from hmtl_ablate.data.renderer import ACTION_UNITS, AFFECT_ANGLES, MAX_ANGLE, render_faces
 
 
 def test_a_face_depends_on_its_number_and_seed_alone() -> None:
@@ -25,10 +25,10 @@ def test_shapes_types_and_ranges(size: int) -> None:
 
 
 def test_labels_are_balanced() -> None:
-    labels = render_faces(1600, 16, seed=1)[1]
+    labels = render_faces(800, 16, seed=1)[1]
     counts = np.bincount(labels["emotion"], minlength=8)
-    assert counts.min() > 150  # of 200 expected; 3.7 standard deviations
-    assert 700 < labels["gender"].sum() < 900
+    assert counts.min() > 65  # of 100 expected; 3.7 standard deviations
+    assert 350 < labels["gender"].sum() < 450
     assert labels["pose"].std(axis=0).min() > 4
     assert set(ACTION_UNITS) == set(EMOTIONS)
 
@@ -48,3 +48,35 @@ def test_yaw_moves_the_face_s_middle() -> None:
     lopsided = np.abs(grey - grey[:, :, ::-1]).mean(axis=(1, 2))
     yaw = np.abs(labels["pose"][:, 0])
     assert lopsided[yaw > 20].mean() > lopsided[yaw < 5].mean() + 3
+
+
+def test_affect_is_the_emotion_s_point_scaled_by_the_intensity() -> None:
+    labels = render_faces(200, 16, seed=0)[1]
+    assert labels["affect"].dtype == np.float32
+    assert labels["affect"].shape == (200, 2)
+    names = np.array(EMOTIONS)[labels["emotion"]]
+    assert (labels["affect"][names == "neutral"] == 0).all()
+    valence, arousal = labels["affect"][names != "neutral"].T
+    expected = [AFFECT_ANGLES[name] for name in names[names != "neutral"]]
+    np.testing.assert_allclose(np.degrees(np.arctan2(arousal, valence)) % 360, expected, atol=1e-4)
+    intensity = np.hypot(valence, arousal)
+    assert 0.5 <= intensity.min() < 0.55
+    assert 0.95 < intensity.max() <= 1
+
+
+def test_signs_of_valence_and_arousal() -> None:
+    labels = render_faces(200, 16, seed=0)[1]
+    signs = {
+        EMOTIONS[emotion]: tuple(np.sign(affect).astype(int).tolist())
+        for emotion, affect in zip(labels["emotion"], labels["affect"], strict=True)
+    }
+    assert signs == {
+        "neutral": (0, 0),
+        "happiness": (1, 1),
+        "surprise": (1, 1),
+        "fear": (-1, 1),
+        "anger": (-1, 1),
+        "disgust": (-1, 1),
+        "contempt": (-1, 1),
+        "sadness": (-1, -1),
+    }

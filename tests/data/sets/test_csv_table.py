@@ -1,4 +1,4 @@
-"""Class folders, tables, and images without labels."""
+"""Tables: column names, splits, labels, and faulty rows."""
 
 from __future__ import annotations
 
@@ -6,53 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from hmtl_ablate.data.formats import EMOTIONS, NO_SPLIT, TEST, TRAIN, VALID
+from hmtl_ablate.data.reading import EMOTIONS, TEST, TRAIN, VALID
 from hmtl_ablate.errors import DataError
 from tests.data.conftest import (  # type: ignore[import-not-found]
-    folder,
     label,
     manifest,
     read,
     save,
     subjects,
     table,
-    unlabelled,
 )
-
-# --- folder -----------------------------------------------------------------------------------------------------------
-
-
-def test_folder_other_class_names_are_sorted(tmp_path: Path) -> None:
-    folder(tmp_path, classes=("wink", "Blink", "neutral"))
-    assert read("folder", tmp_path).classes["emotion"] == ("Blink", "neutral", "wink")
-
-
-def test_folder_emotions_keep_the_paper_order_under_common_names(tmp_path: Path) -> None:
-    folder(tmp_path, classes=("angry", "Happy", "sad", "neutral"))
-    source = read("folder", tmp_path)
-    assert source.classes["emotion"] == ("neutral", "happiness", "sadness", "anger")
-    assert label(source, "Happy/0.jpg") == "happiness"
-
-
-def test_folder_faults(tmp_path: Path) -> None:
-    save(tmp_path / "flat" / "0.jpg", 0)
-    with pytest.raises(DataError, match="images but no class folders"):
-        read("folder", tmp_path / "flat")
-    save(tmp_path / "one" / "joy" / "0.jpg", 0)
-    with pytest.raises(DataError, match="one class folder only, joy"):
-        read("folder", tmp_path / "one")
-    folder(tmp_path / "odd", ("train", "more"))
-    with pytest.raises(DataError, match="train/ is a split but more/ is not"):
-        read("folder", tmp_path / "odd")
-    folder(tmp_path / "both", ("train", "val", "valid"))
-    with pytest.raises(DataError, match="two folders for one split"):
-        read("folder", tmp_path / "both")
-    folder(tmp_path / "notrain", ("val", "test"))
-    with pytest.raises(DataError, match="no train folder"):
-        read("folder", tmp_path / "notrain")
-
-
-# --- csv --------------------------------------------------------------------------------------------------------------
 
 
 def csv_set(root: Path, rows: list[list[object]], count: int = 20) -> Path:
@@ -111,7 +74,7 @@ def test_csv_faulty_rows_are_listed(tmp_path: Path) -> None:
     assert "±180°" in reasons["3.png"]
     assert "split 'other'" in reasons["4.png"]
     assert reasons["5.png"] == "no label"
-    assert reasons["faces.csv row 28"] == "1 columns in place of 7"
+    assert reasons["faces.csv row 28"] == "1 columns instead of 7"
     assert reasons["faces.csv row 29"] == "no path"
 
 
@@ -121,8 +84,8 @@ def test_csv_faulty_rows_are_listed(tmp_path: Path) -> None:
         ("", "is empty"),
         ("a,b\n1,2\n", "its columns are a, b"),
         ("path,yaw\n0.png,1\n", "belong together"),
-        ("path,label\n", "no rows"),
-        ("path,label\ngone.png,fear\n", "none of its images is there, e.g. gone.png"),
+        ("path,label\n", "no row has a path"),
+        ("path,label\ngone.png,fear\n", "none of its images exists, e.g. gone.png"),
         ("path,label\n\xff,1\n", "UTF-8"),
     ],
 )
@@ -163,16 +126,42 @@ def test_csv_poses_beyond_99_degrees_are_no_labels(tmp_path: Path) -> None:
     assert source.dropped == ()
 
 
-# --- images -----------------------------------------------------------------------------------------------------------
-
-
-def test_images_are_found_at_every_level_and_have_no_labels(tmp_path: Path) -> None:
-    unlabelled(tmp_path)
-    (tmp_path / "notes.txt").write_text("")
-    source = read("images", tmp_path)
-    assert [(sample.name, sample.split, sample.read(8)[1]) for sample in source.samples] == [
-        (name, NO_SPLIT, {}) for name in ("0.jpg", "a/1.png", "a/b/2.bmp", "c/3.JPG")
+def test_csv_affect_is_missing_when_empty_or_out_of_range(tmp_path: Path) -> None:
+    rows: list[list[object]] = [
+        ["path", "emotion", "valence", "arousal"],
+        ["0.png", "fear", -1, 1],
+        ["1.png", "fear", -2, -2],  # AffectNet's code for a missing label
+        ["2.png", "fear", 0.5, ""],
+        ["3.png", "fear", "nan", 0],
+        ["4.png", "fear", 5, 7],  # another scale
+        ["5.png", "", 0.25, -0.5],
+        ["6.png", "", 5, 7],
+        ["7.png", "", "", ""],
     ]
-    assert source.classes == {}
-    with pytest.raises(DataError, match="give the dataset's folder"):
-        read("images", tmp_path / "0.jpg")
+    source = read("csv", csv_set(tmp_path, rows))
+    emotion = {"emotion": 0}  # the only class
+    assert [sample.read(8)[1] for sample in source.samples] == [
+        {**emotion, "affect": (-1.0, 1.0)},
+        emotion,
+        emotion,
+        emotion,
+        emotion,
+        {"affect": (0.25, -0.5)},
+    ]
+    assert dict(source.dropped) == {"6.png": "valence, arousal 5, 7 are not within ±1", "7.png": "no label"}
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("path,label,arousal", "valence and arousal belong together"),
+        ("path,roll,yaw", "yaw, pitch and roll belong together"),
+        ("valence,arousal", "it needs a path column"),
+        ("path,age", "it needs .* a label: emotion"),
+    ],
+)
+def test_csv_incomplete_columns(header: str, says: str, tmp_path: Path) -> None:
+    file = csv_set(tmp_path, [])
+    file.write_text(header + "\n")
+    with pytest.raises(DataError, match=says):
+        read("csv", file)
