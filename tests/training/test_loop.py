@@ -288,6 +288,7 @@ def _worker(rank: int, raw: dict, pack_folder: str, folder: str, port: int) -> N
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combine", ["sum", "geometric", "uncertainty", "pcgrad"])
 def test_two_workers_equal_one(make, run, pack: Pack, tmp_path: Path, combine: str) -> None:
     """At equal global batch, for a net without batch norm and dropout: the same curve within float tolerance."""
