@@ -5,10 +5,10 @@ from __future__ import annotations
 from hmtl_ablate.data.pack import Manifest
 from hmtl_ablate.data.registry import DATASETS
 
-MAX_FAULTS = 20
-"""Faulty files that are listed."""
-MAX_DUPLICATES = 5
-"""Dropped duplicates that are listed."""
+LISTED_FAULTS = 20
+"""Number of faulty files listed."""
+LISTED_DUPLICATES = 5
+"""Number of dropped duplicates listed."""
 
 
 def describe(manifest: Manifest) -> str:
@@ -27,9 +27,9 @@ def describe(manifest: Manifest) -> str:
             lines.append(f"  {task}, labelled images: {_counts(counts)}")
     lines += [f"  left out, {reason}: {count}" for reason, count in manifest.left_out.items()]
     lines.append(f"  unusable files: {len(manifest.dropped)}; dropped duplicates: {len(manifest.duplicates)}")
-    lines += [f"    {dropped.file}: {dropped.reason}" for dropped in manifest.dropped[:MAX_FAULTS]]
-    lines += [f"    {found.file} = {found.of}: {found.reason}" for found in manifest.duplicates[:MAX_DUPLICATES]]
-    if len(manifest.duplicates) > MAX_DUPLICATES:
+    lines += [f"    {dropped.file}: {dropped.reason}" for dropped in manifest.dropped[:LISTED_FAULTS]]
+    lines += [f"    {found.file} = {found.of}: {found.reason}" for found in manifest.duplicates[:LISTED_DUPLICATES]]
+    if len(manifest.duplicates) > LISTED_DUPLICATES:
         lines.append("    … all of them are in the pack's manifest.json")
     return "\n".join(lines)
 

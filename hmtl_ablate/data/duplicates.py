@@ -7,7 +7,7 @@ a correlation of 0.95 find resized, re-compressed and watermarked copies, but no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -134,21 +134,7 @@ def judge(
         copies.setdefault(digest, []).append(position)
     first = np.array([members[0] for members in copies.values()], np.int64)
     pairs = first[near_pairs(thumbs[first], threads, progress)] if len(first) else np.zeros((0, 2), np.int64)
-    parent = np.arange(len(digests))
-
-    def root(position: int) -> int:
-        while parent[position] != position:
-            parent[position] = parent[parent[position]]
-            position = int(parent[position])
-        return position
-
-    for members in copies.values():
-        parent[members[1:]] = members[0]
-    for a, b in pairs.tolist():
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    group = np.array([root(position) for position in range(len(digests))], np.int64)
-
+    group = _connected(len(digests), copies.values(), pairs)
     keep = np.ones(len(digests), np.bool_)
     duplicates: list[Duplicate] = []
 
@@ -177,6 +163,24 @@ def judge(
                 drop(position, exact[0] if exact else kept, "exact" if exact else "near", f"also in {SPLITS[last]}")
     duplicates.sort(key=lambda duplicate: duplicate.dropped)
     return Judgement(keep, group, tuple(duplicates))
+
+
+def _connected(count: int, copies: Iterable[list[int]], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Connected components of `count` images, int64 [count]: the smallest position of each image's component."""
+    parent = np.arange(count)
+
+    def root(position: int) -> int:
+        while parent[position] != position:
+            parent[position] = parent[parent[position]]
+            position = int(parent[position])
+        return position
+
+    for members in copies:
+        parent[members[1:]] = members[0]
+    for a, b in pairs.tolist():
+        low, high = sorted((root(a), root(b)))
+        parent[high] = low
+    return np.array([root(position) for position in range(count)], np.int64)
 
 
 def _groups(group: NDArray[np.int64]) -> list[list[int]]:

@@ -167,7 +167,7 @@ def crop(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     left, top = max(0, round(box[0])), max(0, round(box[1]))
     right, bottom = min(width, round(box[0] + box[2])), min(height, round(box[1] + box[3]))
     if right - left < 2 or bottom - top < 2:
-        raise SampleError(f"face box {tuple(box)} lies outside the {width} × {height} image")
+        raise SampleError(f"face box {tuple(box)} is outside the {width} × {height} image")
     return image[top:bottom, left:right]
 
 

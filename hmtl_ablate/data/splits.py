@@ -46,9 +46,11 @@ def labels_of(pack: Pack, data: DataConfig, task: str) -> tuple[NDArray[Any], tu
     for emotion in data.leave_out:
         if emotion not in EMOTIONS and emotion not in classes:
             raise DataError(f"data.leave_out: dataset {name!r} has no emotion {emotion!r}; {nearest(emotion, classes)}")
-    kept = tuple(emotion for emotion in classes if emotion not in data.leave_out)
-    numbers = np.array([kept.index(emotion) if emotion in kept else -1 for emotion in classes] + [-1], np.int64)
-    return numbers[labels], kept  # the last number is for -1, a missing label
+    remaining = tuple(emotion for emotion in classes if emotion not in data.leave_out)
+    numbers = np.array(
+        [remaining.index(emotion) if emotion in remaining else -1 for emotion in classes] + [-1], np.int64
+    )
+    return numbers[labels], remaining  # the last number is for -1, a missing label
 
 
 def split(pack: Pack, data: DataConfig, tasks: tuple[str, ...], *, unlabelled: bool = False) -> Splits:

@@ -138,6 +138,18 @@ def test_rows_without_a_label_are_left_out() -> None:
     assert len(found.train) == 66
 
 
+def test_labels_of_any_width_are_missing_when_one_number_is() -> None:
+    made = pack(official(60, 20, 20))
+    affect = np.zeros((100, 2), np.float32)
+    affect[:5, 0] = affect[60:63, 1] = np.nan
+    made.labels["affect"] = affect
+    found = split(made, DataConfig(name="folder"), ("affect",))
+    assert (len(found.train), len(found.val), len(found.test)) == (55, 17, 20)
+    labels, classes = labels_of(made, DataConfig(name="folder"), "affect")
+    assert classes == ()
+    np.testing.assert_array_equal(labels, affect)
+
+
 def test_pose_is_drawn_without_strata() -> None:
     made = pack(np.full(100, -1))
     pose = np.zeros((100, 3), np.float32)

@@ -50,7 +50,7 @@ def test_biwi_crops_the_head_with_the_colour_camera(tmp_path: Path) -> None:
     biwi(tmp_path)
     frame = tmp_path / "01" / "frame_00003_rgb.png"
     cv2.imwrite(str(frame), cv2.resize(picture(0, 480), (640, 480)))
-    # (120 − 20, −100, 1000) mm lies at (370, 190); 300 mm are 150 pixels there
+    # (120 − 20, −100, 1000) mm is at (370, 190); 300 mm are 150 pixels there
     np.testing.assert_array_equal(read("biwi", tmp_path).samples[0].read(48)[0], whole(frame)[115:265, 295:445])
     (tmp_path / "01" / "rgb.cal").unlink()
     np.testing.assert_array_equal(read("biwi", tmp_path).samples[0].read(48)[0], whole(frame))

@@ -127,7 +127,7 @@ def test_no_permission(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "right", "given"),
+    ("name", "write", "root", "path"),
     [
         ("ferplus", ferplus, "a/b", "a"),
         ("ferplus", ferplus, "a/b", "."),
@@ -165,13 +165,13 @@ def test_no_permission(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("csv", manifest, "a", "a/images"),
     ],
 )
-def test_wrong_level(name: str, write: Write, right: str, given: str, tmp_path: Path) -> None:
-    (tmp_path / right).mkdir(parents=True)
-    write(tmp_path / right)
+def test_wrong_level(name: str, write: Write, root: str, path: str, tmp_path: Path) -> None:
+    (tmp_path / root).mkdir(parents=True)
+    write(tmp_path / root)
     with pytest.raises(DataError) as caught:
-        read(name, tmp_path / given)
+        read(name, tmp_path / path)
     says, *source = str(caught.value).splitlines()
-    assert says.endswith(f"; did you mean {tmp_path / right}?")
+    assert says.endswith(f"; did you mean {tmp_path / root}?")
     page = DATASETS[name].page
     assert source == ([f"{name}: {page} ({DATASETS[name].licence})"] if page else [])
 
