@@ -52,9 +52,7 @@ Trials = Annotated[int | None, typer.Option("--trials", metavar="N", help="Total
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="0,1,2", help="Seeds of the variants.")]
 Imports = Annotated[
     list[str],
-    typer.Option(
-        "--import", metavar="MODULE", help="Import a module that registers a backbone, pretext task or dataset."
-    ),
+    typer.Option("--import", metavar="MODULE", help="Import a module that registers a backbone, task or dataset."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print failures and the summary only.")]
 DEFAULT_RUNS = Path("runs")
