@@ -148,8 +148,8 @@ class DataConfig(Frozen):
     leave_out: tuple[str, ...] = ()
     """Emotions whose images are not used: [contempt] makes AffectNet's and FER+'s eight the usual seven."""
     protocol: Literal["selection", "paper"] = "selection"
-    """`selection`: weights are chosen on a split apart from test. `paper`: on the official validation set, as
-    published work does; it is then the test split too."""
+    """`selection`: the best weights are selected on a split separate from test. `paper`: on the official validation
+    set, as published work does; it is then the test split too."""
 
     @property
     def stored_size(self) -> int:
@@ -197,9 +197,9 @@ class LossConfig(Frozen):
     """How the supervised loss is weighted, and how it combines with the pretext losses."""
 
     combine: Literal["sum", "geometric", "focused", "uncertainty", "dwa", "pcgrad"] = "sum"
-    """sum: Σ weight × loss. geometric: their weighted geometric mean. focused: that, times the one of the supervised
-    losses alone. uncertainty: weights learned as variances. dwa: dynamic weight averaging. pcgrad: gradients projected
-    off one another where they conflict. Equations: hmtl_ablate/loss.py."""
+    """sum: Σ weight × loss. geometric: weighted geometric mean of the losses. focused: the same, times that of
+    the supervised losses alone. uncertainty: weights learned as variances. dwa: dynamic weight averaging. pcgrad:
+    gradients that conflict are projected first. Equations: hmtl_ablate/loss.py."""
     emotion_weight: TaskWeight = 1.0
     """Weight of the emotion loss relative to the other losses."""
     gender_weight: TaskWeight = 1.0
@@ -227,14 +227,17 @@ class TrainingConfig(Frozen):
     """false: the pretext tasks alone, on labelled and unlabelled images (self-supervised pre-training); `task` then
     only says which images are held out."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
     """Images in a step, over all workers; an image with several views counts once."""
     optimizer: Literal["adabelief", "adamw", "sgd"] = "adabelief"
+    """adabelief (authors' scripts), adamw or sgd."""
     lookahead: bool = True
     """Lookahead (k = 6, alpha = 0.5) around the optimiser."""
     lr: Annotated[float, Field(gt=0, le=10)] = 1e-3
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    """Weight decay of the optimiser."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 3.0
     """Epochs of linear warm-up before the cosine to 0."""
     clip: Annotated[float, Field(gt=0)] | None = 5.0
@@ -287,7 +290,7 @@ class PretextOptions(Frozen):
     """Weight of the pretext loss relative to the supervised loss."""
     joins: str | None = None
     """Another pretext task whose changed images this one changes too, in one pass; its feed, share, changed_views and
-    supervised_weight hold for both. Tasks with shared feeds always change the same images."""
+    supervised_weight apply to both. Tasks with shared feeds always change the same images."""
     feed: Feed = "shared"
     """What the supervised head is shown: `shared` the changed image (cost of SL); `siamese` whole views and, in
     addition, changed ones; `mixed` a batch of which a share is changed (cost of SL)."""
@@ -523,7 +526,7 @@ class TrialConfig(Frozen):
 
     @property
     def selects_by(self) -> str:
-        """The metric that selects the weights, e.g. val/accuracy; "" where nothing does and the last epoch's stay."""
+        """The metric that selects the weights, e.g. val/accuracy; "" where none does and the last epoch's are used."""
         whole = self.probe.folds is not None or self.probe.kind == "direct"
         return f"val/{next(iter(self.metrics))}" if self.metrics and not whole else ""
 
@@ -573,7 +576,7 @@ class TrialConfig(Frozen):
 
 
 def parse_config(raw: Mapping[str, Any]) -> TrialConfig:
-    """Build a TrialConfig from plain data, or raise `ConfigError` with all that is wrong."""
+    """Build a TrialConfig from plain data, or raise `ConfigError` with every fault."""
     faults: list[Fault] = []
     pretext = raw.get("pretext", {})
     if isinstance(pretext, Mapping):
@@ -667,6 +670,6 @@ def trial_id(config: TrialConfig, fingerprint: str) -> str:
 
 @lru_cache(maxsize=64)
 def _digest(file: Path, size: int, changed: int) -> str:
-    """sha256 of a file; size and time of change are there to forget a file that was replaced."""
+    """sha256 of a file; size and modification time make the cache miss when the file was replaced."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()[:16]

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from hmtl_ablate.config import metric_info, metric_names, parse_config
+from hmtl_ablate.config import metric_info, metric_names, parse_config, trial_id
+from hmtl_ablate.data import augment
 from hmtl_ablate.data.pack import Pack, open_pack
 from hmtl_ablate.errors import ConfigError, HmtlError
 from hmtl_ablate.study.searching import objectives
 from hmtl_ablate.study.spec import table_metrics
 from hmtl_ablate.supervised import SUPERVISED_TASKS, Metric, SupervisedTask, register_supervised_task
+from hmtl_ablate.training.batches import TrainingBatches
 from hmtl_ablate.training.loop import train
+from hmtl_ablate.training.supervised import build_tasks
 
 TINY = {
     "data": {"images": 96, "size": 32},
@@ -91,6 +94,53 @@ def test_affect_alone_is_trained_where_it_is_labelled(pack: Pack, tmp_path: Path
         assert not np.isnan(saved["test_label"]).any()
         assert saved["test_prediction"].shape == saved["test_label"].shape
     assert not list((tmp_path / "x" / "pictures").glob("confusion-*"))
+
+
+def test_a_trained_head_of_affect_is_measured_on_all_images(pack: Pack, tmp_path: Path) -> None:
+    config = parse_config({**TINY, "task": "affect"})
+    source = trial_id(config, pack.fingerprint)
+    trained = train(config, pack, tmp_path / source, evaluate_test=True)
+    direct = config.replaced({("model", "weights"): f"trial:{source}", ("probe", "kind"): "direct"})
+    result = train(direct, pack, tmp_path / "direct", evaluate_test=True)
+    assert (result.classes, result.confusion, result.image_passes) == ([], {}, trained.image_passes)
+    with (
+        np.load(tmp_path / source / "predictions.npz") as before,
+        np.load(tmp_path / "direct" / "predictions.npz") as saved,
+    ):
+        assert saved["test_index"].tolist() == np.flatnonzero(~np.isnan(pack.labels["affect"][:, 0])).tolist()
+        rows = np.searchsorted(saved["test_index"], before["test_index"])
+        assert np.allclose(saved["test_prediction"][rows], before["test_prediction"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "rotates"), [(["emotion", "affect"], True), (["emotion", "pose"], False), (["tilt"], False)]
+)
+def test_images_are_rotated_where_every_label_stays_true(
+    registry: None, pack: Pack, monkeypatch: pytest.MonkeyPatch, tasks: list[str], rotates: bool
+) -> None:
+    class Tilt(Brightness):
+        rotation_safe = False
+
+        def flip(self, targets: torch.Tensor) -> torch.Tensor:
+            return -targets
+
+    register_supervised_task("tilt", Tilt, ERROR)
+    labelled = replace(pack, labels={**pack.labels, "tilt": pack.labels["brightness"]})
+    asked: list[bool] = []
+    original = augment.training_view
+
+    def spy(*arguments: object, turn: bool) -> augment.View:
+        asked.append(turn)
+        return original(*arguments, turn=turn)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(augment, "training_view", spy)
+    config, rows = parse_config({**TINY, "task": tasks}), np.flatnonzero(pack.split == 0)
+    batches = TrainingBatches(config, labelled, rows, build_tasks(config, labelled, rows), 0, 1)
+    assert asked == [rotates]
+    if tasks == ["tilt"]:  # its own rule for mirrored images is used as well
+        order = batches._ordered(1)[:32]
+        signs = batches[0].targets["tilt"][0] / torch.from_numpy(labelled.labels["tilt"][order])
+        assert set(signs.flatten().tolist()) == {1.0, -1.0}
 
 
 def test_affect_with_emotion_has_its_own_columns_and_weight(pack: Pack, tmp_path: Path) -> None:
