@@ -104,7 +104,8 @@ def train(
     True
 
     The folder is `store`/trials/<trial_id>, so a later run of a study that has this trial skips it. Ctrl-C saves a
-    checkpoint and raises KeyboardInterrupt; the same call resumes.
+    checkpoint and raises KeyboardInterrupt; the same call resumes. torch's threads, determinism and random state are
+    afterwards as they were before.
 
     Args:
         config: a TrialConfig, or its options as nested mappings.
@@ -127,7 +128,8 @@ def train(
     pack = open_pack(settled.data, _path(settled.data.name, data), place)
     check_labels(settled, pack)
     folder = place / "trials" / trial_id(settled, pack.identity(settled.tasks))
-    with _reported(progress, settled) as report, stop_on_signal() as stop:
+    gpus = range(torch.cuda.device_count())
+    with _reported(progress, settled) as report, stop_on_signal() as stop, torch.random.fork_rng(gpus):
 
         def on_epoch(row: dict[str, float]) -> bool:
             report(row)
