@@ -405,7 +405,12 @@ def _typed_pretext(raw: Any) -> Any:
 
 
 class TrialConfig(Frozen):
-    """Everything that defines one training run."""
+    """Everything that defines one training run.
+
+    >>> from hmtl_ablate import TrialConfig
+    >>> TrialConfig(task="gender", seed=3).metrics["accuracy"]
+    'max'
+    """
 
     task: Task = "emotion"
     """Supervised task: emotion, gender, pose, affect, or one that `--import` registers; or a list of them, the first of

@@ -43,7 +43,18 @@ DATASETS: dict[str, Dataset] = {}
 
 
 def register_dataset(name: str, read: Read, *, needs_path: bool = True, page: str = "", licence: str = "") -> None:
-    """Add the dataset `name`, or replace it."""
+    """Add the dataset `name`, or replace it.
+
+    >>> from hmtl_ablate import register_dataset
+    >>> from hmtl_ablate.data.sets.folder import read_folder
+    >>> register_dataset("lab", read_folder, licence="internal use")
+
+    Args:
+        name: value of `data.name`.
+        read: reads the dataset at a path into a `Source`; raises DataError when the path has another layout.
+        needs_path: False for a dataset that is generated; `read` then gets an empty path.
+        page, licence: shown by `hmtl-ablate data check` and with errors.
+    """
     DATASETS[name] = Dataset(name, read, needs_path, page, licence)
 
 

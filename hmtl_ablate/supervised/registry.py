@@ -33,6 +33,10 @@ def register_supervised_task(
 ) -> None:
     """Make a supervised task known by `name`.
 
+    >>> from hmtl_ablate import register_supervised_task
+    >>> from hmtl_ablate.supervised import Metric, classification
+    >>> register_supervised_task("mask", classification.Classification, {"accuracy": Metric("max", "accuracy", "%")})
+
     metrics: what `SupervisedTask.metrics` gives, at least one; the first selects the weights. class_metrics: what it
     gives for each class, as `metric/class`. Raises HmtlError when the name is malformed or taken by another task, when
     there is no metric, or when another task has a metric of the same name but of another direction or unit: a lone
