@@ -351,7 +351,7 @@ PRETEXT_OPTIONS: dict[str, type[PretextOptions]] = {
     "rotation": RotationOptions,
     "inpainting": InpaintingOptions,
 }
-"""Options class of each pretext task; `hmtl_ablate.pretext.register` adds to it. Tasks that change the same image do so
+"""Options class of each pretext task; `hmtl_ablate.pretext.register_pretext_task` adds to it. Tasks that change the same image do so
 in this order: tiles are put in their places, turned there, and masked last."""
 
 
