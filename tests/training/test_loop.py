@@ -138,7 +138,7 @@ def test_the_inference_model_is_the_sl_model(make) -> None:
     for config in (sl, hmtl):
         torch.manual_seed(0)
         models.append(HMTLModel(config, 8).inference.eval())
-    alone = InferenceModel(hmtl.model, 8).eval()
+    alone = InferenceModel(hmtl.model, 8, 32).eval()
     alone.load_state_dict(models[1].state_dict())
     images = torch.randn(4, 3, 32, 32)
     assert torch.equal(alone(images), models[1](images))
