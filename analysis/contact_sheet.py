@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hmtl_ablate.data.formats import EMOTIONS
-from hmtl_ablate.data.rendered import render_faces
+from hmtl_ablate.data.reading import EMOTIONS
+from hmtl_ablate.data.renderer import render_faces
 
 
 def contact_sheet(columns: int = 10, size: int = 80, seed: int = 0) -> np.ndarray:

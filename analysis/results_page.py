@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hmtl_ablate.config import METRICS, TASK_METRICS, in_percent
+from hmtl_ablate.config import in_percent, metric_info
 from hmtl_ablate.report.render import label, write_page
 from hmtl_ablate.report.statistics import Summary, paired_difference
 from hmtl_ablate.study import WINNER
@@ -144,13 +144,7 @@ def _difference(row: Row, base: Row | None, percent: bool) -> str:
 
 
 def _conclusion(study: Mapping[str, Any], bases: Bases) -> str:
-    name = next(metric for metric in sorted(METRICS, key=len, reverse=True) if study["metric"].endswith(metric))
-    better = (
-        next(metrics[name] for metrics in TASK_METRICS.values() if name in metrics)
-        if "/" not in name
-        else TASK_METRICS[name.partition("/")[0]][name.partition("/")[2]]
-    )
-    sign = 1 if better == "max" else -1
+    sign = 1 if metric_info(study["metric"]).direction == "max" else -1
     sentences = []
     for title, settings in bases.items():
         ahead: list[str] = []

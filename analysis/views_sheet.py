@@ -13,7 +13,7 @@ import typer
 
 from hmtl_ablate.data.augment import training_view
 from hmtl_ablate.data.augment_batch import BatchView
-from hmtl_ablate.data.rendered import render_faces
+from hmtl_ablate.data.renderer import render_faces
 from hmtl_ablate.data.views import LEVELS
 
 

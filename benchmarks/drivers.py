@@ -23,7 +23,7 @@ def train_one(task: dict[str, Any]) -> None:
 
     settings = parse_config({**task["config"], "seed": task["seed"]})
     pack = load_pack(Path(task["pack"]))
-    folder = Path(task["store"]) / "trials" / trial_id(settings, pack.fingerprint)
+    folder = Path(task["store"]) / "trials" / trial_id(settings, pack.identity(settings.tasks))
     train(settings, pack, folder, evaluate_test=True, threads=1)
 
 

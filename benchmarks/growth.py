@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from benchmarks.bench import PROGRAM, Record, Row, alone, threads
 from benchmarks.loading import STORED, write_faces
 from benchmarks.training import config, faces, platform_side
@@ -46,8 +44,8 @@ search:
 def trials(repeats: int, tiny: bool) -> Record:
     """Seconds the driver spends on a trial, over the trials that are finished; then report and plan over the runs."""
     from hmtl_ablate.running.conductor import Conductor, Packs, Resolver
+    from hmtl_ablate.running.listener import SilentListener
     from hmtl_ablate.running.optuna_search import OptunaSearch, connect
-    from hmtl_ablate.running.progress import Progress
     from hmtl_ablate.study import load_study
     from hmtl_ablate.tracking import open_tracking
 
@@ -65,9 +63,7 @@ def trials(repeats: int, tiny: bool) -> Record:
         tracking = open_tracking(None, store)
         assert study.search is not None
         optuna_search = OptunaSearch(study.search, "growth", 0, connect(None, store), Resolver(study, packs).identify)
-        conductor = Conductor(
-            study, packs, store, tracking, optuna_search, Progress(Console(quiet=True), 0, True), True
-        )
+        conductor = Conductor(study, packs, store, tracking, optuna_search, SilentListener(), True)
         clocks = {
             "suggestion (Optuna)": _clocked(optuna_search, ("next", "report", "tell")),
             "MLflow": _clocked(tracking, ("trial_run", "log_epochs", "finish_trial")),

@@ -16,10 +16,10 @@ from benchmarks.bench import Record, in_turns, ratio
 from hmtl_ablate.config import TrialConfig, parse_config
 from hmtl_ablate.data.pack import Pack, open_pack
 from hmtl_ablate.data.reading import EMOTIONS
-from hmtl_ablate.data.rendered import render_faces
+from hmtl_ablate.data.renderer import render_faces
 from hmtl_ablate.data.splits import split
 from hmtl_ablate.training.batches import TrainingBatches, stream
-from hmtl_ablate.training.tasks import build_tasks
+from hmtl_ablate.training.supervised import build_tasks
 
 CORES = 2
 STORED = 350

@@ -20,7 +20,7 @@ from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.pack import load_pack
 from hmtl_ablate.data.splits import split
 from hmtl_ablate.training.batches import EvaluationImages, TrainingBatches
-from hmtl_ablate.training.tasks import build_tasks
+from hmtl_ablate.training.supervised import build_tasks
 settings = parse_config({"data": {"size": int(sys.argv[2])}, "training": {"batch_size": 64}})
 print("ready", flush=True)
 sys.stdin.readline()

@@ -1,1 +1,75 @@
+"""Ablate Hybrid Multi-Task Learning on faces.
+
+    import hmtl_ablate as ha
+
+    trial = ha.train({"data": {"images": 2000}, "pretext": {"puzzling": {}}})
+    model = ha.load_model(trial)
+
+Every name in `__all__` is public; docs/python.md shows each. Importing the package is cheap: a name's module, with
+torch, Ray or MLflow where it needs them, is imported when the name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hmtl_ablate.api.models import Prediction, TrainedModel, load_model
+    from hmtl_ablate.api.studies import StudyRun, load_results, plan, run
+    from hmtl_ablate.api.trials import TrainedTrial, train
+    from hmtl_ablate.config import TrialConfig
+    from hmtl_ablate.data.registry import register_dataset
+    from hmtl_ablate.pretext import register_pretext_task
+    from hmtl_ablate.study import load_study
+    from hmtl_ablate.supervised import register_supervised_task
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Prediction",
+    "StudyRun",
+    "TrainedModel",
+    "TrainedTrial",
+    "TrialConfig",
+    "__version__",
+    "load_model",
+    "load_results",
+    "load_study",
+    "plan",
+    "register_dataset",
+    "register_pretext_task",
+    "register_supervised_task",
+    "run",
+    "train",
+]
+
+_MODULES = {
+    "Prediction": "hmtl_ablate.api.models",
+    "StudyRun": "hmtl_ablate.api.studies",
+    "TrainedModel": "hmtl_ablate.api.models",
+    "TrainedTrial": "hmtl_ablate.api.trials",
+    "TrialConfig": "hmtl_ablate.config",
+    "load_model": "hmtl_ablate.api.models",
+    "load_results": "hmtl_ablate.api.studies",
+    "load_study": "hmtl_ablate.study",
+    "plan": "hmtl_ablate.api.studies",
+    "register_dataset": "hmtl_ablate.data.registry",
+    "register_pretext_task": "hmtl_ablate.pretext",
+    "register_supervised_task": "hmtl_ablate.supervised",
+    "run": "hmtl_ablate.api.studies",
+    "train": "hmtl_ablate.api.trials",
+}
+"""Public name → the module that defines it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value  # the next access does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

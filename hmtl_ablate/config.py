@@ -1,7 +1,7 @@
 """TrialConfig: everything that defines one training run; frozen, validated, hashable.
 
 Two trials with the same `TrialConfig` on the same pack give the same numbers on the same machine. Where a trial runs
-(workers, device, threads, how a batch is split) is no part of it.
+(workers, device, threads, how a batch is split) is not part of it.
 """
 
 from __future__ import annotations
@@ -10,22 +10,26 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     SerializeAsAny,
+    Strict,
     ValidationError,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from hmtl_ablate.errors import CheckpointError, ConfigError, Fault, nearest
+from hmtl_ablate.supervised import SUPERVISED_TASKS, Metric
 
 NUMERICS_VERSION = 2
 """Part of every trial_id; bumped when a change in the code moves the golden loss curve. 2: the steps of an augmentation
@@ -33,46 +37,67 @@ are drawn independently of one another; before, all of them drew the same number
 
 Feed = Literal["shared", "siamese", "mixed"]
 Range = Annotated[tuple[float, float], Field(description="[low, high]")]
-TASK_METRICS: dict[str, dict[str, Literal["max", "min"]]] = {
-    "emotion": {"accuracy": "max", "macro_f1": "max", "loss": "min"},
-    "gender": {"accuracy": "max", "balanced_accuracy": "max", "auc": "max", "macro_f1": "max", "loss": "min"},
-    "pose": {"mae": "min", "mae_yaw": "min", "mae_pitch": "min", "mae_roll": "min", "geodesic": "min", "loss": "min"},
-}
-"""Supervised task → its metrics and their better direction; the first one selects the weights."""
-TASKS = tuple(TASK_METRICS)
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 """The one network that weights `package` fit."""
-METRICS = tuple(
-    dict.fromkeys(
-        (
-            *(name for metrics in TASK_METRICS.values() for name in metrics),
-            *(f"{task}/{name}" for task, metrics in TASK_METRICS.items() for name in metrics),
-        )
-    )
-)
-"""What a split can be measured by; with the task's name in front where a trial has several."""
+
+
+def metric_names() -> tuple[str, ...]:
+    """What a split can be measured by, of every registered task: `accuracy` in a trial of one task, `emotion/accuracy`
+    in a trial of several."""
+    alone = (name for entry in SUPERVISED_TASKS.values() for name in entry.metrics)
+    several = (f"{task}/{name}" for task, entry in SUPERVISED_TASKS.items() for name in entry.metrics)
+    return tuple(dict.fromkeys((*alone, *several)))
+
+
+def metric_info(metric: str) -> Metric:
+    """Direction, title and unit of a logged metric, e.g. test/mae_yaw, best/val/emotion/accuracy or val/recall/fear.
+
+    The title names the task or the class too, but not the split: "MAE yaw", "emotion accuracy", "recall fear". A score
+    of a pretext task has direction and unit of the supervised metric of that name. A metric that nothing declares has
+    its own words as title, no unit, and says max.
+    """
+    parts = metric.removeprefix("best/").split("/")
+    if len(parts) > 1 and parts[0] in ("train", "val", "test"):
+        parts = parts[1:]
+    own = SUPERVISED_TASKS.get(parts[0]) if len(parts) > 1 else None
+    declared: dict[str, Metric] = {}
+    for entry in (*([own] if own else []), *SUPERVISED_TASKS.values()):  # the metric's own task has precedence
+        declared = {**entry.class_metrics, **entry.metrics, **declared}
+    known = next((declared[part] for part in parts if part in declared), Metric("max", ""))
+    words = [declared[part].title if part in declared else part.replace("_", " ") for part in parts]
+    return replace(known, title=" ".join(words))
 
 
 def in_percent(metric: str) -> bool:
-    """Whether people read this metric as a percentage: a fraction from 0 to 1 in MLflow."""
-    return any(part in ("accuracy", "balanced_accuracy", "macro_f1", "auc", "recall") for part in metric.split("/"))
+    """Is this metric shown as a percentage? (It is logged as a fraction from 0 to 1.)"""
+    return metric_info(metric).unit == "%"
 
 
 def refused(path: tuple[str | int, ...], what: str, hint: str = "") -> PydanticCustomError:
-    """A fault that concerns several fields; `path` is relative to the model that raises it."""
+    """A fault that concerns several fields, for a validator to raise; `path` is relative to its model."""
     return PydanticCustomError("refused", "{what}", {"what": what, "path": path, "hint": hint})
 
 
 def _task(value: Any) -> Any:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not names:
-        raise refused((), f"{value!r} is no task", f"write one of {', '.join(TASKS)}, or a list of them")
+        raise refused((), f"{value!r} is no task", f"write one of {', '.join(SUPERVISED_TASKS)}, or a list of them")
     for name in names:
-        if name not in TASKS:
-            raise refused((), f"{name!r} is no supervised task", nearest(name, TASKS))
+        if not isinstance(name, str) or name not in SUPERVISED_TASKS:
+            raise refused((), f"{name!r} is no supervised task", nearest(name, SUPERVISED_TASKS))
     if len(set(names)) < len(names):
-        raise refused((), f"a task stands twice in {', '.join(names)}", "keep one")
+        raise refused((), f"a task is repeated in {', '.join(names)}", "keep one")
     return names[0] if len(names) == 1 else tuple(names)
+
+
+def _task_weights(value: dict[str, float]) -> dict[str, float]:
+    own = {name for name in SUPERVISED_TASKS if f"{name}_weight" in LossConfig.model_fields}
+    for name in value:
+        if name in own:
+            raise refused((name,), f"the weight of {name} is an option of its own", f"set loss.{name}_weight")
+        if name not in SUPERVISED_TASKS:
+            raise refused((name,), f"{name!r} is no supervised task", nearest(name, SUPERVISED_TASKS.keys() - own))
+    return {name: weight for name, weight in value.items() if weight != 1.0}  # a default renames no trial
 
 
 def _weights(value: Any) -> Any:
@@ -88,6 +113,7 @@ def _weights(value: Any) -> Any:
 
 Task = Annotated[str | tuple[str, ...], BeforeValidator(_task)]
 Weights = Annotated[str | None, BeforeValidator(_weights)]
+TaskWeight = Annotated[float, Field(gt=0, le=1000)]
 
 
 class Frozen(BaseModel):
@@ -96,34 +122,34 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     def changed(self, name: str) -> bool:
-        """Does a field differ from its default? (A stored config names every field, so its presence says nothing.)"""
+        """Does a field differ from its default? (A stored config has every field, so presence does not show it.)"""
         return bool(getattr(self, name) != type(self).model_fields[name].default)
 
 
 class DataConfig(Frozen):
-    """What the model is shown."""
+    """The images that the model is trained and tested on."""
 
     name: str = "rendered"
     """Dataset: rendered, ferplus, affectnet, folder, csv, or one that `--import` registers."""
     images: Annotated[int, Field(ge=64, le=1_000_000)] | None = None
-    """rendered only: how many faces are drawn over all splits (6,000 when left out)."""
+    """rendered only: number of faces over all splits (6,000 when left out)."""
     size: Annotated[int, Field(ge=16, le=1024)] = 48
     """Side of the image the model sees, in pixels."""
     stored: Annotated[int, Field(ge=16, le=2048)] | None = None
     """Side of the image in the pack, from which crops are taken, in pixels; `size` when left out."""
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the training split that is used; stratified, and nested: a smaller share lies inside a larger one."""
+    """Share of the training split that is used; stratified, and nested: a larger share contains every smaller one."""
     augment: Literal["none", "weak", "strong"] = "weak"
-    """Augmentation of the training views, as in the authors' scripts (PAPER.md, recipe)."""
+    """Augmentation of the training views, as in the authors' scripts (docs/paper.md, recipe)."""
     views: Annotated[int, Field(ge=1, le=8)] = 1
-    """Whole views of each image a step; each is one image pass."""
+    """Whole views of each image in a step; each costs one image pass."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the splits, of `fraction` and of the rendered faces; not of the training."""
     leave_out: tuple[str, ...] = ()
     """Emotions whose images are not used: [contempt] makes AffectNet's and FER+'s eight the usual seven."""
     protocol: Literal["selection", "paper"] = "selection"
-    """`selection`: weights are chosen on a split apart from test. `paper`: on the official validation set, as
-    published work does, which is then also the test split."""
+    """`selection`: the best weights are selected on a split separate from test. `paper`: on the official validation
+    set, as published work does; it is then the test split too."""
 
     @property
     def stored_size(self) -> int:
@@ -171,18 +197,27 @@ class LossConfig(Frozen):
     """How the supervised loss is weighted, and how it combines with the pretext losses."""
 
     combine: Literal["sum", "geometric", "focused", "uncertainty", "dwa", "pcgrad"] = "sum"
-    """sum: Σ weight × loss. geometric: their weighted geometric mean. focused: that, times the one of the supervised
-    losses alone. uncertainty: weights learned as variances. dwa: dynamic weight averaging. pcgrad: gradients projected
-    off one another where they conflict. Equations: hmtl_ablate/loss.py."""
-    emotion_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Weight of the emotion loss beside the others."""
-    gender_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Weight of the gender loss beside the others."""
-    pose_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Weight of the pose loss, in radians, beside the others."""
+    """sum: Σ weight × loss. geometric: weighted geometric mean of the losses. focused: the same, times that of
+    the supervised losses alone. uncertainty: weights learned as variances. dwa: dynamic weight averaging. pcgrad:
+    gradients that conflict are projected first. Equations: hmtl_ablate/loss.py."""
+    emotion_weight: TaskWeight = 1.0
+    """Weight of the emotion loss relative to the other losses."""
+    gender_weight: TaskWeight = 1.0
+    """Weight of the gender loss relative to the other losses."""
+    pose_weight: TaskWeight = 1.0
+    """Weight of the pose loss, in radians, relative to the other losses."""
+    task_weights: Annotated[dict[str, Annotated[TaskWeight, Strict()]], AfterValidator(_task_weights)] = {}
+    """Weights of the losses of the other supervised tasks, relative to the other losses, e.g. {affect: 0.5}; 1 where
+    left out."""
     class_weights: Literal["none", "inverse", "effective"] = "none"
     """By class: none; majority count / class count (authors' scripts); effective number (Cui et al. 2019, eq. 2)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label that is spread evenly over all classes."""
+
+    def task_weight(self, task: str) -> float:
+        """Weight of the loss of a supervised task."""
+        own = f"{task}_weight"
+        return float(getattr(self, own)) if own in type(self).model_fields else self.task_weights.get(task, 1.0)
 
 
 class TrainingConfig(Frozen):
@@ -192,18 +227,21 @@ class TrainingConfig(Frozen):
     """false: the pretext tasks alone, on labelled and unlabelled images (self-supervised pre-training); `task` then
     only says which images are held out."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
-    """Images a step over all workers, before views are counted."""
+    """Images in a step, over all workers; an image with several views counts once."""
     optimizer: Literal["adabelief", "adamw", "sgd"] = "adabelief"
+    """adabelief (authors' scripts), adamw or sgd."""
     lookahead: bool = True
     """Lookahead (k = 6, alpha = 0.5) around the optimiser."""
     lr: Annotated[float, Field(gt=0, le=10)] = 1e-3
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    """Weight decay of the optimiser."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 3.0
     """Epochs of linear warm-up before the cosine to 0."""
     clip: Annotated[float, Field(gt=0)] | None = 5.0
-    """Largest norm of the gradient; null: none."""
+    """Largest norm of the gradient, to which it is clipped; null: no clipping."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU that has it, fp32 elsewhere."""
 
@@ -219,19 +257,19 @@ class TrainingConfig(Frozen):
 
 
 class ProbeConfig(Frozen):
-    """What is trained on a frozen backbone, in the place of the whole network."""
+    """What is trained on a frozen backbone instead of the whole network."""
 
     kind: Literal["none", "linear", "nonlinear", "knn", "direct"] = "none"
     """none: the whole network is trained; linear: a linear layer; nonlinear: one hidden layer and a linear one; knn:
-    nothing, the nearest training images vote; direct: nothing, all images of the dataset are a test of the trial that
-    the weights name, its head included. Features are of whole images; there is no augmentation."""
+    nothing, the nearest training images vote; direct: nothing, the trained head of the trial that the weights name is
+    tested on all images of the dataset. Features are of whole images, without augmentation."""
     hidden: Annotated[int, Field(ge=8, le=16_384)] = 512
     """nonlinear: units of the hidden layer."""
     neighbours: Annotated[int, Field(ge=1, le=1000)] = 20
     """knn: images that vote, by cosine similarity (Wu et al. 2018, section 3.4)."""
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
     """Cross-validation over all images of the dataset, folds apart by subject where the data names subjects; the
-    accuracy is over all images, each told by the fold that did not see it. null: the data's own splits."""
+    accuracy is over all images, each predicted by the model fitted to the other folds. null: the data's own splits."""
 
     @model_validator(mode="after")
     def _check(self) -> ProbeConfig:
@@ -246,22 +284,22 @@ class ProbeConfig(Frozen):
 
 
 class PretextOptions(Frozen):
-    """What every pretext task takes."""
+    """Options of every pretext task."""
 
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Weight of the pretext loss beside the supervised loss."""
+    """Weight of the pretext loss relative to the supervised loss."""
     joins: str | None = None
     """Another pretext task whose changed images this one changes too, in one pass; its feed, share, changed_views and
-    supervised_weight hold for both. Tasks with shared feeds always change the same images."""
+    supervised_weight apply to both. Tasks with shared feeds always change the same images."""
     feed: Feed = "shared"
-    """What the supervised head is shown: `shared` the changed image (cost of SL); `siamese` whole views and, beside
-    them, changed ones; `mixed` a batch of which a share is changed (cost of SL)."""
+    """What the supervised head is shown: `shared` the changed image (cost of SL); `siamese` whole views and, in
+    addition, changed ones; `mixed` a batch of which a share is changed (cost of SL)."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """mixed: share of each batch that is changed."""
     supervised_weight: Annotated[float, Field(ge=0, le=1)] = 1.0
     """siamese and mixed: weight of the supervised loss on changed images, relative to whole ones."""
     changed_views: Annotated[tuple[Range, ...], Field(min_length=1, max_length=8)] = ((1.0, 1.0),)
-    """siamese: one entry a changed view, the range of its side relative to data.size, drawn anew each step."""
+    """siamese: one entry per changed view, the range of its side relative to data.size, drawn at each step."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Dropout before the pretext head (authors' scripts: 0.2 to 0.3)."""
 
@@ -291,21 +329,21 @@ class PretextOptions(Frozen):
 
 
 class PuzzlingOptions(PretextOptions):
-    """Puzzling: which tile stands where (PAPER.md, the method)."""
+    """Puzzling: predict the original position of each tile (docs/paper.md, the method)."""
 
     grid: Annotated[int, Field(ge=2, le=16)] = 2
     """n: the image is cut into n × n tiles."""
 
 
 class RotationOptions(PretextOptions):
-    """Rotation: by how many quarter turns the image, or each of its tiles, is turned (Gidaris et al. 2018)."""
+    """Rotation: predict by how many quarter turns the image, or each of its tiles, is rotated (Gidaris et al. 2018)."""
 
     grid: Annotated[int, Field(ge=1, le=16)] = 1
-    """1: the whole image is turned; n: each of n × n tiles by itself."""
+    """1: the whole image is rotated; n: each of n × n tiles separately."""
 
 
 class InpaintingOptions(PretextOptions):
-    """In-painting: rebuild the masked part of the image (PAPER.md, the method)."""
+    """In-painting: reconstruct the masked part of the image (docs/paper.md, the method)."""
 
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Share of the image's area that is masked."""
@@ -323,7 +361,7 @@ class InpaintingOptions(PretextOptions):
     """Layers whose features are compared: relu1_2 … of vgg16, else timm's names of its stages; null: the first three
     (vgg16: relu1_2, relu2_2, relu3_3)."""
     perceptual_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Weight of the perceptual loss beside the pixel loss."""
+    """Weight of the perceptual loss relative to the pixel loss."""
 
     @model_validator(mode="after")
     def _check_perceptual(self) -> InpaintingOptions:
@@ -351,14 +389,14 @@ PRETEXT_OPTIONS: dict[str, type[PretextOptions]] = {
     "rotation": RotationOptions,
     "inpainting": InpaintingOptions,
 }
-"""Options class of each pretext task; `hmtl_ablate.pretext.register` adds to it. Tasks that change the same image do so
-in this order: tiles are put in their places, turned there, and masked last."""
+"""Options class of each pretext task; `hmtl_ablate.pretext.register_pretext_task` adds to it. Tasks
+that change the same image do so in this order: tiles are shuffled, then rotated, then masked."""
 
 
 def _typed_pretext(raw: Any) -> Any:
     if not isinstance(raw, Mapping):
         return raw
-    order = list(PRETEXT_OPTIONS)  # never the file's: equal configs must draw equal numbers
+    order = list(PRETEXT_OPTIONS)  # not the file's order: equal configs must draw equal numbers
     names = sorted(raw, key=lambda name: order.index(name) if name in order else len(order))
     return {
         name: PRETEXT_OPTIONS[name].model_validate(raw[name]) if isinstance(raw[name], Mapping) else raw[name]
@@ -367,10 +405,16 @@ def _typed_pretext(raw: Any) -> Any:
 
 
 class TrialConfig(Frozen):
-    """Everything that defines one training run."""
+    """Everything that defines one training run.
+
+    >>> from hmtl_ablate import TrialConfig
+    >>> TrialConfig(task="gender", seed=3).metrics["accuracy"]
+    'max'
+    """
 
     task: Task = "emotion"
-    """Supervised task: emotion, gender or pose; or a list of them, the first of which selects the weights."""
+    """Supervised task: emotion, gender, pose, affect, or one that `--import` registers; or a list of them, the first of
+    which selects the weights."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     pretext: Annotated[dict[str, SerializeAsAny[PretextOptions]], BeforeValidator(_typed_pretext)] = {}
@@ -393,18 +437,23 @@ class TrialConfig(Frozen):
                     f"a {grid} × {grid} grid cuts data.size {self.data.size} px into tiles of less than 4 px",
                     f"use 2 to {self.data.size // 4}",
                 )
-            turned = isinstance(options, RotationOptions) and "pose" in self.tasks and self.training.supervised
-            if turned and (self.leader(name).feed != "siamese" or self.leader(name).supervised_weight > 0):
-                raise refused(
-                    ("pretext", name),
-                    "a turned face has another pose than its label",
-                    "use feed: siamese with supervised_weight: 0",
-                )
+            if isinstance(options, RotationOptions):
+                self._check_rotation(name)
         if not self.training.supervised:
             self._check_unsupervised()
         if self.probe.kind != "none":
             self._check_probe()
         return self
+
+    def _check_rotation(self, name: str) -> None:
+        fed = self.leader(name).feed != "siamese" or self.leader(name).supervised_weight > 0
+        unsafe = [task for task in self.tasks if not SUPERVISED_TASKS[task].task.rotation_safe]
+        if fed and unsafe and self.training.supervised:
+            raise refused(
+                ("pretext", name),
+                f"a rotated face has another {unsafe[0]} than its label",
+                "use feed: siamese with supervised_weight: 0",
+            )
 
     def _check_joins(self) -> None:
         for name, options in self.pretext.items():
@@ -455,8 +504,9 @@ class TrialConfig(Frozen):
         if self.pretext:
             raise refused(("pretext",), "a probe trains no pretext task", "set probe.kind: none, or pretext: {}")
         direct = self.probe.kind == "direct"
-        if len(self.tasks) > 1 or (self.tasks == ("pose",) and not direct):
-            raise refused(("task",), "a probe tells one task with classes", "use emotion or gender")
+        with_classes = [name for name, entry in SUPERVISED_TASKS.items() if entry.task.has_classes]
+        if len(self.tasks) > 1 or (self.tasks[0] not in with_classes and not direct):
+            raise refused(("task",), "a probe predicts one task with classes", f"use {' or '.join(with_classes)}")
         if direct and not (self.model.weights or "").startswith("trial:"):
             raise refused(("model", "weights"), "a direct measurement needs a trained head", "write trial:NAME")
         if self.data.views > 1:
@@ -474,14 +524,14 @@ class TrialConfig(Frozen):
         if not self.training.supervised:
             return {}
         return {
-            name if len(self.tasks) == 1 else f"{task}/{name}": direction
+            name if len(self.tasks) == 1 else f"{task}/{name}": metric.direction
             for task in self.tasks
-            for name, direction in TASK_METRICS[task].items()
+            for name, metric in SUPERVISED_TASKS[task].metrics.items()
         }
 
     @property
     def selects_by(self) -> str:
-        """The metric that selects the weights, e.g. val/accuracy; "" where nothing does and the last epoch's stay."""
+        """The metric that selects the weights, e.g. val/accuracy; "" where none does and the last epoch's are used."""
         whole = self.probe.folds is not None or self.probe.kind == "direct"
         return f"val/{next(iter(self.metrics))}" if self.metrics and not whole else ""
 
@@ -531,7 +581,7 @@ class TrialConfig(Frozen):
 
 
 def parse_config(raw: Mapping[str, Any]) -> TrialConfig:
-    """Build a TrialConfig from plain data, or raise `ConfigError` with all that is wrong."""
+    """Build a TrialConfig from plain data, or raise `ConfigError` with every fault."""
     faults: list[Fault] = []
     pretext = raw.get("pretext", {})
     if isinstance(pretext, Mapping):
@@ -625,6 +675,6 @@ def trial_id(config: TrialConfig, fingerprint: str) -> str:
 
 @lru_cache(maxsize=64)
 def _digest(file: Path, size: int, changed: int) -> str:
-    """sha256 of a file; size and time of change are there to forget a file that was replaced."""
+    """sha256 of a file; size and modification time make the cache miss when the file was replaced."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()[:16]

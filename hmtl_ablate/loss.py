@@ -1,4 +1,4 @@
-"""How losses are weighted and combined. Pure functions of tensors."""
+"""Weights and combinations of losses: pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -66,23 +66,23 @@ def uncertainty(
 def dynamic_weights(
     last: Mapping[str, float], before: Mapping[str, float], temperature: float = 2.0
 ) -> dict[str, float]:
-    """λᵢ = K exp(rᵢ / T) / Σ exp(rⱼ / T) with rᵢ = Lᵢ(t − 1) / Lᵢ(t − 2): a loss that falls slowly weighs more.
+    """λᵢ = K exp(rᵢ / T) / Σ exp(rⱼ / T) with rᵢ = Lᵢ(t − 1) / Lᵢ(t − 2): a loss that falls slowly gets more weight.
 
-    last, before: mean losses of the epoch before this one, and of the one before that; T = 2 as in the paper. Liu,
+    last, before: mean losses of the previous epoch, and of the one before it; T = 2 as in the paper. Liu,
     Johns and Davison 2019, *End-to-End Multi-Task Learning with Attention* (dynamic weight averaging), eq. 7.
     """
     rates = {name: loss / max(before[name], 1e-12) / temperature for name, loss in last.items()}
-    highest = max(rates.values())  # taken off before exp, which would overflow; it cancels
+    highest = max(rates.values())  # subtracted before exp, which would overflow; it cancels
     powers = {name: math.exp(rate - highest) for name, rate in rates.items()}
     return {name: len(powers) * power / sum(powers.values()) for name, power in powers.items()}
 
 
 def project_conflicting(gradients: Tensor, orders: Sequence[Sequence[int]]) -> Tensor:
-    """Sum of the tasks' gradients, each first projected off those that it conflicts with.
+    """Sum of the tasks' gradients, each first projected onto the normal plane of those that it conflicts with.
 
-    gradients: [T, N]; orders: for each task, the order in which it meets all tasks (random in the paper; itself is
-    passed over). Where gᵢ · gⱼ < 0: gᵢ ← gᵢ − (gᵢ · gⱼ) / ‖gⱼ‖² gⱼ, gⱼ as it was at first. Returns [N]. Yu et al. 2020,
-    *Gradient Surgery for Multi-Task Learning* (PCGrad), algorithm 1.
+    gradients: [T, N]; orders: for each task, the order in which it is compared with all tasks (random in the paper;
+    itself is skipped). Where gᵢ · gⱼ < 0: gᵢ ← gᵢ − (gᵢ · gⱼ) / ‖gⱼ‖² gⱼ, with the original gⱼ. Returns [N]. Yu et al.
+    2020, *Gradient Surgery for Multi-Task Learning* (PCGrad), algorithm 1.
     """
     projected = gradients.clone()
     squares = gradients.square().sum(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
@@ -90,6 +90,6 @@ def project_conflicting(gradients: Tensor, orders: Sequence[Sequence[int]]) -> T
         for other in order:
             if other != task:
                 overlap = torch.dot(projected[task], gradients[other])
-                # clamped, not asked: a question would make a GPU wait
+                # clamped, not branched on: a branch would wait for the GPU
                 projected[task] -= overlap.clamp(max=0) / squares[other] * gradients[other]
     return projected.sum(dim=0)

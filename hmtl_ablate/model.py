@@ -11,31 +11,37 @@ import torch
 from torch import Tensor, nn
 
 from hmtl_ablate import pretext, weights
+from hmtl_ablate.backbone import build_backbone, check_views, example_features, find_layout
 from hmtl_ablate.config import ModelConfig, TrialConfig
 from hmtl_ablate.errors import ConfigError, Fault
 from hmtl_ablate.pretext import FeatureShape
-from hmtl_ablate.weights import check_network
 
 
 class InferenceModel(nn.Module):
-    """Backbone and supervised head: what remains after training, the same for SL and HMTL.
+    """Backbone and supervised head: the network that remains after training, the same for SL and HMTL.
 
-    Takes normalised images [B, 3, S, S], gives outputs [B, K]: class logits or the numbers of a pose; those of several
-    tasks side by side, in the config's order. Its weights are random.
+    Maps normalised images [B, 3, S, S] to outputs [B, K]: class logits or the numbers of a pose; with several tasks
+    their outputs are concatenated, in the config's order. Its weights are random until loaded.
     """
 
-    def __init__(self, config: ModelConfig, outputs: int) -> None:
+    def __init__(self, config: ModelConfig, outputs: int, size: int) -> None:
+        """outputs: K; size: S, the side of the images in pixels (data.size). Raises ConfigError."""
         super().__init__()
-        check_network(config.backbone, ("model", "backbone"))
-        self.backbone: Any = timm.create_model(config.backbone, num_classes=0)
-        pooled = _pooled_size(self.backbone)
+        self.backbone: Any = build_backbone(config.backbone, size)
+        features, pooled = example_features(self.backbone, config.backbone, size)
+        self.layout = find_layout(self.backbone, features, size)
+        """How the backbone's features become maps; None without a map, which supervised learning does not need."""
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(pooled, outputs)
+        self.head = nn.Linear(pooled.shape[1], outputs)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature maps [B, C, h, w] and pooled features [B, P]."""
-        maps = self.backbone.forward_features(images)
-        return maps, self.backbone.forward_head(maps, pre_logits=True)
+        """Feature maps [B, C, h, w] and pooled features [B, P].
+
+        Without a layout the maps are the backbone's features as they are; then no pretext head uses them.
+        """
+        features = self.backbone.forward_features(images)
+        maps = features if self.layout is None else self.layout.maps(features)
+        return maps, self.backbone.forward_head(features, pre_logits=True)
 
     def classify(self, pooled: Tensor) -> Tensor:
         """Outputs [B, K] from pooled features [B, P]."""
@@ -46,21 +52,27 @@ class InferenceModel(nn.Module):
 
 
 class HMTLModel(nn.Module):
-    """The inference model with a head for each pretext task beside it.
+    """The inference model and the head of each pretext task.
 
-    The inference model's weights are drawn first: trials with one seed start alike, whatever their pretext tasks.
-    `learned`: log variances of the losses, for uncertainty weighting; empty for the other combinations.
+    The inference model's weights are drawn first, so trials with one seed start from equal weights, whatever their
+    pretext tasks.
     """
 
     def __init__(self, config: TrialConfig, outputs: int) -> None:
+        """outputs: width of the supervised head. Raises ConfigError."""
         super().__init__()
-        self.inference = InferenceModel(config.model, outputs)
+        name, size = config.model.backbone, config.data.size
+        self.inference = InferenceModel(config.model, outputs, size)
         self.pretext = nn.ModuleDict()
         if config.pretext:
-            shape = feature_shape(self.inference, config.data.size, config.model.backbone)
-            for name, choice in config.pretext.items():
-                self.pretext[name] = pretext.build(name, choice, shape)
+            shape = feature_shape(self.inference, size, name)
+            for task, options in config.pretext.items():
+                check_views(
+                    self.inference.backbone, name, size, options.changed_views, ("pretext", task, "changed_views")
+                )
+                self.pretext[task] = pretext.build(task, options, shape)
         self.learned = nn.ParameterDict()
+        """Log variances of the losses, for uncertainty weighting; empty for the other combinations."""
         if config.loss.combine == "uncertainty":
             names = (*(config.tasks if config.training.supervised else ()), *config.pretext)
             self.learned.update({name: nn.Parameter(torch.zeros(())) for name in names})
@@ -74,10 +86,10 @@ class HMTLModel(nn.Module):
                 weights.load(network, name, source, trials)
 
     def forward(self, groups: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> list[tuple[Tensor, dict[str, Tensor]]]:
-        """For each group of images [B, 3, S, S] with the rows (int64) that each pretext head is asked about: the
-        outputs [B, K] of all its images, and each head's output for its rows.
+        """For each group, the outputs [B, K] of all its images, and each pretext head's output for its rows.
 
-        All groups of a step in one call: DistributedDataParallel counts a call as a step.
+        A group: images [B, 3, S, S] of one size, and pretext task → rows (int64) of the images that its head predicts
+        for. All groups of a step in one call: DistributedDataParallel counts a call as a step.
         """
         results = []
         for images, rows in groups:
@@ -94,26 +106,22 @@ def normalisation(model: InferenceModel) -> tuple[Tensor, Tensor]:
 
 
 def feature_shape(model: InferenceModel, size: int, name: str) -> FeatureShape:
-    """Shape of the backbone's features at images of side `size` px; ConfigError when it has no feature map."""
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        maps, pooled = model.features(torch.zeros(1, 3, size, size))
-    model.train(training)
-    if maps.ndim != 4 or maps.shape[1] != model.backbone.num_features:
+    """Shape of the features of images of side `size` px; `name` is the backbone's.
+
+    Raises ConfigError when the backbone gives no feature map.
+    """
+    if model.layout is None:
         raise ConfigError(
             [
                 Fault(
                     ("model", "backbone"),
-                    f"{name} gives no feature map [channels, height, width]",
+                    f"{name} gives no square feature map, which pretext tasks need",
                     name,
-                    "choose a convolutional backbone",
+                    "choose a convolutional network or a vision transformer, or remove the pretext tasks",
                 )
             ]
         )
+    features, pooled = example_features(model.backbone, name, size)
+    maps = model.layout.maps(features)
     mean, std = (tuple(value.flatten().tolist()) for value in normalisation(model))
     return FeatureShape(size, maps.shape[1], maps.shape[2], maps.shape[3], pooled.shape[1], mean, std)
-
-
-def _pooled_size(backbone: Any) -> int:
-    return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)

@@ -1,4 +1,4 @@
-"""From the CPU to the device, without waiting for it."""
+"""Copies from the CPU to the device that do not wait for it."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on `device`. A GPU fetches it from pinned memory while the CPU goes on."""
+    """A CPU tensor on `device`. To a GPU it is copied asynchronously, from pinned memory."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)

@@ -10,6 +10,7 @@ A source is a short text, the same wherever a config names weights (`model.weigh
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,15 +31,15 @@ PREFIXES = ("inference.backbone.", "backbone.", "module.", "model.", "")
 
 
 def check_network(name: str, path: tuple[str, ...]) -> None:
-    """Raise ConfigError, at the option `path`, when timm knows no model of this name."""
+    """Raise ConfigError, at the option `path`, when timm has no model of this name."""
     if not timm.is_model(name):
         raise ConfigError([Fault(path, f"timm has no model {name!r}", name, nearest(name, timm.list_models()))])
 
 
 def check_source(name: str, source: str) -> None:
-    """Raise CheckpointError when weights of timm's model `name` from the hub or the package are not at hand.
+    """Raise CheckpointError when weights of timm's model `name` from the hub or the package are not available.
 
-    A hub's are then in its cache, so that trials which start together do not all fetch them.
+    Weights of the hub are then in its cache, so that trials which start together do not all fetch them.
     """
     if source in ("imagenet", "package"):
         _state(name, source, Path())
@@ -47,23 +48,50 @@ def check_source(name: str, source: str) -> None:
 def load(network: nn.Module, name: str, source: str, trials: Path) -> None:
     """Fill `network`, timm's model `name` without its classifier, from `source`; trials: the folder of all trials.
 
-    Raises CheckpointError when the weights are not at hand, or do not fit; nothing is left half-loaded.
+    Position embeddings of another image size are resampled by timm. Raises CheckpointError when the weights are not
+    available or do not fit; the network is then unchanged.
     """
     state = _state(name, source, trials)
-    wanted = network.state_dict()
+    own = network.state_dict()
     if source == "package":  # the package's layer names differ, but not their order
-        found = list(state.values())[: len(wanted)]
-        state = dict(zip(wanted, found, strict=False))
+        found = list(state.values())[: len(own)]
+        state = dict(zip(own, found, strict=False))
     else:
-        state = _without_prefix(state, wanted)
-    missing = [key for key, value in wanted.items() if key not in state or state[key].shape != value.shape]
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+        state = _without_prefix(state, own)
+    missing = _missing(state, own)
+    if missing:
+        state = _resampled(state, network)
+        missing = _missing(state, own)
     if missing:
         raise CheckpointError(
-            f"weights {source}: do not fit {name}: {len(missing)} of its {len(wanted)} tensors are "
+            f"weights {source}: do not fit {name}: {len(missing)} of its {len(own)} tensors are "
             f"missing or of another shape, e.g. {missing[0]}; name the model they were trained with"
         )
-    network.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
+    network.load_state_dict({key: state.get(key, value) for key, value in own.items()})
+
+
+def _missing(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Names of the network's own tensors that the state lacks or has in another shape."""
+    return [
+        key
+        for key, value in own.items()
+        if (key not in state or state[key].shape != value.shape) and not key.endswith("num_batches_tracked")
+    ]
+
+
+def _resampled(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The state as timm adapts it to the network: position embeddings and bias tables resampled to its image size.
+
+    timm does that in the function `checkpoint_filter_fn` of each model's module. Where there is none, or it fails, the
+    state is returned as it is.
+    """
+    adapt = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if adapt is None:
+        return state
+    try:
+        return dict(adapt(dict(state), network))
+    except Exception:  # a state of another network may break it in any way; what does not fit is reported by the caller
+        return state
 
 
 def _state(name: str, source: str, trials: Path) -> dict[str, Tensor]:
@@ -81,15 +109,15 @@ def _from_hub(name: str) -> dict[str, Tensor]:
         return dict(timm.create_model(name, pretrained=True, num_classes=0).state_dict())
     except Exception as error:  # the hub's, the network's, and timm's own when it has no weights of this model
         raise CheckpointError(
-            f"weights imagenet: none of {name} at hand ({type(error).__name__}): timm fetches them "
-            "from its hub; run once where the network is open and carry the hub's cache here "
+            f"weights imagenet: none of {name} available ({type(error).__name__}): timm fetches them "
+            "from its hub; run once with network access and copy the hub's cache here "
             f"(HF_HOME){OTHER_WAYS}"
         ) from error
 
 
 def _from_package(name: str) -> dict[str, Tensor]:
     if name != PACKAGE_BACKBONE:
-        raise CheckpointError(f"weights package: are of {PACKAGE_BACKBONE}, not of {name}; set the model to it")
+        raise CheckpointError(f"weights package: only {PACKAGE_BACKBONE} has them, not {name}; use that model")
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise CheckpointError(
@@ -110,20 +138,20 @@ def _from_file(path: Path, source: str) -> dict[str, Tensor]:
     except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"weights {source}: can't load {path}: {first}; give a .safetensors or .pth file that holds tensors only"
+            f"weights {source}: can't load {path}: {first}; use a .safetensors or .pth file that holds tensors only"
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"weights {source}: {path} holds no state dict of tensors")
+        raise CheckpointError(f"weights {source}: {path} is not a state dict of tensors")
     return dict(state)
 
 
-def _without_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state with the prefix taken off that makes most of its names fit."""
+def _without_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state without its prefix: the one of PREFIXES whose removal matches most of the network's own names."""
     stripped = [
         {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         for prefix in PREFIXES
     ]
-    return max(stripped, key=lambda names: len(names.keys() & wanted.keys()))
+    return max(stripped, key=lambda names: len(names.keys() & own.keys()))

@@ -103,7 +103,7 @@ def test_a_larger_loss_never_combines_to_less(how: str) -> None:
 
 
 def test_inverse_weights_are_majority_over_count() -> None:
-    # The counts behind PAPER.md's 1.8, 1.0, 5.28, … in small.
+    # As docs/paper.md's 1.8, 1.0, 5.28, …, with small counts.
     weights = class_weights(torch.tensor([10, 18, 2, 0]), "inverse")
     assert weights.tolist() == pytest.approx([1.8, 1.0, 9.0, 0.0])
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from hmtl_ablate.config import PRETEXT_OPTIONS, LossConfig, ProbeConfig
-from hmtl_ablate.data.formats import FORMATS
+from hmtl_ablate.data.registry import DATASETS
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## What it can do")[1].split("\n## ")[0]
@@ -12,7 +12,7 @@ SECTION = README.split("## What it can do")[1].split("\n## ")[0]
 
 def test_the_matrix_lists_every_dataset_once() -> None:
     table = SECTION.split("| dataset")[1]
-    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(FORMATS)
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(DATASETS)
 
 
 def test_the_matrix_names_every_pretext_task_combination_and_probe() -> None:

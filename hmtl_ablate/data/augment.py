@@ -1,4 +1,4 @@
-"""Training views drawn image by image on the CPU, with albumentations; the levels' numbers are in views.py."""
+"""Training views drawn image by image on the CPU, with albumentations; the parameters are in views.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import random
 from typing import Any
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # albumentations asks PyPI for its newest version on import otherwise
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise albumentations asks PyPI for its newest version on import
 
 import albumentations as A
 import cv2
@@ -16,7 +16,7 @@ from hmtl_ablate.data.views import BLUR_SIDE, BLUR_SIGMA, DOWNSCALE, HOLE, HOLE_
 
 
 class CentredCrop(A.ImageOnlyTransform):
-    """A square about the centre whose side is a share of the image's, drawn uniformly from `scale`."""
+    """A square at the centre whose side is a share of the image's, drawn uniformly from `scale`."""
 
     def __init__(self, scale: tuple[float, float]) -> None:
         super().__init__(p=1.0)
@@ -32,7 +32,7 @@ class CentredCrop(A.ImageOnlyTransform):
 
 
 class RandomCrop(CentredCrop):
-    """The same, anywhere in the image."""
+    """A square of such a side anywhere in the image."""
 
     def get_params(self) -> dict[str, float]:
         return super().get_params() | {"top": self.py_random.random(), "left": self.py_random.random()}
@@ -45,7 +45,7 @@ class RandomCrop(CentredCrop):
 
 
 class Flip(A.HorizontalFlip):
-    """A horizontal flip that remembers whether it happened: a mirrored head has another yaw and roll."""
+    """A horizontal flip that records whether it happened, because a mirrored head has another yaw and roll."""
 
     flipped = False
 
@@ -55,10 +55,9 @@ class Flip(A.HorizontalFlip):
 
 
 class View:
-    """Turns a stored image uint8 [S, S, C] into what the model sees, uint8 [size, size, 3].
+    """Turns a stored image, uint8 [S, S, C], into the view that the model sees, uint8 [size, size, 3].
 
-    The result depends on the image and the seed alone. A grey image becomes three equal channels first.
-    `flipped` says whether the last image came out mirrored.
+    The view depends on the image and the seed alone. A grey image becomes three equal channels.
     """
 
     def __init__(self, steps: list[A.BasicTransform]) -> None:
@@ -67,6 +66,7 @@ class View:
 
     @property
     def flipped(self) -> bool:
+        """Whether the last view is mirrored."""
         return self._flip is not None and self._flip.flipped
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
@@ -74,17 +74,20 @@ class View:
             self._flip.flipped = False
         if image.shape[-1] == 1:
             image = np.repeat(image, 3, axis=-1)
-        # One pair of generators for all steps: Compose.set_random_seed gives each step its own, of one seed, so that
-        # all would draw the same numbers and, say, only flipped faces would get other colours.
+        # One pair of generators for all steps: Compose.set_random_seed seeds each step's own generator alike, so all
+        # steps would draw the same numbers and, for example, only flipped faces would get colour jitter.
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         view: np.ndarray = self._compose(image=np.ascontiguousarray(image))["image"]
         return view
 
 
 def training_view(level: str, stored: int, size: int, channels: int, turn: bool = True) -> View:
-    """The training view at augmentation `level`: none, weak or strong; without `turn` it is never rotated."""
+    """The training view at augmentation `level` (none, weak or strong); without `turn` it is never rotated.
+
+    stored, size: sides of the stored image and of the view in pixels; channels: of the stored image, 1 or 3.
+    """
     drawn = LEVELS[level]
-    colour = channels > 1  # a grey set stays grey: hue and saturation have nothing to act on
+    colour = channels > 1  # grey images have no hue and saturation to change
     steps: list[A.BasicTransform] = []
     if drawn.turn and turn:
         steps.append(A.Rotate(limit=(-drawn.turn, drawn.turn), border_mode=cv2.BORDER_REFLECT_101, p=1.0))

@@ -1,9 +1,8 @@
-"""Training views drawn for a whole batch at once, on a GPU: the levels of views.py, equal in distribution to what
-augment.py draws image by image.
+"""Training views drawn for a whole batch at once on a GPU, from the same distribution as augment.py's.
 
-All numbers but the noise are drawn on the CPU, so nothing waits for the device. Two of them are drawn once a batch,
-which leaves each image's own distribution as it is: the order of the colour jitter and the strength of the
-down-scaling. Rotation, crop, flip and resizing are one sampling of the stored image; colours and blur are kornia's.
+All random numbers except the noise are drawn on the CPU, so nothing waits for the device. Two are drawn once per batch,
+which does not change an image's own distribution: the order of the colour jitter and the strength of the down-scaling.
+Rotation, crop, flip and resizing are one sampling of the stored image; colours and blur are kornia's.
 """
 
 from __future__ import annotations
@@ -23,26 +22,28 @@ from hmtl_ablate.to_device import to_device
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn for B images; tensors on the CPU, one row an image.
-
-    angle: degrees [B]; crop: side, top and left in shares [B, 3]; flipped, jittered, greyed, blurred, downscaled: bool
-    [B]; factors: of brightness, contrast, saturation, and the hue's shift in turns [B, 4]; noise: its standard
-    deviation [B]; hole: top and left in shares of where it may be [B, 2]; order: of the four colour changes; scale: of
-    the down-scaling.
-    """
+    """The random numbers of B images; tensors on the CPU, one row per image."""
 
     angle: Tensor
+    """Degrees, [B]."""
     crop: Tensor
+    """Side as a share of the image's, top and left as shares of the free range, [B, 3]."""
     flipped: Tensor
+    """bool [B], like the four below."""
     jittered: Tensor
     factors: Tensor
+    """Of brightness, contrast and saturation, and the hue's shift in turns, [B, 4]."""
     greyed: Tensor
     blurred: Tensor
     downscaled: Tensor
     noise: Tensor
+    """Standard deviation, [B]."""
     hole: Tensor
+    """Top and left as shares of the free range, [B, 2]."""
     order: tuple[int, ...]
+    """Of the four colour changes; one for the batch."""
     scale: float
+    """Of the down-scaling; one for the batch."""
 
     def of(self, rows: Tensor) -> Draws:
         """The draws of some of the images, int64 [b]."""
@@ -52,7 +53,7 @@ class Draws:
 
 
 class BatchView:
-    """Turns stored images uint8 [B, S, S, C] into what the model sees, float [B, 3, size, size] from 0 to 1.
+    """Turns stored images, uint8 [B, S, S, C], into the views that the model sees, float [B, 3, size, size], 0 to 1.
 
     level: none, weak or strong; stored: S in pixels; channels: C, 1 (grey) or 3; without `turn` nothing is rotated.
     """
@@ -106,7 +107,7 @@ class BatchView:
         return views
 
     def _sampled(self, images: Tensor, draws: Draws) -> Tensor:
-        """Turned about the centre, cropped, flipped and resized, in one sampling of `images` [B, C, S, S]."""
+        """`images` [B, C, S, S] rotated about the centre, cropped, flipped and resized, in one sampling."""
         share, corner = draws.crop[:, :1], draws.crop[:, 1:]
         side = (share * self.stored).round().clamp(min=1)
         start = ((self.stored - side) * corner).round() if self.level.anywhere else ((self.stored - side) / 2).floor()
@@ -120,7 +121,7 @@ class BatchView:
             ],
             dim=1,
         )
-        finer = -(-self.stored // self.size)  # an image that shrinks is averaged over, so that no pixel is skipped
+        finer = -(-self.stored // self.size)  # an image that shrinks is averaged, so that no pixel is skipped
         shape = (len(images), images.shape[1], self.size * finer, self.size * finer)
         grid = F.affine_grid(to_device(theta, images.device), list(shape), align_corners=False)
         found = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)

@@ -1,13 +1,13 @@
-"""Exact and near duplicates: found by a hash of the pixels and by a perceptual hash, then judged by split and label.
+"""Exact and near duplicates: found by a hash of the pixels and by a perceptual hash, then resolved by split and label.
 
 Exact: equal decoded pixels. Near: perceptual hashes (64 signs of low cosine frequencies of a 32 × 32 grey thumbnail)
 within `NEAR_BITS`, confirmed by the thumbnails' correlation. Measured on FER+ (28,959 different images): 8 bits and
-a correlation of 0.95 find resized, re-compressed and watermarked copies; two people's well-aligned faces stay below.
+a correlation of 0.95 find resized, re-compressed and watermarked copies, but not two people's well-aligned faces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,34 +23,41 @@ NEAR_BITS = 8
 NEAR_CORRELATION = 0.95
 """Smallest correlation of the thumbnails of near duplicates."""
 FLAT = 4.0
-"""A thumbnail with a smaller standard deviation has no picture to compare, so no near duplicates."""
+"""Thumbnails with a smaller standard deviation have too little texture to compare, so no near duplicates."""
 CHUNK = 2_000_000
 """Pairs compared at once."""
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Image `dropped` is a duplicate of `kept` (both positions); kind: exact or near; reason: why it is dropped."""
+    """An image that is dropped."""
 
     dropped: int
+    """Its position."""
     kept: int
+    """Position of the image that it duplicates."""
     kind: str
+    """exact or near"""
     reason: str
+    """Why it is dropped."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """keep: bool [N]; group: int64 [N], equal for images that are duplicates of one another; duplicates: dropped."""
+    """Which of N images stay."""
 
     keep: NDArray[np.bool_]
+    """[N]"""
     group: NDArray[np.int64]
+    """[N]; equal for images that are duplicates of one another."""
     duplicates: tuple[Duplicate, ...]
+    """The images that do not stay."""
 
 
 def perceptual_hash(thumbs: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """64-bit hashes of grey thumbnails, uint8 [N, 32, 32]: which low cosine frequencies lie above their median."""
     steps = np.arange(THUMB)
-    # Nine waves, of which (0, 0), the mean brightness, gives way to (8, 0).
+    # Nine frequencies, because (0, 0), the mean brightness, is replaced by (8, 0).
     waves = np.cos(np.pi * (2 * steps[None] + 1) * np.arange(9)[:, None] / (2 * THUMB)).astype(np.float32)
     hashes = np.empty(len(thumbs), np.uint64)
     for start in range(0, len(thumbs), 4096):
@@ -115,9 +122,11 @@ def judge(
 
     digests: hash of each image's pixels; thumbs: uint8 [N, 32, 32]; split: official split, int8 [N]; classes: task →
     class index of each image. The rules, in this order:
-    1. exact copies with different classes inside one split: all are dropped, for nobody knows the right one;
-    2. further exact copies inside one split: one stays;
+
+    1. exact copies with different classes inside one split: all are dropped, because the correct class is unknown;
+    2. other exact copies inside one split: one stays;
     3. duplicates across official splits: dropped from the earlier of train, valid, test.
+
     Near duplicates inside one split stay, in one group.
     """
     copies: dict[bytes, list[int]] = {}
@@ -125,21 +134,7 @@ def judge(
         copies.setdefault(digest, []).append(position)
     first = np.array([members[0] for members in copies.values()], np.int64)
     pairs = first[near_pairs(thumbs[first], threads, progress)] if len(first) else np.zeros((0, 2), np.int64)
-    parent = np.arange(len(digests))
-
-    def root(position: int) -> int:
-        while parent[position] != position:
-            parent[position] = parent[parent[position]]
-            position = int(parent[position])
-        return position
-
-    for members in copies.values():
-        parent[members[1:]] = members[0]
-    for a, b in pairs.tolist():
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    group = np.array([root(position) for position in range(len(digests))], np.int64)
-
+    group = _connected(len(digests), copies.values(), pairs)
     keep = np.ones(len(digests), np.bool_)
     duplicates: list[Duplicate] = []
 
@@ -154,7 +149,7 @@ def judge(
         for same in by_split.values():
             if len(same) > 1 and _differ([classes[position] for position in same]):
                 for position in same:
-                    drop(position, same[0] if position != same[0] else same[1], "exact", "another label in its copy")
+                    drop(position, same[0] if position != same[0] else same[1], "exact", "its copy has another label")
             else:
                 for position in same[1:]:
                     drop(position, same[0], "exact", "copy in the same split")
@@ -168,6 +163,24 @@ def judge(
                 drop(position, exact[0] if exact else kept, "exact" if exact else "near", f"also in {SPLITS[last]}")
     duplicates.sort(key=lambda duplicate: duplicate.dropped)
     return Judgement(keep, group, tuple(duplicates))
+
+
+def _connected(count: int, copies: Iterable[list[int]], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Connected components of `count` images, int64 [count]: the smallest position of each image's component."""
+    parent = np.arange(count)
+
+    def root(position: int) -> int:
+        while parent[position] != position:
+            parent[position] = parent[parent[position]]
+            position = int(parent[position])
+        return position
+
+    for members in copies:
+        parent[members[1:]] = members[0]
+    for a, b in pairs.tolist():
+        low, high = sorted((root(a), root(b)))
+        parent[high] = low
+    return np.array([root(position) for position in range(count)], np.int64)
 
 
 def _groups(group: NDArray[np.int64]) -> list[list[int]]:

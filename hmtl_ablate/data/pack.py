@@ -1,7 +1,7 @@
-"""Packs: a dataset decoded once, resized and memory-mapped, so that every trial on a machine maps the same pixels.
+"""Packs: a dataset decoded and resized once, then memory-mapped, so that all trials on a machine share its pixels.
 
 A pack is a folder: images.npy (uint8 [N, S, S, C]), labels.npz (labels, split, group, subject) and manifest.json. It is
-built in a temporary folder under a lock and renamed when complete, manifest last, so a pack that has its name is whole.
+built in a temporary folder under a lock and renamed when complete, so a folder with a pack's name holds a whole pack.
 
     pack = open_pack(DataConfig(name="ferplus"), Path("ferplus"), store=Path("runs"))
 """
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +32,28 @@ from pydantic import ValidationError
 
 from hmtl_ablate.config import DataConfig, Frozen
 from hmtl_ablate.data.duplicates import THUMB, Judgement, judge
-from hmtl_ablate.data.formats import read_source
-from hmtl_ablate.data.reading import NO_SPLIT, SPLITS, Sample, SampleError, Source
+from hmtl_ablate.data.reading import NO_SPLIT, SPLITS, Labels, Sample, SampleError, Source
+from hmtl_ablate.data.registry import read_source
 from hmtl_ablate.errors import DataError, StoreError
 
-PACK_FORMAT = 1
-"""Version of the layout and of the rules by which rows are dropped; part of a pack's key."""
+PACK_FORMAT = 2
+"""Version of the layout and of the rules by which rows are dropped. It is part of the name of a pack's folder, so packs
+of an older version are rebuilt, but not of the fingerprint, so trials on them keep their ids."""
+FINGERPRINT_LABELS = ("emotion", "gender", "pose")
+"""The labels that the fingerprint covers. Never add to them: trial ids are made from fingerprints, and a pack that gets
+another column of labels must not rename the trials that do not read it. Every other column has a digest of its own,
+which only the ids of trials that read it depend on (`Pack.identity`)."""
 MAX_FAULTS = 0.01
 """Largest share of faulty rows that a pack is built with."""
 CHUNK = 64
-"""Images a task of the thread pool."""
+"""Images per task of the thread pool."""
 HEADER = 128
 """Bytes before the pixels in images.npy."""
+LABEL = "label."
+"""Prefix of the names of label arrays in labels.npz."""
 
 Progress = Callable[[int, int, str], None]
-"""Called with what is done, the total, and a few words on what is going on."""
+"""Called with the number of items done, their total, and the name of the current step."""
 
 
 class Dropped(Frozen):
@@ -67,12 +74,12 @@ class DroppedDuplicate(Frozen):
 
 
 class Manifest(Frozen):
-    """What is in a pack, and what is not, with the reasons."""
+    """The content of a pack, and what was left out of it, with the reasons."""
 
     format: int
     name: str
     source: str
-    """Path that it was built from; "" for rendered faces."""
+    """Path that it was built from; "" for a dataset without one."""
     stored: int
     """Side of the images in pixels."""
     channels: int
@@ -81,8 +88,11 @@ class Manifest(Frozen):
     splits: dict[str, int]
     """Images in train, valid and test; or in "all" without official splits."""
     classes: dict[str, tuple[str, ...]]
+    """Task → class names; tasks whose labels are numbers have none."""
     histogram: dict[str, dict[str, dict[str, int]]]
-    """Task → split → class → images."""
+    """Task with classes → split → class → images."""
+    labelled: dict[str, dict[str, int]]
+    """Task → split → images that have its label."""
     rows: int
     """Rows that were meant for use: images, faulty rows and duplicates."""
     left_out: dict[str, int]
@@ -90,38 +100,48 @@ class Manifest(Frozen):
     dropped: tuple[Dropped, ...]
     duplicates: tuple[DroppedDuplicate, ...]
     fingerprint: str
-    """16 hexadecimal digits over images, labels, classes and splits."""
+    """16 hexadecimal digits over images, splits, groups, subjects, and the labels and classes of
+    `FINGERPRINT_LABELS`."""
+    label_digests: dict[str, str]
+    """Task → 16 hexadecimal digits over its labels and classes, for all other tasks."""
 
 
 @dataclass(frozen=True)
 class Pack:
-    """A pack, memory-mapped read-only.
-
-    images: uint8 [N, S, S, C], C = 1 (grey) or 3 (RGB); labels: "emotion", "gender": int64 [N], -1 = missing; "pose":
-    float32 [N, 3], yaw, pitch and roll in degrees, NaN = missing; split: int8 [N], 0 train, 1 valid, 2 test, -1 = the
-    data has no official split; group: int64 [N], equal for duplicates of one another; subject: int64 [N], equal for
-    images of one person, -1 = the data does not say; classes: task → class names.
-    """
+    """A pack of N images, memory-mapped read-only."""
 
     folder: Path
     manifest: Manifest
     images: NDArray[np.uint8]
+    """[N, S, S, C]; C is 1 (grey) or 3 (RGB)."""
     labels: dict[str, NDArray[Any]]
+    """Task → labels. Classes: int64 [N], −1 = missing. Numbers: float32 [N, width], NaN = missing; "pose" is yaw, pitch
+    and roll in degrees, "affect" valence and arousal from −1 to 1."""
     split: NDArray[np.int8]
+    """[N]; 0 train, 1 valid, 2 test, −1 = the data has no official split."""
     group: NDArray[np.int64]
+    """[N]; equal for images that are duplicates of one another."""
     subject: NDArray[np.int64]
+    """[N]; equal for images of one person, −1 = the data does not say."""
     classes: dict[str, tuple[str, ...]]
+    """Task → class names."""
     fingerprint: str
+    """As in the manifest."""
+
+    def identity(self, tasks: Sequence[str]) -> str:
+        """What the id of a trial on `tasks` depends on: the fingerprint, and digests of the other labels it reads."""
+        digests = self.manifest.label_digests
+        return self.fingerprint + "".join(f"+{task}:{digests[task]}" for task in sorted({*tasks} & {*digests}))
 
 
 def load_pack(folder: Path) -> Pack:
-    """Map the pack in `folder`; raises `DataError` when it is missing, unfinished or damaged."""
+    """Map the pack in `folder`; raises `DataError` when it is missing, unfinished, damaged or of another format."""
     try:
-        manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+        manifest = _load_manifest(folder)
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         with np.load(folder / "labels.npz", allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        labels = {name.removeprefix("label."): array for name, array in arrays.items() if name.startswith("label.")}
+        labels = _labels_in(arrays)
         split, group = arrays["split"], arrays["group"]
         subject = arrays.get("subject", np.full(len(split), -1, np.int64))
     except FileNotFoundError as error:
@@ -129,23 +149,28 @@ def load_pack(folder: Path) -> Pack:
     except PermissionError as error:
         raise DataError(f"{error.filename}: no permission to read this") from error
     except ValidationError as error:
-        raise DataError(
-            f"{folder}: manifest.json is damaged or of another version; delete this folder to build the pack anew"
-        ) from error
+        raise DataError(f"{folder}: manifest.json is damaged; delete this folder to rebuild the pack") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{folder}: this pack is damaged ({error}); delete the folder to build it anew") from error
-    if manifest.format != PACK_FORMAT:
-        raise DataError(
-            f"{folder}: a pack of format {manifest.format}, this version reads {PACK_FORMAT}; build it anew"
-        )
+        raise DataError(f"{folder}: this pack is damaged ({error}); delete the folder to rebuild it") from error
     shape = (manifest.count, manifest.stored, manifest.stored, manifest.channels)
     arrays_fit = all(len(array) == manifest.count for array in (*labels.values(), split, group, subject))
     if images.shape != shape or images.dtype != np.uint8 or not arrays_fit:
         raise DataError(
-            f"{folder}: this pack is damaged (images {images.shape}, manifest {shape}); delete the folder "
-            "to build it anew"
+            f"{folder}: this pack is damaged (images {images.shape}, manifest {shape}); delete the folder to rebuild it"
         )
     return Pack(folder, manifest, images, labels, split, group, subject, manifest.classes, manifest.fingerprint)
+
+
+def _load_manifest(folder: Path) -> Manifest:
+    text = (folder / "manifest.json").read_bytes()
+    found = json.loads(text)
+    version = found.get("format") if isinstance(found, dict) else None
+    if isinstance(version, int) and version != PACK_FORMAT:
+        raise DataError(
+            f"{folder}: this pack has format {version}, and this version reads {PACK_FORMAT}; give the dataset's own "
+            "path to rebuild it"
+        )
+    return Manifest.model_validate_json(text)
 
 
 def open_pack(
@@ -157,14 +182,14 @@ def open_pack(
     max_faults: float = MAX_FAULTS,
     threads: int | None = None,
 ) -> Pack:
-    """The pack of `data` read from `path`: mapped from `store`/packs, or built there first.
+    """The pack of the dataset at `path`: mapped from `store`/packs, where it is built first if need be.
 
-    `path` may also be a pack's own folder. Raises `DataError` for what is wrong with the data, or when more than
-    `max_faults` of its rows are faulty, and `StoreError` when the store can't be written.
+    `path` may also be a pack's own folder. Raises `DataError` when the data is unusable or a share of more than
+    `max_faults` of its rows is faulty, and `StoreError` when the store can't be written.
     """
     path = path.expanduser() if path else None
     if path is not None and _is_pack(path):
-        return _given_pack(data, path)
+        return _open_built(data, path)
     source = read_source(data, path)
     folder = store / "packs" / f"{data.name}-{data.stored_size}px-{_key(data, source, path)}"
     if not _is_pack(folder):
@@ -183,13 +208,13 @@ def open_pack(
 def check_data(
     data: DataConfig, path: Path | None, progress: Progress | None = None, *, threads: int | None = None
 ) -> Manifest:
-    """Read every file of a dataset as `open_pack` does, write nothing, and tell what a pack of it would hold.
+    """The manifest that a pack of the dataset would have; reads every file as `open_pack` does, and writes nothing.
 
-    Faulty rows are told whatever their share; `refuse_faults` judges it.
+    Faulty rows raise nothing here, however many; see `refuse_faults`.
     """
     path = path.expanduser() if path else None
     if path is not None and _is_pack(path):
-        return _given_pack(data, path).manifest
+        return _open_built(data, path).manifest
     source = read_source(data, path)
     scan = _scan(source, data.stored_size, None, progress, threads or _cpus())
     return _summarise(data, source, path, scan, _judge(source, scan, progress, threads or _cpus()))[0]
@@ -208,12 +233,13 @@ def _refuse_faults(name: str, source: str, faults: Sequence[tuple[str, str]], ro
         more = f"\n  and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise DataError(
             f"dataset {name!r} at {source}: {len(faults)} of {rows} rows are faulty, more than "
-            f"{100 * limit:g} %:{first}{more}\nmend or remove them; "
+            f"{100 * limit:g} %:{first}{more}\nfix or remove them; "
             f"`hmtl-ablate data check {name}={source}` lists all"
         )
 
 
-def _given_pack(data: DataConfig, path: Path) -> Pack:
+def _open_built(data: DataConfig, path: Path) -> Pack:
+    """The pack in folder `path`; raises `DataError` when it is not of this dataset and size."""
     pack = load_pack(path)
     if pack.manifest.name != data.name:
         raise DataError(
@@ -229,7 +255,7 @@ def _given_pack(data: DataConfig, path: Path) -> Pack:
 
 
 def _key(data: DataConfig, source: Source, path: Path | None) -> str:
-    """Hash of what a pack is made from: the format, the size, and each file's name, size and time."""
+    """Hash of the pack's inputs: the format, the dataset, the size, and each file's name, size and time."""
     digest = hashlib.sha256(json.dumps([PACK_FORMAT, data.name, data.stored_size, *source.identity]).encode())
     root = path if path and path.is_dir() else path.parent if path else Path()
     for file in (*source.files, *(file for sample in source.samples for file in sample.files)):
@@ -255,16 +281,19 @@ def _cpus() -> int:
 
 @dataclass
 class _Scan:
-    """What is known of each of N samples after reading it; `fault` is "" for a usable one."""
+    """What reading N samples has found."""
 
     fault: list[str]
-    labels: list[Mapping[str, int | tuple[float, ...]]]
+    """Why a sample can't be used; "" for a usable one."""
+    labels: list[Labels]
     pixels: list[bytes]
     """Hash of the decoded pixels, before resizing."""
     stored: list[bytes]
     """Hash of the pixels that the pack stores."""
     grey: NDArray[np.bool_]
+    """[N]"""
     thumbs: NDArray[np.uint8]
+    """Grey thumbnails, [N, 32, 32]."""
 
 
 def _build(
@@ -317,7 +346,7 @@ def _locked(path: Path, progress: Progress | None) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if progress:
-                progress(0, 0, "waiting for another process that builds this pack")
+                progress(0, 0, "waiting for another process that is building this pack")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -345,7 +374,7 @@ def _scan(source: Source, size: int, file: int | None, progress: Progress | None
             os.pwrite(file, block.data, HEADER + start * row)
         return len(part)
 
-    # A window of tasks keeps memory small, and Ctrl-C quick, whatever the number of images.
+    # A window of pending tasks bounds memory and keeps Ctrl-C quick, whatever the number of images.
     with ThreadPoolExecutor(threads) as pool:
         starts = iter(range(0, count, CHUNK))
         pending: set[Future[int]] = {pool.submit(read, start) for start in islice(starts, 4 * threads)}
@@ -373,14 +402,14 @@ def _read_one(scan: _Scan, position: int, sample: Sample, out: NDArray[np.uint8]
     image = np.ascontiguousarray(image)
     rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     scan.pixels[position] = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).digest()
-    out[:] = _resized(rgb, size)
+    out[:] = resized(rgb, size)
     scan.stored[position] = hashlib.sha256(out.tobytes()).digest()
     scan.grey[position] = bool((out[..., 0] == out[..., 1]).all() and (out[..., 1] == out[..., 2]).all())
-    scan.thumbs[position] = _resized(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), THUMB)
+    scan.thumbs[position] = resized(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), THUMB)
 
 
-def _resized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """`image` at size × size: by area when it shrinks, so that nothing is skipped, else linear."""
+def resized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """`image` resized to size × size: by area when it shrinks, so that no pixel is skipped, else bilinear."""
     if image.shape[:2] == (size, size):
         return image
     shrinks = image.shape[0] * image.shape[1] > size * size
@@ -403,7 +432,7 @@ def _usable(scan: _Scan) -> NDArray[np.int64]:
 
 
 def _judge(source: Source, scan: _Scan, progress: Progress | None, threads: int) -> Judgement:
-    """Duplicates among the usable samples; positions count these alone."""
+    """Duplicates among the usable samples; positions refer to the usable samples only."""
     usable = _usable(scan).tolist()
     classes = [{task: label for task, label in scan.labels[i].items() if isinstance(label, int)} for i in usable]
     split = np.array([source.samples[i].split for i in usable], np.int8)
@@ -416,23 +445,13 @@ def _summarise(
     """The manifest, the positions of the samples that stay, and the arrays of labels.npz."""
     usable = _usable(scan)
     rows = usable[judgement.keep]
-    split = np.array([source.samples[i].split for i in rows], np.int8)
-    labels = [scan.labels[i] for i in rows]
-    tasks = {task: len(label) if isinstance(label, tuple) else 0 for found in labels for task, label in found.items()}
-    arrays: dict[str, NDArray[Any]] = {"split": split, "group": judgement.group[judgement.keep]}
-    subjects = [source.samples[i].subject for i in rows]
-    if any(subjects):
-        number = {name: place for place, name in enumerate(sorted(set(subjects) - {""}))}
-        arrays["subject"] = np.array([number.get(name, -1) for name in subjects], np.int64)
-    for task, width in sorted(tasks.items()):
-        missing: Any = (np.nan,) * width if width else -1
-        arrays[f"label.{task}"] = np.array(
-            [found.get(task, missing) for found in labels], np.float32 if width else np.int64
-        )
-    names = [sample.name for sample in source.samples]
+    found = [scan.labels[i] for i in rows]
+    arrays = _arrays([source.samples[i] for i in rows], found, judgement)
+    split, labels = arrays["split"], _labels_in(arrays)
     official = bool((split != NO_SPLIT).any())
     places = {name: split == code for code, name in enumerate(SPLITS)} if official else {"all": split == NO_SPLIT}
-    classes = {task: names for task, names in source.classes.items() if task in tasks}
+    classes = {task: names for task, names in source.classes.items() if task in labels}
+    names = [sample.name for sample in source.samples]
     manifest = Manifest(
         format=PACK_FORMAT,
         name=data.name,
@@ -443,21 +462,53 @@ def _summarise(
         splits={name: int(here.sum()) for name, here in places.items()},
         classes=classes,
         histogram={
-            task: {name: _histogram(arrays[f"label.{task}"][here], classes[task]) for name, here in places.items()}
+            task: {name: _histogram(labels[task][here], classes[task]) for name, here in places.items()}
             for task in classes
+        },
+        labelled={
+            task: {name: sum(task in row for row in compress(found, here)) for name, here in places.items()}
+            for task in labels
         },
         rows=_rows(source),
         left_out=dict(source.left_out),
         dropped=tuple(Dropped(file=name, reason=reason) for name, reason in _faults(source, scan)),
         duplicates=tuple(
             DroppedDuplicate(
-                file=names[usable[found.dropped]], of=names[usable[found.kept]], kind=found.kind, reason=found.reason
+                file=names[usable[copy.dropped]], of=names[usable[copy.kept]], kind=copy.kind, reason=copy.reason
             )
-            for found in judgement.duplicates
+            for copy in judgement.duplicates
         ),
         fingerprint=_fingerprint([scan.stored[i] for i in rows], arrays, classes),
+        label_digests={
+            task: _label_digest(values, classes.get(task, ()))
+            for task, values in labels.items()
+            if task not in FINGERPRINT_LABELS
+        },
     )
     return manifest, rows, arrays
+
+
+def _arrays(samples: Sequence[Sample], labels: Sequence[Labels], judgement: Judgement) -> dict[str, NDArray[Any]]:
+    """The arrays of labels.npz for the samples that stay; subjects only where the data names some."""
+    arrays: dict[str, NDArray[Any]] = {
+        "split": np.array([sample.split for sample in samples], np.int8),
+        "group": judgement.group[judgement.keep],
+    }
+    subjects = [sample.subject for sample in samples]
+    if any(subjects):
+        number = {name: place for place, name in enumerate(sorted(set(subjects) - {""}))}
+        arrays["subject"] = np.array([number.get(name, -1) for name in subjects], np.int64)
+    widths = {task: len(label) if isinstance(label, tuple) else 0 for found in labels for task, label in found.items()}
+    for task, width in sorted(widths.items()):
+        missing: Any = (np.nan,) * width if width else -1
+        arrays[f"{LABEL}{task}"] = np.array(
+            [found.get(task, missing) for found in labels], np.float32 if width else np.int64
+        )
+    return arrays
+
+
+def _labels_in(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(LABEL): array for name, array in arrays.items() if name.startswith(LABEL)}
 
 
 def _histogram(labels: NDArray[Any], names: tuple[str, ...]) -> dict[str, int]:
@@ -470,13 +521,21 @@ def _fingerprint(
 ) -> str:
     digest = hashlib.sha256(b"".join(images))
     for name in sorted(arrays):
-        digest.update(name.encode() + arrays[name].tobytes())
-    digest.update(json.dumps({task: list(names) for task, names in classes.items()}, sort_keys=True).encode())
+        if not name.startswith(LABEL) or name.removeprefix(LABEL) in FINGERPRINT_LABELS:
+            digest.update(name.encode() + arrays[name].tobytes())
+    covered = {task: list(names) for task, names in classes.items() if task in FINGERPRINT_LABELS}
+    digest.update(json.dumps(covered, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def _label_digest(labels: NDArray[Any], classes: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(labels.tobytes())
+    digest.update(json.dumps([labels.shape, classes]).encode())
     return digest.hexdigest()[:16]
 
 
 def _compact(file: int, rows: NDArray[np.int64], size: int, channels: int) -> None:
-    """Keep only `rows` of the [N, size, size, 3] pixels in `file`, in place, with `channels`; write the npy header."""
+    """Reduce the [N, size, size, 3] pixels in `file` to `rows` and `channels`, in place, and write the npy header."""
     source_row, row, at = size * size * 3, size * size * channels, HEADER
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK].tolist()

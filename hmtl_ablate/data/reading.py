@@ -1,7 +1,7 @@
-"""What the readers of datasets share: samples, decoding, a builder of sources, tables, folders and head poses.
+"""What the readers of datasets share: samples, decoding, a builder of sources, labels, tables and folders.
 
-What can't be used is of three kinds. A row that its publisher or its benchmark does not use (`LeftOut`: a FER+ tie, a
-profile of KDEF) is counted. A faulty row (wrong label, missing file) is listed by name in `Source.dropped`, or raises
+Three things can't be used. A row that its publisher or its benchmark does not use (`LeftOut`: a FER+ tie, a profile of
+KDEF) is counted. A faulty row (wrong label, missing file) is listed by name in `Source.dropped`, or raises
 `SampleError` when it is read. A path of another layout raises `DataError`.
 """
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from hmtl_ablate.errors import DataError
 
 EMOTIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
-"""Class order of PAPER.md (AffectNet's own)."""
+"""The order of the emotion classes, which is AffectNet's own (docs/paper.md)."""
 EMOTION_NAMES = {
     **{name: name for name in EMOTIONS},
     "happy": "happiness",
@@ -37,7 +37,7 @@ EMOTION_NAMES = {
     "disgusted": "disgust",
     "angry": "anger",
 }
-"""Names that stand for one of the eight emotions."""
+"""Accepted names of the eight emotions."""
 GENDERS = ("male", "female")
 NO_SPLIT, TRAIN, VALID, TEST = -1, 0, 1, 2
 SPLITS = ("train", "valid", "test")
@@ -54,62 +54,67 @@ KAGGLE_USAGE = {"training": TRAIN, "publictest": VALID, "privatetest": TEST}
 """Column Usage of Kaggle's FER2013."""
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 MAX_ANGLE = 99
-"""Degrees; benchmarks of head pose use no face beyond them."""
+"""Degrees; benchmarks of head pose use no face beyond it."""
 
 Labels = Mapping[str, int | tuple[float, ...]]
-"""Task → class index (emotion, gender) or numbers (pose: yaw, pitch, roll in degrees); a missing label has no key."""
+"""Task → label; a missing label has no key. A class index for emotion and gender; numbers for pose (yaw, pitch, roll in
+degrees) and affect (valence, arousal, each −1 to 1)."""
 Box = tuple[float, float, float, float]
+"""x, y, width, height in pixels."""
 
 
 class SampleError(Exception):
-    """A sample that can't be used; its message is the reason, told in the manifest."""
+    """A sample that can't be used; its message is the reason, which the manifest lists."""
 
 
 class LeftOut(SampleError):
-    """A sample that its publisher or its benchmark does not use: no fault, counted by reason."""
+    """A sample that its publisher or its benchmark does not use: not a fault, and counted by reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image with its labels, not decoded yet.
-
-    name: how the user is told of it; split: TRAIN, VALID, TEST or NO_SPLIT; read: stored size in pixels → image (uint8
-    [H, W], or [H, W, 3] in RGB; any size) and labels, or raises `SampleError`; files: the files read, which identify
-    the dataset by name, size and time; subject: who is in the picture, "" when the data does not say.
-    """
+    """One image with its labels, not decoded yet."""
 
     name: str
+    """Its name in messages and in the manifest."""
     split: int
+    """TRAIN, VALID, TEST or NO_SPLIT."""
     read: Callable[[int], tuple[NDArray[np.uint8], Labels]]
+    """Takes the stored size in pixels; returns the image (uint8 [H, W], or [H, W, 3] in RGB; of any size) and its
+    labels, or raises `SampleError`."""
     files: tuple[str, ...] = ()
+    """The files that `read` reads: a pack is rebuilt when the name, size or time of one changes."""
     subject: str = ""
+    """The person in the image; "" when the data does not say."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader found.
-
-    classes: task → class names; left_out: rows that are not meant for use, counted by reason; dropped: (name, reason)
-    of faulty rows; files: label files; identity: what else a pack depends on; drawn: samples are made by Python code,
-    for whose lock threads would only fight (two take twice as long as one).
-    """
+    """What a reader found."""
 
     samples: list[Sample]
     classes: Mapping[str, tuple[str, ...]]
+    """Task → class names; tasks whose labels are numbers have none."""
     left_out: Mapping[str, int] = field(default_factory=dict)
+    """Rows that are not meant for use: reason → count."""
     dropped: tuple[tuple[str, str], ...] = ()
+    """Faulty rows: (name, reason)."""
     files: tuple[str, ...] = ()
+    """Files of labels, in addition to those of the samples."""
     identity: tuple[Any, ...] = ()
+    """Whatever else the content depends on; JSON values."""
     drawn: bool = False
+    """The samples are rendered in Python: threads would only contend for the GIL (two take twice as long as one)."""
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
 
 
 def decode(raw: bytes) -> NDArray[np.uint8]:
-    """Decode an image file's bytes to RGB uint8 [H, W, 3]; `SampleError` for what is empty, truncated or damaged.
+    """Decode an image file's bytes to RGB uint8 [H, W, 3].
 
-    OpenCV fills the missing part of a truncated JPEG or PNG with grey, so the end of the file is checked here.
+    Raises `SampleError` when they are empty, truncated or damaged. OpenCV fills the missing part of a truncated JPEG or
+    PNG with grey, so the end of the file is checked here.
     """
     if not raw:
         raise SampleError("empty file")
@@ -144,7 +149,7 @@ def _check_png(raw: bytes) -> None:
 
 
 def read_file(path: str, labels: Labels, box: Box | None, size: int) -> tuple[NDArray[np.uint8], Labels]:
-    """Decode the image at `path`, cropped to `box`, whatever `size`; with three bound it is a `Sample.read`."""
+    """Decode the image at `path` and crop it to `box`; with all but `size`, which is unused, bound: a `Sample.read`."""
     try:
         with open(path, "rb") as file:
             raw = file.read()
@@ -157,17 +162,17 @@ def read_file(path: str, labels: Labels, box: Box | None, size: int) -> tuple[ND
 
 
 def crop(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
-    """The part of `image` inside `box` (x, y, width, height in pixels); `SampleError` when they do not overlap."""
+    """The part of `image` inside `box`; raises `SampleError` when they do not overlap."""
     height, width = image.shape[:2]
     left, top = max(0, round(box[0])), max(0, round(box[1]))
     right, bottom = min(width, round(box[0] + box[2])), min(height, round(box[1] + box[3]))
     if right - left < 2 or bottom - top < 2:
-        raise SampleError(f"face box {tuple(box)} lies outside the {width} × {height} image")
+        raise SampleError(f"face box {tuple(box)} is outside the {width} × {height} image")
     return image[top:bottom, left:right]
 
 
-def given(image: NDArray[np.uint8], labels: Labels, size: int) -> tuple[NDArray[np.uint8], Labels]:
-    """`image` as it is, whatever `size`; with two bound it is a `Sample.read`."""
+def in_memory(image: NDArray[np.uint8], labels: Labels, size: int) -> tuple[NDArray[np.uint8], Labels]:
+    """Return `image` and `labels`; with all but `size`, which is unused, bound: a `Sample.read`."""
     return image, labels
 
 
@@ -175,9 +180,10 @@ def given(image: NDArray[np.uint8], labels: Labels, size: int) -> tuple[NDArray[
 
 
 class Builder:
-    """Collects the samples, the faulty rows and the rows left out of the dataset in folder `root`."""
+    """Collects the samples, the faulty rows and the rows left out of a dataset; `source` returns them."""
 
     def __init__(self, root: Path) -> None:
+        """root: the dataset's folder, which names of files are relative to."""
         self.root = root
         self.samples: list[Sample] = []
         self.dropped: list[tuple[str, str]] = []
@@ -185,15 +191,18 @@ class Builder:
         self.files: list[str] = []
 
     def shown(self, file: Path) -> str:
+        """The name of `file` in messages: its path below the root."""
         return file.relative_to(self.root).as_posix()
 
     def refuse(self, name: str, fault: SampleError) -> None:
+        """Count a row that is left out, or list a faulty one."""
         if isinstance(fault, LeftOut):
             self.left_out[str(fault)] += 1
         else:
             self.dropped.append((name, str(fault)))
 
     def drop(self, name: str, reason: str) -> None:
+        """List a faulty row."""
         self.dropped.append((name, reason))
 
     def add(
@@ -207,6 +216,7 @@ class Builder:
         subject: str = "",
         label_file: Path | None = None,
     ) -> None:
+        """Add the image in `file`, cropped to `box`; `label_file` holds its label, if that is a file of its own."""
         path = str(file)
         files = (path, str(label_file)) if label_file else (path,)
         self.samples.append(Sample(name, split, partial(read_file, path, labels, box), files, subject))
@@ -218,12 +228,16 @@ class Builder:
         example: str,
         meaning: Callable[[re.Match[str]], tuple[Labels, str]],
     ) -> None:
-        """Add files whose names tell their labels: `meaning` gives labels and subject, or raises `SampleError`."""
+        """Add files whose names contain their labels.
+
+        meaning: returns labels and subject of a name that matches `pattern`, or raises `SampleError`; example: a valid
+        name, for the message about one that does not match.
+        """
         for file in files:
             found = pattern.match(file.name)
             try:
                 if found is None:
-                    raise SampleError(f"its name is not as in {example}")
+                    raise SampleError(f"its name is not like {example}")
                 labels, subject = meaning(found)
             except SampleError as fault:
                 self.refuse(self.shown(file), fault)
@@ -231,6 +245,7 @@ class Builder:
                 self.add(self.shown(file), NO_SPLIT, file, labels, subject=subject)
 
     def source(self, classes: Mapping[str, tuple[str, ...]]) -> Source:
+        """Everything collected; classes: task → class names."""
         return Source(
             self.samples, classes, dict(sorted(self.left_out.items())), tuple(self.dropped), tuple(self.files)
         )
@@ -240,7 +255,7 @@ class Builder:
 
 
 def class_order(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Class names, and the class index of each of `names`: PAPER.md's order when all name emotions, else sorted."""
+    """Class names, and the class index of each of `names`; sorted, or as in `EMOTIONS` when all are emotions."""
     known = {name: EMOTION_NAMES.get(name.lower()) for name in names}
     if None not in known.values():
         classes = tuple(emotion for emotion in EMOTIONS if emotion in known.values())
@@ -250,7 +265,7 @@ def class_order(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
 
 
 def whole(text: str) -> int | None:
-    """The whole number that `text` writes, also as in "3.0"; None for anything else."""
+    """The whole number in `text`, also when written as "3.0"; None for anything else."""
     try:
         value = float(text)
     except ValueError:
@@ -259,7 +274,7 @@ def whole(text: str) -> int | None:
 
 
 def head_pose(yaw: float, pitch: float, roll: float) -> tuple[float, float, float]:
-    """The angles in degrees; raises `LeftOut` beyond ±99°, and `SampleError` when they are no numbers."""
+    """The angles in degrees; raises `LeftOut` beyond ±99°, and `SampleError` when one is not a finite number."""
     angles = (yaw, pitch, roll)
     if not all(math.isfinite(angle) for angle in angles):
         raise SampleError(f"yaw, pitch, roll {', '.join(map(str, angles))} are not numbers")
@@ -268,11 +283,23 @@ def head_pose(yaw: float, pitch: float, roll: float) -> tuple[float, float, floa
     return angles
 
 
+def affect_label(valence: str, arousal: str) -> tuple[float, float] | None:
+    """Valence and arousal, each −1 to 1; None when one is missing: empty, not a number, or out of range.
+
+    AffectNet writes −2 where annotators saw no face or were uncertain.
+    """
+    try:
+        label = (float(valence), float(arousal))
+    except ValueError:
+        return None
+    return label if all(-1 <= value <= 1 for value in label) else None  # False for NaN
+
+
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
 def rows_of(table: Path) -> Iterator[list[str]]:
-    """Rows of a CSV file; the delimiter is the one of comma, semicolon and tab that its first line has most of."""
+    """Rows of a CSV file; the delimiter is whichever of comma, semicolon and tab is most frequent in its first line."""
     csv.field_size_limit(1 << 24)
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
@@ -285,7 +312,7 @@ def rows_of(table: Path) -> Iterator[list[str]]:
 
 
 def table_of(table: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """Rows of a CSV file with a header, by lower-case column name; all of `needed` must be there."""
+    """Rows of a CSV file with a header, by lower-case column name; raises `DataError` without one of `needed`."""
     rows = rows_of(table)
     header = [cell.strip().lower() for cell in next(rows, [])]
     missing = [name for name in needed if name.lower() not in header]
@@ -296,7 +323,7 @@ def table_of(table: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
 
 
 def numbers_in(file: Path) -> list[float]:
-    """The numbers in a text file; raises `SampleError` when there is none such, or it holds anything else."""
+    """The numbers in a text file; raises `SampleError` when it does not exist or holds anything else."""
     try:
         return [float(word) for word in file.read_text(encoding="utf-8").split()]
     except FileNotFoundError as error:
@@ -309,11 +336,13 @@ def numbers_in(file: Path) -> list[float]:
 
 
 def need_folder(path: Path) -> None:
+    """Raise `DataError` unless `path` is a folder."""
     if not path.is_dir():
         raise DataError(f"{path}: this is a file; give the dataset's folder")
 
 
 def entries(path: Path) -> list[os.DirEntry[str]]:
+    """Files and folders in `path`, sorted by name, without hidden ones; none when it can't be read."""
     try:
         with os.scandir(path) as entries:
             return sorted((e for e in entries if not e.name.startswith((".", "__"))), key=lambda e: e.name)
@@ -334,31 +363,32 @@ def images_in(path: Path) -> list[Path]:
 
 
 def images_below(path: Path) -> list[Path]:
+    """The images in `path` and in all folders below it."""
     found = images_in(path)
     for folder in folders_in(path):
         found += images_below(folder)
     return found
 
 
-def right_level(path: Path, fits: Callable[[Path], bool]) -> str:
-    """A hint that names the folder nearby where `fits` holds: one or two levels down, or up to three up."""
+def suggest_level(path: Path, fits: Callable[[Path], bool]) -> str:
+    """A hint naming a nearby folder where `fits` is true, at most two levels down or three up; "" if there is none."""
     below = folders_in(path)[:100]
     deeper = [inner for folder in below[:20] for inner in folders_in(folder)[:20]]
     for folder in (*below, *deeper, *list(path.absolute().parents)[:3]):
         if fits(folder):
-            return f"; the right level seems to be {folder}"
+            return f"; did you mean {folder}?"
     return ""
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, Path]:
-    """Files by their lower-case names without the ending, which mirrors of a set change."""
+    """Files by their lower-case names without the ending, which differs between copies of a dataset."""
     return {file.stem.lower(): file for file in files}
 
 
 def wrong_layout(path: Path, name: str, expected: str, fits: Callable[[Path], bool]) -> DataError:
-    """The error for a `path` that does not hold dataset `name`; `fits` tells whether another folder does."""
+    """The error for a `path` that does not hold dataset `name`; `fits` is true of a folder that does."""
     names = [entry.name + "/" * entry.is_dir() for entry in entries(path)]
     found = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return DataError(
-        f"{path}: no {name} here: expected {expected}; found {found or 'nothing'}" + right_level(path, fits)
+        f"{path}: no {name} here: expected {expected}; found {found or 'nothing'}" + suggest_level(path, fits)
     )

@@ -1,4 +1,4 @@
-"""Which images of a pack train, select and test, by DESIGN's protocols. All draws follow from `data.seed` alone."""
+"""Which images of a pack are for training, selection and testing; all draws depend on `data.seed` alone."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from hmtl_ablate.data.reading import EMOTIONS, NO_SPLIT, TEST, TRAIN, VALID
 from hmtl_ablate.errors import DataError, nearest
 
 HELD_OUT = 0.1
-"""Share that selects, and share that tests, where the data has no official split for it."""
+"""Share of the validation set, and of the test set, where the data has no official one."""
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Sorted int64 positions in the pack. With `protocol: paper` and no official test set, val and test are equal."""
+    """Sorted positions in the pack. With `protocol: paper` and no official test set, `val` and `test` are equal."""
 
     train: Rows
     val: Rows
+    """Selects epochs and hyperparameters."""
     test: Rows
 
 
 def labels_of(pack: Pack, data: DataConfig, task: str) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """Labels of all images for `task`, as in `Pack.labels`, and its class names; () for pose.
+    """Labels of all images for `task`, as in `Pack.labels`, and its class names; () when labels are numbers.
 
-    Emotions in `data.leave_out` count as missing, and the others close up. Raises DataError when the pack has no labels
-    for the task, or an emotion that is left out is none of its own.
+    Emotions in `data.leave_out` count as missing, and the others are renumbered. Raises DataError when the pack has no
+    labels for the task, or no such emotion as one that is left out.
     """
     name = pack.manifest.name
     if task not in pack.labels:
@@ -45,23 +46,26 @@ def labels_of(pack: Pack, data: DataConfig, task: str) -> tuple[NDArray[Any], tu
     for emotion in data.leave_out:
         if emotion not in EMOTIONS and emotion not in classes:
             raise DataError(f"data.leave_out: dataset {name!r} has no emotion {emotion!r}; {nearest(emotion, classes)}")
-    kept = tuple(emotion for emotion in classes if emotion not in data.leave_out)
-    numbers = np.array([kept.index(emotion) if emotion in kept else -1 for emotion in classes] + [-1], np.int64)
-    return numbers[labels], kept  # the last number is for -1, a missing label
+    remaining = tuple(emotion for emotion in classes if emotion not in data.leave_out)
+    numbers = np.array(
+        [remaining.index(emotion) if emotion in remaining else -1 for emotion in classes] + [-1], np.int64
+    )
+    return numbers[labels], remaining  # the last number is for -1, a missing label
 
 
 def split(pack: Pack, data: DataConfig, tasks: tuple[str, ...], *, unlabelled: bool = False) -> Splits:
     """Splits of `pack` for `tasks`; raises `DataError` when the pack can't serve a task or the protocol.
 
     - Official valid and test sets are used as they are.
-    - An official validation set without a test set is the test split, and a stratified tenth of train selects;
-      with `protocol: paper` it selects too.
-    - A test set alone: a stratified tenth of train selects.
+    - An official validation set without a test set is the test split, and a stratified tenth of train is val; with
+      `protocol: paper` it is val too.
+    - A test set alone: a stratified tenth of train is val.
     - No official split: stratified 80/10/10.
-    Drawn splits take whole subjects, unstratified, where the data names subjects: a face seen in training is no test.
-    Rows without a label for any of the tasks are left out, or, with `unlabelled`, train; the others are then held out
-    as they are for the tasks. Rows of train whose group is in val or test are left out, and rows of a drawn val whose
-    group is in test. `fraction` then takes a stratified, nested share of train.
+
+    Drawn splits take whole subjects, unstratified, where the data names subjects, so that no person is in two of them.
+    Rows without a label for any of the tasks are left out or, with `unlabelled`, added to train, which changes neither
+    val nor test. Rows of train whose group is in val or test are left out, as are rows of a drawn val whose group is in
+    test. `fraction` then takes a stratified, nested share of train.
     """
     name = pack.manifest.name
     if unlabelled and tasks[0] not in pack.labels:
@@ -109,7 +113,7 @@ def split(pack: Pack, data: DataConfig, tasks: tuple[str, ...], *, unlabelled: b
 
 
 def folds(pack: Pack, rows: Rows, count: int, seed: int) -> list[Rows]:
-    """`rows` in `count` parts of like size, by subject where the data names subjects and by duplicate group elsewhere.
+    """`rows` in `count` parts of similar size; no subject, or without subjects no group of duplicates, is divided.
 
     Raises DataError when there are fewer subjects than folds.
     """
@@ -135,12 +139,12 @@ _DRAWS = {"test": 0, "val": 1, "fraction": 2, "folds": 3}
 
 
 def present(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which labels are there, bool [N]; of int64 [N] with -1 missing, or float32 [N, 3] with NaN missing."""
+    """Which labels are present, bool [N]; labels: int64 [N], -1 = missing, or float32 [N, width], NaN = missing."""
     return np.asarray(labels >= 0 if labels.ndim == 1 else ~np.isnan(labels).any(axis=1))
 
 
 def _subjects(rows: Rows, subject: NDArray[np.int64], share: float, seed: int, purpose: str) -> Rows:
-    """Whole subjects, drawn until they have a share of `rows`; an image without one is a subject by itself."""
+    """Whole subjects, drawn until they make up a share of `rows`; an image without one is its own subject."""
     blocks = np.where(subject[rows] >= 0, subject[rows], len(subject) + rows)
     names, counts = np.unique(blocks, return_counts=True)
     order = np.random.default_rng([seed, _DRAWS[purpose]]).permutation(len(names))
@@ -149,12 +153,12 @@ def _subjects(rows: Rows, subject: NDArray[np.int64], share: float, seed: int, p
 
 
 def _drawn(rows: Rows, strata: NDArray[Any], share: float, seed: int, purpose: str) -> Rows:
-    """A share of `rows`, the same share of each stratum, at least one row of each; nested in `share`; sorted."""
+    """A share of `rows`, sorted: the same share of each stratum, but at least one row; smaller shares are subsets."""
     taken: list[Rows] = [np.zeros(0, np.int64)]
     for stratum in np.unique(strata[rows]).tolist():
         members = rows[strata[rows] == stratum]
         number = stratum if stratum >= 0 else 2**31  # a missing label
         order = np.random.default_rng([seed, _DRAWS[purpose], number]).permutation(len(members))
-        # Not below one: a class that a small share loses would be another problem, not a smaller one.
+        # At least one: without a class it would be another problem, not a smaller one.
         taken.append(members[order[: max(1, int(share * len(members) + 0.5))]])
     return np.sort(np.concatenate(taken))

@@ -1,8 +1,7 @@
-"""Views of an image: the numbers of the authors' augmentation levels, and the validation view (PAPER.md, the recipe).
+"""The parameters of the authors' augmentation levels, and the validation view (docs/paper.md).
 
-augment.py draws training views image by image on the CPU, augment_batch.py whole batches on a GPU; both read the
-numbers here. Lengths that the scripts give in pixels of their 112 px input are shares of a side; crops are shares of
-the stored image's side.
+augment.py draws training views image by image on the CPU, augment_batch.py whole batches on a GPU; both use these
+parameters. Lengths that the authors' scripts give in pixels of their 112 px input are shares of a side here.
 """
 
 from __future__ import annotations
@@ -12,30 +11,40 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-cv2.setNumThreads(1)  # trials run side by side: threads of OpenCV would only fight for the cores
+cv2.setNumThreads(1)  # trials run in parallel: OpenCV's threads would only contend for the cores
 
 JITTER = {"brightness": (0.68, 1.32), "contrast": (0.68, 1.32), "saturation": (0.68, 1.32), "hue": (-0.08, 0.08)}
-"""Factors of brightness, contrast and saturation; shift of the hue in turns."""
+"""Ranges: factors of brightness, contrast and saturation; shift of the hue in turns."""
 BLUR_SIGMA, BLUR_SIDE = 1.5, 3
+"""Standard deviation and side of the Gaussian kernel in pixels."""
 DOWNSCALE = (64 / 112, 0.99)
+"""Range of the factor by which a view is shrunk and enlarged again."""
 NOISE = (0.0, 0.05)
-"""Standard deviation of the noise on the 0 … 1 scale."""
+"""Range of the noise's standard deviation, for values from 0 to 1."""
 HOLE, HOLE_FILL = 40 / 112, 127
+"""Side of the hole as a share of the view's, and its value from 0 to 255."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """turn: largest rotation in degrees; crop: range of the square crop's side; anywhere: not about the centre alone;
-    jitter, grey, blur, downscale: probabilities; noisy: noise and a hole."""
+    """Parameters of one augmentation level."""
 
     crop: tuple[float, float]
+    """Range of the square crop's side, as a share of the stored image's."""
     turn: float = 0.0
+    """Largest rotation in degrees."""
     anywhere: bool = False
+    """The crop may be anywhere, not only at the centre."""
     jitter: float = 0.0
+    """Probability of the colour jitter."""
     grey: float = 0.0
+    """Probability of greyscale."""
     blur: float = 0.0
+    """Probability of blur."""
     downscale: float = 0.0
+    """Probability of down-scaling."""
     noisy: bool = False
+    """Always add noise and a hole."""
 
 
 LEVELS = {
@@ -48,8 +57,10 @@ LEVELS = {
 
 
 def validation_view(image: np.ndarray, size: int) -> np.ndarray:
-    """A stored image uint8 [S, S, C] as the model sees it when it is measured, uint8 [size, size, 3]: the central crop
-    of 0.85 (0.80 from 224 px on), resized."""
+    """The view for validation and testing, uint8 [size, size, 3], of a stored image, uint8 [S, S, C].
+
+    It is the central crop of 0.85 of the side (0.80 from 224 px on), resized.
+    """
     share = 0.80 if size >= 224 else 0.85
     side = max(1, round(len(image) * share))
     start = (len(image) - side) // 2

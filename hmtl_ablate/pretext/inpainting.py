@@ -1,8 +1,8 @@
-"""In-painting: mask a part of the image and let a light decoder rebuild it (PAPER.md, the method).
+"""In-painting: mask a part of the image and reconstruct it with a light decoder (docs/paper.md, the method).
 
-The paper is silent on masks, decoder and pixel loss; ours are rectangles or patches, a few convolutions on the last
-feature map, and L1 on the masked area. With a perceptual network (the paper's -pl) the distance between the features of
-the rebuilt and the true image is added.
+The paper does not specify masks, decoder and pixel loss; here they are rectangles or patches, a few convolutions on the
+last feature map, and L1 on the masked area. With a perceptual network (the paper's -pl) the distance between the
+features of the reconstructed and the true image is added.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from hmtl_ablate.pretext.base import FeatureShape, PretextTask
 from hmtl_ablate.pretext.perceptual import PerceptualNetwork
 
 SHUFFLE = 4
-"""The decoder works at a quarter of the image's side and ends in a pixel shuffle: full-size convolutions would cost
-more than an EfficientNet-B0."""
+"""Factor of the final pixel shuffle: the decoder works at a quarter of the image's side, because convolutions at the
+full side would cost more than an EfficientNet-B0."""
 
 
 class Decoder(nn.Sequential):
@@ -43,8 +43,8 @@ class Decoder(nn.Sequential):
 
 
 class Inpainting(PretextTask):
-    """Masked pixels are set to 0, the mean colour of a normalised image; the loss is L1 on them alone, and, with
-    `perceptual`, the perceptual distance of the rebuilt image."""
+    """Masked pixels are set to 0, the mean colour of a normalised image. The loss is L1 on them; with `perceptual` also
+    the perceptual distance of the reconstructed image."""
 
     metric = "l1"
     regression = True
@@ -54,7 +54,7 @@ class Inpainting(PretextTask):
         self.options = options
         self.decoder = Decoder(features, options.dropout)
         self.norm = (features.mean, features.std)
-        # In a tuple, so that neither checkpoints nor the optimiser nor DDP see the frozen network.
+        # In a tuple, which hides the frozen network from checkpoints, the optimiser and DDP.
         self._networks = (
             () if options.perceptual is None else (PerceptualNetwork(options.perceptual, options.perceptual_layers),)
         )
@@ -69,9 +69,12 @@ class Inpainting(PretextTask):
         return super()._apply(fn, recurse)
 
     def draw(self, count: int, generator: Generator) -> Tensor:
-        """regions: rectangles [count, regions, 4] as (top, left, height, width) in shares of the side, each of area
-        mask_ratio / regions and an aspect between 1:2 and 2:1. patches: bool [count, patches, patches], of which
-        round(mask_ratio × patches²), at least one and not all, are masked."""
+        """The masks of `count` images.
+
+        regions: rectangles [count, regions, 4] as (top, left, height, width) in shares of the side, each of area
+        mask_ratio / regions and an aspect ratio between 1:2 and 2:1. patches: bool [count, patches, patches], of which
+        round(mask_ratio × patches²), at least one and not all, are masked.
+        """
         options = self.options
         if options.mask == "patches":
             cells = options.patches**2
@@ -96,10 +99,10 @@ class Inpainting(PretextTask):
         return (inside[:, :, 0, :, None] & inside[:, :, 1, None, :]).any(dim=1, keepdim=True)
 
     def change(self, images: Tensor, draw: Tensor) -> Tensor:
-        return torch.where(self.mask(draw, images.shape[-1]), 0.0, images)  # masked_fill forgets channels-last
+        return torch.where(self.mask(draw, images.shape[-1]), 0.0, images)  # masked_fill loses channels-last
 
     def forward(self, maps: Tensor, pooled: Tensor) -> Tensor:
-        """An image [B, 3, s, s] with s near the input's side; `loss` and `rebuilt` bring it to that side."""
+        """An image [B, 3, s, s] with s near the input's side; `loss` and `rebuilt` resize it to that side."""
         return self.decoder(maps)
 
     def loss(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
@@ -117,7 +120,7 @@ class Inpainting(PretextTask):
         return self._pixel_error(output, images, draw)
 
     def rebuilt(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
-        """The true image outside the mask, the decoder's inside."""
+        """The true image outside the mask, the decoder's output inside."""
         return torch.where(self.mask(draw, images.shape[-1]), _to_side(output, images), images)
 
     def _pixel_error(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Perceptual distance: how far two images lie apart in the features of a frozen network.
+"""Perceptual distance: the distance of two images in the features of a frozen network.
 
 Features at several layers, each position's scaled to length 1 over the channels, their squared distance averaged over
-positions and layers: LPIPS without its learned weights (Zhang et al. 2018, eq. 1; the idea: Johnson et al. 2016). So a
-weight means the same for every network and layer. 0 … 4.
+positions and layers: LPIPS without its learned weights (Zhang et al. 2018, eq. 1; the idea: Johnson et al. 2016). The
+distance is in 0 … 4 whatever the network and layers.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ DEFAULT_STAGES = 3
 
 
 class PerceptualNetwork(nn.Module):
-    """The frozen network, cut off behind the last layer that is asked for; its weights are random until loaded."""
+    """The frozen network up to the last requested layer; its weights are random until loaded."""
 
     def __init__(self, name: str, layers: tuple[str, ...] | None) -> None:
         super().__init__()
-        # Built here and not through `features_only`, whose renamed tensors no file of weights would fit.
+        # Built here and not through `features_only`, which renames the tensors, so that no weights file would fit.
         network: Any = timm.create_model(name, num_classes=0)
         stages = [info["module"] for info in network.feature_info]
         if name == "vgg16":
@@ -56,7 +56,7 @@ class PerceptualNetwork(nn.Module):
         return self._distance(self._features(images), [maps.detach() for maps in self._features(others.detach())])
 
     def train(self, mode: bool = True) -> PerceptualNetwork:
-        """Stays in evaluation mode: its batch statistics are frozen as its weights are."""
+        """Stay in evaluation mode: the batch statistics are frozen, as the weights are."""
         return super().train(False)
 
     def _features(self, images: Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Puzzling: cut the image into n × n tiles, shuffle them, and say which tile stands where (PAPER.md, the method)."""
+"""Puzzling: cut the image into n × n tiles, shuffle them, and predict which tile is where (docs/paper.md, the method)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hmtl_ablate.pretext.base import FeatureShape, PretextTask
 def shuffle_tiles(images: Tensor, order: Tensor, grid: int) -> Tensor:
     """Shuffle the tiles of each image: position p shows tile order[p].
 
-    images: [B, C, S, S]; order: [B, grid²], a permutation of 0 … grid² − 1 an image, row by row from the top left.
-    Returns [B, C, S, S] in the memory format of `images`; what is left at the edges when grid does not divide S is 0.
+    images: [B, C, S, S]; order: [B, grid²], a permutation of 0 … grid² − 1 per image, row by row from the top left.
+    Returns [B, C, S, S] in the memory format of `images`; the remainder at the edges, when grid does not divide S, is 0.
     """
     if images.is_contiguous(memory_format=torch.channels_last):
         return _shuffled(images.permute(0, 2, 3, 1), order, grid).permute(0, 3, 1, 2)
@@ -24,7 +24,7 @@ def shuffle_tiles(images: Tensor, order: Tensor, grid: int) -> Tensor:
 
 
 def _shuffled(images: Tensor, order: Tensor, grid: int) -> Tensor:
-    """The same of images [B, S, S, C]: each line of a tile, t pixels that lie side by side in memory, moves whole."""
+    """The same for images [B, S, S, C]: each line of a tile, t pixels contiguous in memory, is copied as a whole."""
     batch, side, _, channels = images.shape
     tile = side // grid
     inner = grid * tile
@@ -40,7 +40,7 @@ def _shuffled(images: Tensor, order: Tensor, grid: int) -> Tensor:
 
 
 class Puzzling(PretextTask):
-    """For each of the n² positions, a softmax over the n² tiles that may stand there, from the pooled features."""
+    """For each of the n² positions a softmax over the n² tiles, from the pooled features."""
 
     metric = "accuracy"
 
@@ -62,18 +62,20 @@ class Puzzling(PretextTask):
         return self.head(self.dropout(pooled)).unflatten(1, (self.grid**2, self.grid**2))
 
     def loss(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
-        """Cross-entropy averaged over the positions, so that a weight means the same at every n."""
+        """Cross-entropy averaged over the positions, so that its scale does not depend on n²."""
         return F.cross_entropy(output.float().transpose(1, 2), draw, reduction="none").mean(dim=1)
 
     def score(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
-        """Share of positions whose tile is told right, 0 … 1."""
+        """Share of positions whose tile is predicted correctly, 0 … 1."""
         return (output.argmax(dim=2) == draw).float().mean(dim=1)
 
     def rebuilt(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
-        """Each tile put where the head thinks it belongs; a place that none claims stays empty (0)."""
+        """Each tile at its predicted place; a place that no tile is predicted for is 0."""
         places = self.grid**2
-        told = output.argmax(dim=2)
-        shown = torch.full_like(draw, places).scatter(1, told, draw)  # a true tile for each place, or `places`: none
+        predicted = output.argmax(dim=2)
+        shown = torch.full_like(draw, places).scatter(
+            1, predicted, draw
+        )  # a true tile for each place, or `places`: none
         whole = shuffle_tiles(images, shown.clamp(max=places - 1), self.grid)
         seen = (shown < places).to(images.dtype).reshape(-1, 1, self.grid, self.grid)
         return whole * F.interpolate(seen, size=images.shape[-2:], mode="nearest")

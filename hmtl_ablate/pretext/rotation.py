@@ -1,7 +1,7 @@
-"""Rotation: tell by how many quarter turns the image, or each of its tiles, is turned.
+"""Rotation: predict by how many quarter turns the image, or each of its tiles, is rotated.
 
 Of the image: Gidaris, Singh and Komodakis 2018, *Unsupervised Representation Learning by Predicting Image Rotations*.
-Of the tiles, with or without shuffling: the authors' code and the companion paper (PAPER.md, the method).
+Of the tiles, with or without shuffling: the authors' code and the companion paper (docs/paper.md, the method).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TURNS = 4
 
 
 def turn_tiles(images: Tensor, turns: Tensor, grid: int) -> Tensor:
-    """Turn each tile of images [B, C, S, S] counter-clockwise by turns int64 [B, grid²] quarter turns, 0 … 3."""
+    """Rotate each tile of images [B, C, S, S] counter-clockwise by turns int64 [B, grid²] quarter turns, 0 … 3."""
     tiles = cut(images, grid)
     chosen = turns[:, :, None, None, None]
     turned = tiles
@@ -50,13 +50,13 @@ class Rotation(PretextTask):
         return self.head(self.dropout(pooled)).unflatten(1, (self.grid**2, TURNS))
 
     def loss(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
-        """Cross-entropy averaged over the tiles, so that a weight means the same at every n."""
+        """Cross-entropy averaged over the tiles, so that its scale does not depend on n²."""
         return F.cross_entropy(output.float().transpose(1, 2), draw, reduction="none").mean(dim=1)
 
     def score(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
-        """Share of tiles whose turn is told right, 0 … 1."""
+        """Share of tiles whose rotation is predicted correctly, 0 … 1."""
         return (output.argmax(dim=2) == draw).float().mean(dim=1)
 
     def rebuilt(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
-        """The changed image with each tile turned back as the head thinks it must be."""
+        """The changed image with each tile rotated back by its predicted turns."""
         return turn_tiles(self.change(images, draw), (-output.argmax(dim=2)) % TURNS, self.grid)

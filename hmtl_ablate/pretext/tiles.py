@@ -1,4 +1,4 @@
-"""Images as grids of tiles: cut apart, and put together again."""
+"""Images as grids of tiles: cut and join."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 def cut(images: Tensor, grid: int) -> Tensor:
     """Tiles [B, grid², C, t, t] of images [B, C, S, S], t = S // grid, row by row from the top left.
 
-    When grid does not divide S, what is left at the edges belongs to no tile.
+    When grid does not divide S, the remainder at the edges belongs to no tile.
     """
     batch, channels, side, _ = images.shape
     tile = side // grid
@@ -22,8 +22,8 @@ def cut(images: Tensor, grid: int) -> Tensor:
 def join(tiles: Tensor, side: int) -> Tensor:
     """Images [B, C, side, side] of tiles [B, grid², C, t, t].
 
-    What is left at the edges is 0 (the mean colour of a normalised image), so that no tile can be told by the border it
-    continues.
+    The remainder at the edges is 0 (the mean colour of a normalised image), so that no tile can be recognised by the
+    border it continues.
     """
     batch, count, channels, tile, _ = tiles.shape
     grid = round(count**0.5)

@@ -7,9 +7,6 @@ what a crash kept it from writing it writes at the next run.
 from __future__ import annotations
 
 import json
-import os
-import signal
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,9 +19,9 @@ import hmtl_ablate
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import StoreError, TrackingError
-from hmtl_ablate.running.actor import PRUNE, Task
+from hmtl_ablate.running.listener import ProgressListener
 from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
-from hmtl_ablate.running.progress import Progress
+from hmtl_ablate.running.task import PRUNE, TrialTask
 from hmtl_ablate.study import WINNER, Study, Variant, planned
 from hmtl_ablate.tracking import StudyStatus, Tracking, TrialStatus
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, commit, is_complete
@@ -34,14 +31,19 @@ PROBES = {"none": "", "linear": "linear probe", "nonlinear": "nonlinear probe", 
 
 
 @dataclass
-class Summary:
-    """How a run ended: numbers of trials, and (name, reason, log) of each failed one."""
+class RunSummary:
+    """How a run ended, in numbers of trials."""
 
     done: int = 0
+    """Trained to their end by this run."""
     skipped: int = 0
+    """Finished by an earlier run."""
     pruned: int = 0
+    """Stopped early by the search's pruner."""
     failed: list[tuple[str, str, Path]] = field(default_factory=list)
+    """Name, reason and log file of each failed trial."""
     interrupted: bool = False
+    """The run was asked to stop; the next run resumes."""
 
 
 @dataclass
@@ -113,7 +115,7 @@ class Resolver:
 
     def identify(self, config: TrialConfig) -> str:
         """The trial_id of a config."""
-        return trial_id(self.resolve(config), self._packs.of(config).fingerprint)
+        return trial_id(self.resolve(config), self._packs.of(config).identity(config.tasks))
 
     def sources(self, config: TrialConfig) -> dict[tuple[str, ...], Variant]:
         """Path of each option that names a variant or stage → that one."""
@@ -135,13 +137,13 @@ class Conductor:
         store: Path,
         tracking: Tracking,
         optuna_search: OptunaSearch | None,
-        progress: Progress,
+        progress: ProgressListener,
         pictures: bool,
     ) -> None:
         self.study, self.packs, self.store, self.tracking = study, packs, store, tracking
         self.resolver = Resolver(study, packs)
         self.optuna_search, self.progress, self.pictures = optuna_search, progress, pictures
-        self.summary = Summary()
+        self.summary = RunSummary()
         self.running: dict[str, Job] = {}
         self._tracking_down = False
         self.commit = commit()
@@ -267,23 +269,20 @@ class Conductor:
         self.progress.say(f"confirming the search's best, {best.trial_id[:6]}, with seeds {', '.join(map(str, seeds))}")
         self.queue = self._missing([(one, seed, one.config(seed)) for seed in seeds for one in winners])
 
-    def task(self, job: Job, stop: Path, imports: Sequence[str], sys_path: Sequence[str], results: str) -> Task:
-        """What the actor is told."""
+    def task(self, job: Job, stop: Path) -> TrialTask:
+        """The job for a worker of this process; stop: the file that asks it to stop."""
         resources = self.study.resources
-        return {
-            "config": job.config.model_dump(mode="json", exclude_defaults=True) | {"seed": job.config.seed},
-            "pack": str(job.pack.folder.resolve()),
-            "folder": str(job.folder.path.resolve()),
-            "evaluate_test": job.evaluate_test,
-            "threads": max(1, int(resources.cpus)),
-            "cpus": resources.cpus,
-            "gpus": resources.gpus,
-            "workers": resources.workers,
-            "stop": str(stop),
-            "imports": list(imports),
-            "sys_path": list(sys_path),
-            "ray_results": results,
-        }
+        return TrialTask(
+            config=job.config.model_dump(mode="json", exclude_defaults=True) | {"seed": job.config.seed},
+            pack=job.pack.folder.resolve(),
+            folder=job.folder.path.resolve(),
+            evaluate_test=job.evaluate_test,
+            stop=stop,
+            threads=max(1, int(resources.cpus)),
+            workers=resources.workers,
+            cpus=resources.cpus,
+            gpus=resources.gpus,
+        )
 
     # ----------------------------------------------------------------------------------------------------------
 
@@ -307,13 +306,13 @@ class Conductor:
 
         for variant, _, config in arms:
             add(variant, config)
-        self.progress.total += len(jobs)
+        self.progress.expect(len(jobs))
         return [job for job in jobs.values() if not self._settle_known(job)]
 
     def _job(self, config: TrialConfig) -> Job:
         pack = self.packs.of(config)
         resolved = self.resolver.resolve(config)
-        identity = trial_id(resolved, pack.fingerprint)
+        identity = trial_id(resolved, pack.identity(resolved.tasks))
         needs = frozenset(
             source.removeprefix("trial:") for source in resolved.weight_sources.values() if source.startswith("trial:")
         )
@@ -345,7 +344,7 @@ class Conductor:
         if result.status == "failed":
             self._fail(job, result.reason)
         elif known:
-            self.progress.skipped += 1
+            self.progress.skip()
             self.summary.skipped += 1
         else:
             self.progress.end(job.trial_id, result.status, result.metrics, result.seconds)
@@ -501,28 +500,3 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat
-
-
-@contextmanager
-def stop_file() -> Iterator[tuple[Path, list[bool]]]:
-    """A path that comes to exist at the first Ctrl-C or SIGTERM, and a list that then holds True.
-
-    Trials look at it every step, write their checkpoints and end. A second Ctrl-C ends at once.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="hmtl-ablate-"))
-    path, asked = folder / "stop", list[bool]()
-
-    def ask(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(True)
-        path.touch()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield path, asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        path.unlink(missing_ok=True)
-        os.rmdir(folder)

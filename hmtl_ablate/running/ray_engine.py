@@ -10,8 +10,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 os.environ |= {
@@ -34,6 +34,8 @@ from ray.tune.search import Searcher
 from hmtl_ablate.errors import ClusterError
 from hmtl_ablate.running.actor import run_task
 from hmtl_ablate.running.conductor import Conductor, Job
+from hmtl_ablate.running.stop import Stop
+from hmtl_ablate.running.task import Trainer
 from hmtl_ablate.study import Resources
 
 SLOT = "trial_slot"
@@ -67,7 +69,7 @@ def joined(address: str | None, resources: Resources) -> Iterator[None]:
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # Tune copies its snapshot of the run while it writes the next one, and logs a traceback when a file vanishes under
-    # it. Nobody reads that snapshot: what is needed to go on is in the trials' folders and Optuna's storage.
+    # it. Nobody reads that snapshot: what a resumed run needs is in the trials' folders and Optuna's storage.
     logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     try:
         yield
@@ -92,17 +94,19 @@ def capacity(resources: Resources) -> int:
     return room
 
 
-def conduct(conductor: Conductor, max_concurrent: int, stop: Path, asked: list[bool], imports: tuple[str, ...]) -> None:
+def conduct(
+    conductor: Conductor, stop: Stop, trainer: Trainer, *, max_concurrent: int, imports: tuple[str, ...]
+) -> None:
     """Run all of the conductor's jobs in one Tune run; returns when none is left, or at a stop."""
     resources = conductor.study.resources
     if resources.workers == 1:
-        wanted: dict[str, float] = {"CPU": resources.cpus, "GPU": resources.gpus}
+        needed: dict[str, float] = {"CPU": resources.cpus, "GPU": resources.gpus}
     else:
-        wanted = {SLOT: 1} if SLOT in ray.cluster_resources() else {"CPU": 0.01}
+        needed = {SLOT: 1} if SLOT in ray.cluster_resources() else {"CPU": 0.01}
     results = tempfile.mkdtemp(prefix="hmtl-ablate-ray-")
-    feeder = _Feeder(conductor, max_concurrent, stop, asked, imports, results)
+    feeder = _Feeder(conductor, stop, trainer, max_concurrent, imports, results)
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(run_task, {name: value for name, value in wanted.items() if value}),
+        ray.tune.with_resources(run_task, {name: value for name, value in needed.items() if value}),
         tune_config=ray.tune.TuneConfig(
             search_alg=feeder, scheduler=_Watcher(feeder), num_samples=-1, reuse_actors=True
         ),
@@ -120,31 +124,42 @@ def conduct(conductor: Conductor, max_concurrent: int, stop: Path, asked: list[b
 
 
 class _Feeder(Searcher):
-    """Tune asks it for trials: it passes on the conductor's jobs."""
+    """A Tune searcher whose suggestions are the conductor's jobs."""
 
     def __init__(
-        self, conductor: Conductor, most: int, stop: Path, asked: list[bool], imports: tuple[str, ...], results: str
+        self,
+        conductor: Conductor,
+        stop: Stop,
+        trainer: Trainer,
+        max_concurrent: int,
+        imports: tuple[str, ...],
+        results: str,
     ) -> None:
         super().__init__()
-        self.conductor, self.most, self.stop, self.asked = conductor, most, stop, asked
+        self.conductor, self.stop, self.trainer, self.max_concurrent = conductor, stop, trainer, max_concurrent
         self.imports, self.results = imports, results
         self.jobs: dict[str, Job] = {}
         self.broken: BaseException | None = None
-        """What went wrong in here: Tune would log it and wait for ever, so it is kept, and raised at the end."""
+        """An error of the conductor: Tune would log it and wait forever, so it is stored, and raised at the end."""
 
     def suggest(self, trial_id: str) -> Any:
-        if len(self.jobs) >= self.most:
+        if len(self.jobs) >= self.max_concurrent:
             return None
         try:
-            job = None if self.asked or self.broken else self.conductor.next()
+            job = None if self.stop.requested or self.broken else self.conductor.next()
         except Exception as error:
             self._break(error)
             job = None
         if job is None:
             return None if self.jobs else Searcher.FINISHED
         self.jobs[trial_id] = job
-        paths = [os.getcwd(), *sys.path]
-        return self.conductor.task(job, self.stop, self.imports, paths, self.results)
+        task = replace(
+            self.conductor.task(job, self.stop.path),
+            imports=self.imports,
+            sys_path=(os.getcwd(), *sys.path),
+            ray_results=self.results,
+        )
+        return {"task": task, "trainer": self.trainer}
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         job = self.jobs.pop(trial_id, None)
@@ -164,7 +179,7 @@ class _Feeder(Searcher):
 
     def _break(self, error: BaseException) -> None:
         self.broken = self.broken or error
-        self.stop.touch()
+        self.stop.path.touch()
 
     def __reduce__(self) -> Any:
         return Searcher, ()  # Tune pickles its settings for a restore that we never ask for

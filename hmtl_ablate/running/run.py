@@ -1,20 +1,26 @@
-"""run_study: reach what a study declares."""
+"""run_study: train what a study declares and the store lacks."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hmtl_ablate.errors import StoreError
-from hmtl_ablate.running import ray_engine
-from hmtl_ablate.running.conductor import Conductor, Packs, Resolver, Summary, stop_file
+from hmtl_ablate.running import local_engine
+from hmtl_ablate.running.conductor import Conductor, Packs, Resolver, RunSummary
+from hmtl_ablate.running.listener import ProgressListener, SilentListener
+from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.optuna_search import OptunaSearch, connect
-from hmtl_ablate.running.progress import Progress
-from hmtl_ablate.study import Study
+from hmtl_ablate.running.stop import Stop, stop_on_signal
+from hmtl_ablate.running.task import Trainer, train_task
+from hmtl_ablate.study import Resources, Study
 from hmtl_ablate.tracking import Tracking
+
+Conduct = Callable[[Conductor], None]
+"""Runs all jobs of a conductor."""
 
 
 def run_study(
@@ -23,67 +29,74 @@ def run_study(
     packs: Packs,
     store: Path,
     tracking: Tracking,
-    progress: Progress,
-    address: str | None = None,
-    max_concurrent: int | None = None,
-    pictures: bool = True,
-    storage: str | None = None,
-    imports: tuple[str, ...] = (),
-) -> Summary:
-    """Train what the study declares and the store lacks; write Optuna and MLflow.
+    progress: ProgressListener | None = None,
+    options: RunOptions = RunOptions(),
+    trainer: Trainer = train_task,
+) -> RunSummary:
+    """Train what the study declares and the store lacks; record it in Optuna and MLflow.
 
+    progress: silent when left out. trainer: replaces the training itself, for tests.
     Raises SearchError, ClusterError, TrackingError or StoreError before any trial starts when one of them can't be
-    used. A failed trial raises nothing: it is in the summary, and the others go on.
+    used. A failed trial raises nothing: it is in the summary, and the other trials run.
     """
+    if options.engine == "local":
+        local_engine.check_resources(study.resources)
+    progress = progress or SilentListener()
     with _alone(study, store):
-        return _run(study, packs, store, tracking, progress, address, max_concurrent, pictures, storage, imports)
+        optuna_search = _optuna_search(study, packs, store, options.storage)
+        if optuna_search is not None:
+            progress.expect(max(0, optuna_search.search.trials - optuna_search.counted()))
+        conductor = Conductor(study, packs, store, tracking, optuna_search, progress, options.pictures)
+        if conductor.queue or optuna_search is not None:
+            with _engine(study.resources, options, trainer) as (conduct, stop):
+                conduct(conductor)
+                if not stop.requested:
+                    conductor.confirm()
+                    if conductor.queue:
+                        conduct(conductor)
+                conductor.summary.interrupted = stop.requested
+        conductor.finish_study()
+        return conductor.summary
 
 
 @contextmanager
 def _alone(study: Study, store: Path) -> Iterator[None]:
-    """One driver a study: a second one would take the first one's running trials for those of a dead driver."""
+    """One driver per study: a second one would take the first one's running trials for those of a dead driver."""
     with (store / f".{study.name}@{study.profile}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StoreError(
-                f"another run of {study.name} ({study.profile}) is going on in {store}; wait for it, or "
-                "use another --runs"
+                f"{study.name} ({study.profile}) is already running in {store}; wait for it, or use another --runs"
             ) from None
         yield
 
 
-def _run(
-    study: Study,
-    packs: Packs,
-    store: Path,
-    tracking: Tracking,
-    progress: Progress,
-    address: str | None,
-    max_concurrent: int | None,
-    pictures: bool,
-    storage: str | None,
-    imports: tuple[str, ...],
-) -> Summary:
-    optuna_search = None
-    if study.search is not None:
-        content = "".join(sorted(packs.fingerprints()))
-        prefix = f"{study.name}@{study.profile}#{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-        optuna_search = OptunaSearch(
-            study.search, prefix, study.seeds[0], connect(storage, store), Resolver(study, packs).identify
+@contextmanager
+def _engine(resources: Resources, options: RunOptions, trainer: Trainer) -> Iterator[tuple[Conduct, Stop]]:
+    """The engine, ready to run jobs, and its Stop."""
+    if options.engine == "local":
+        with stop_on_signal() as stop:
+            yield lambda conductor: local_engine.conduct(conductor, stop, trainer), stop
+        return
+    from hmtl_ablate.running import ray_engine  # importing Ray takes seconds
+
+    # Ray installs a signal handler of its own when it starts, so ours come after it.
+    with ray_engine.joined(options.address, resources), stop_on_signal() as stop:
+        room = ray_engine.capacity(resources)
+        most = min(room, options.max_concurrent) if options.max_concurrent else room
+        yield (
+            lambda conductor: ray_engine.conduct(
+                conductor, stop, trainer, max_concurrent=most, imports=options.imports
+            ),
+            stop,
         )
-        progress.total += max(0, study.search.trials - optuna_search.counted())
-    conductor = Conductor(study, packs, store, tracking, optuna_search, progress, pictures)
-    if conductor.queue or optuna_search is not None:
-        # Ray sets a signal handler of its own when it starts, so ours come after it.
-        with ray_engine.joined(address, study.resources), stop_file() as (stop, asked):
-            room = ray_engine.capacity(study.resources)
-            most = min(room, max_concurrent) if max_concurrent else room
-            ray_engine.conduct(conductor, most, stop, asked, imports)
-            if not asked:
-                conductor.confirm()
-                if conductor.queue:
-                    ray_engine.conduct(conductor, most, stop, asked, imports)
-            conductor.summary.interrupted = bool(asked)
-    conductor.finish_study()
-    return conductor.summary
+
+
+def _optuna_search(study: Study, packs: Packs, store: Path, storage: str | None) -> OptunaSearch | None:
+    if study.search is None:
+        return None
+    content = "".join(sorted(packs.fingerprints()))
+    prefix = f"{study.name}@{study.profile}#{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    identify = Resolver(study, packs).identify
+    return OptunaSearch(study.search, prefix, study.seeds[0], connect(storage, store), identify)

@@ -102,7 +102,7 @@ def _drifted(raw: Any, kept: Any, path: tuple[str | int, ...]) -> list[Fault]:
             fault
             for key, value in raw.items()
             for fault in _drifted(
-                value, kept[key] if isinstance(kept, Mapping) else getattr(kept, key, None), (*path, key)
+                value, kept.get(key) if isinstance(kept, Mapping) else getattr(kept, key, None), (*path, key)
             )
         ]
     if isinstance(raw, list) and isinstance(kept, list | tuple) and len(raw) == len(kept):

@@ -18,7 +18,7 @@ from hmtl_ablate.study.options import SECTIONS, config_faults, own_fault
 from hmtl_ablate.study.searching import impossible, read_search
 from hmtl_ablate.study.source import Node, Place, StudyFault, parse, read_text, refuse
 from hmtl_ablate.study.space import Search
-from hmtl_ablate.study.spec import RESERVED, TABLE_METRICS, Resources, Study, Variant
+from hmtl_ablate.study.spec import RESERVED, Resources, Study, Variant, table_metrics
 
 KEYS = (
     "name",
@@ -212,8 +212,8 @@ class _Reader:
             self._fault(self.root, "there is nothing to run", "give it variants, a search, or both")
         name, question, metric = self._text("name"), self._text("question"), self._text("metric")
         self._check_name(name)
-        if metric and metric not in TABLE_METRICS:
-            self._fault(self._found("metric"), f"there is no metric {metric!r}", nearest(metric, TABLE_METRICS))
+        if metric and metric not in table_metrics():
+            self._fault(self._found("metric"), f"there is no metric {metric!r}", nearest(metric, table_metrics()))
         seeds, resources = self._seeds(), self._resources()
         if len(self.faults) == before:
             self._check_weights({**stages, **arms}, search_base if search_map else None, {*stages, *variants})
@@ -353,7 +353,7 @@ class _Reader:
         configs = [variant.config(0) for variant in variants]
         if search is not None:
             configs.append(parse_config(dict(search.base)))
-        return next((f"test/{next(iter(config.metrics))}" for config in configs if config.metrics), TABLE_METRICS[0])
+        return next((f"test/{next(iter(config.metrics))}" for config in configs if config.metrics), table_metrics()[0])
 
     def _check_metric(self, metric: str, variants: tuple[Variant, ...]) -> None:
         own = metric.removeprefix("test/").removeprefix("best/val/")

@@ -10,9 +10,9 @@ from pydantic.fields import FieldInfo
 
 from hmtl_ablate.config import PRETEXT_OPTIONS, TrialConfig
 from hmtl_ablate.study.options import SECTIONS, option_fields
-from hmtl_ablate.study.searching import MAX_TRIALS, OBJECTIVES, SAMPLERS, searchable
+from hmtl_ablate.study.searching import MAX_TRIALS, SAMPLERS, objectives, searchable
 from hmtl_ablate.study.space import Pruner
-from hmtl_ablate.study.spec import RESERVED, TABLE_METRICS, Resources
+from hmtl_ablate.study.spec import RESERVED, Resources, table_metrics
 
 Schema = dict[str, Any]
 
@@ -70,7 +70,7 @@ def study_schema() -> Schema:
             },
             "question": {"type": "string", "description": "What the study asks."},
             "metric": {
-                "enum": list(TABLE_METRICS),
+                "enum": list(table_metrics()),
                 "description": "What its table compares; when left out, what selects the weights, on test.",
             },
             **shared,
@@ -204,7 +204,7 @@ def _search() -> Schema:
                 "minProperties": 1,
                 "maxProperties": 1,
                 "additionalProperties": False,
-                "properties": {metric: {"enum": ["max", "min"]} for metric in OBJECTIVES},
+                "properties": {metric: {"enum": ["max", "min"]} for metric in objectives()},
                 "default": {"val/accuracy": "max"},
             },
             "confirm": {

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal, NamedTuple, get_args
 
-from hmtl_ablate.config import METRICS, model_faults, parse_config
+from hmtl_ablate.config import metric_names, model_faults, parse_config
 from hmtl_ablate.errors import Fault, nearest
 from hmtl_ablate.study.merge import tasks
 from hmtl_ablate.study.options import config_faults, key_fault, option_fields, value_faults
@@ -16,7 +16,6 @@ from hmtl_ablate.study.source import Node, StudyFault
 from hmtl_ablate.study.space import MAX_GRID, Kind, Parameter, Pruner, Search, combinations, contains, resolved
 
 SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes")
-OBJECTIVES = tuple(f"val/{metric}" for metric in METRICS)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 KEYS = ("base", "space", "sampler", "pruner", "trials", "objective", "confirm")
 MAX_TRIALS = 1_000_000
@@ -137,12 +136,12 @@ def _objective(node: Node, base: Node, report: Report) -> tuple[str, Literal["ma
             direction,
             f"{metric!r} is of the test split, which no search may look at",
             f"use {metric.replace('test/', 'val/')}"
-            if metric.replace("test/", "val/") in OBJECTIVES
-            else nearest(metric, OBJECTIVES),
+            if metric.replace("test/", "val/") in objectives()
+            else nearest(metric, objectives()),
             at_key=True,
         )
-    elif metric not in OBJECTIVES:
-        report(direction, f"there is no objective {metric!r}", nearest(metric, OBJECTIVES), at_key=True)
+    elif metric not in objectives():
+        report(direction, f"there is no objective {metric!r}", nearest(metric, objectives()), at_key=True)
     elif measured and metric.removeprefix("val/") not in measured:
         report(
             direction,
@@ -439,6 +438,11 @@ def _narrowed(own: Parameter, ends: tuple[Parameter, ...]) -> tuple[Parameter, .
             known[key] = replace(known[key], choices=both or allowed)
             waiting.append(known[key])
     return tuple(known.values())
+
+
+def objectives() -> tuple[str, ...]:
+    """What a search can optimise, of every registered task."""
+    return tuple(f"val/{metric}" for metric in metric_names())
 
 
 def searchable() -> list[str]:

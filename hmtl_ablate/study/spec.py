@@ -11,10 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from hmtl_ablate.config import METRICS, DataConfig, Frozen, TrialConfig, parse_config
+from hmtl_ablate.config import DataConfig, Frozen, TrialConfig, metric_names, parse_config
 from hmtl_ablate.study.space import Search, combinations, resolved
 
-TABLE_METRICS = tuple(f"{split}/{metric}" for split in ("test", "best/val") for metric in METRICS)
 WINNER = "best of search"
 RESERVED = ("search", WINNER)
 """Names, up to a comma, that results use for the search's trials, and for its confirmed winner with its baselines."""
@@ -31,6 +30,11 @@ class Resources(Frozen):
     """CPU cores of each worker."""
     gpus: Annotated[float, Field(ge=0, le=64)] = 0
     """GPUs of each worker; a fraction lets trials share one."""
+
+
+def table_metrics() -> tuple[str, ...]:
+    """What a study's table can compare, of every registered task."""
+    return tuple(f"{split}/{metric}" for split in ("test", "best/val") for metric in metric_names())
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From a pack to batches: which images, in which order, augmented how. All of it follows from the seed."""
+"""Batches of a pack: selection, order and augmentation of images, all determined by the seed."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from torch.utils.data import DataLoader, Dataset
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.data.views import validation_view
+from hmtl_ablate.supervised import SupervisedTask
 from hmtl_ablate.to_device import to_device
 from hmtl_ablate.training.device import Setup, fits
-from hmtl_ablate.training.tasks import SupervisedTask
 
 Render = Callable[[NDArray[np.int64], int, int], tuple[Tensor, NDArray[np.bool_]]]
 """Images of a whole step (over the workers), epoch, step → this worker's views, and which are mirrored: bool [V, B]."""
 
 
 def seed_of(*numbers: int) -> int:
-    """A 32-bit seed from integers; the same on every machine, and unlike for unlike numbers."""
+    """A 32-bit seed from integers: a checksum of them, the same on every machine."""
     return zlib.crc32(struct.pack(f"<{len(numbers)}q", *numbers))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's images on one worker.
-
-    epoch: from 1; step: from 0 within the epoch; views: uint8 [V, B, S, S, 3] on the CPU, or, drawn on the device,
-    float [V, B, 3, S, S] there, from 0 to 1; targets: supervised task → its targets of each view, [V, B] or [V, B, 3];
-    labelled: supervised task → bool [all images of the step, over the workers].
-    """
+    """One step's images on one worker."""
 
     epoch: int
+    """From 1."""
     step: int
+    """From 0 within the epoch."""
     views: Tensor
+    """uint8 [V, B, S, S, 3] on the CPU, or, augmented on the device, float [V, B, 3, S, S] there, in 0 … 1."""
     targets: dict[str, Tensor]
+    """Supervised task → its targets for each view, [V, B] or [V, B, d]."""
     labelled: dict[str, np.ndarray]
+    """Supervised task → which images of the global batch have a label, bool [global B]."""
 
 
 class TrainingBatches(Dataset[Batch]):
     """Batch number n of the whole training: epoch n // steps + 1, step n % steps.
 
     With world_size workers, worker `rank` gets images rank, rank + world_size, … of each batch; an image looks the same
-    whichever worker it falls to (but for the noise of views that are drawn on a GPU).
+    whichever worker gets it (except for the noise of views that are augmented on a GPU).
     """
 
     def __init__(
@@ -66,9 +66,8 @@ class TrainingBatches(Dataset[Batch]):
         self.rank, self.world_size = rank, world_size
         self.batch_size = min(config.training.batch_size, len(indices))
         self.steps = len(indices) // self.batch_size
-        """Steps an epoch; what is left of a last, smaller batch is another in the next epoch."""
-        # The sign of roll differs from dataset to dataset, so with pose no image is turned.
-        turn = "pose" not in tasks
+        """Steps per epoch; the remainder of each epoch's shuffled images, less than a batch, is dropped."""
+        turn = all(task.rotation_safe for task in tasks.values())
         self.render: Render = (
             render_on(setup.device, config, pack, turn, rank, world_size)
             if setup is not None and setup.draws_views
@@ -81,11 +80,10 @@ class TrainingBatches(Dataset[Batch]):
         whole = self._ordered(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
         rows = whole[self.rank :: self.world_size]
         views, flipped = self.render(whole, epoch, step)
+        mirrored = torch.from_numpy(flipped)
         targets = {name: torch.stack([task.targets(rows)] * len(views)) for name, task in self.tasks.items()}
-        if "pose" in targets:
-            mirrored = torch.from_numpy(np.where(flipped, np.float32(-1), np.float32(1)))
-            targets["pose"][..., 0] *= mirrored  # yaw
-            targets["pose"][..., 2] *= mirrored  # roll
+        for name, task in self.tasks.items():
+            targets[name][mirrored] = task.flip(targets[name][mirrored])
         labelled = {name: task.present(task.targets(whole)).numpy() for name, task in self.tasks.items()}
         return Batch(epoch, step, views, targets, labelled)
 
@@ -100,8 +98,8 @@ class TrainingBatches(Dataset[Batch]):
 
 
 def render_by_image(config: TrialConfig, pack: Pack, turn: bool, rank: int, world_size: int) -> Render:
-    """Views drawn on the CPU, each from the seed of its epoch and image."""
-    from hmtl_ablate.data.augment import training_view  # a machine that draws them on a GPU needs no albumentations
+    """Views augmented on the CPU, each from the seed of its epoch and image."""
+    from hmtl_ablate.data.augment import training_view  # a machine that augments on a GPU needs no albumentations
 
     size, passes = config.data.size, config.passes_per_image
     view = training_view(config.data.augment, config.data.stored_size, size, pack.images.shape[-1], turn=turn)
@@ -120,7 +118,8 @@ def render_by_image(config: TrialConfig, pack: Pack, turn: bool, rank: int, worl
 
 
 def render_on(device: torch.device, config: TrialConfig, pack: Pack, turn: bool, rank: int, world_size: int) -> Render:
-    """Views drawn on the device, each batch's from the seed of its epoch and step. The pack lives there if it fits."""
+    """Views augmented on the device, each batch's from the seed of its epoch and step. The pack is resident there if it
+    fits."""
     from hmtl_ablate.data.augment_batch import BatchView
 
     view = BatchView(config.data.augment, config.data.stored_size, config.data.size, pack.images.shape[-1], turn=turn)
@@ -146,7 +145,7 @@ def render_on(device: torch.device, config: TrialConfig, pack: Pack, turn: bool,
 
 
 def _resident(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """A copy on the device, made piece by piece: the memory map is never whole in the CPU's memory."""
+    """A copy on the device, made in chunks: the whole memory map is never in the CPU's memory."""
     pixels = torch.empty(images.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(images), 4096):
         pixels[start : start + 4096] = torch.from_numpy(np.array(images[start : start + 4096]))
@@ -154,18 +153,21 @@ def _resident(images: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def stream(batches: TrainingBatches, start: int, workers: int = 0) -> Iterator[Batch]:
-    """Batches from number `start` to the end of the training, prepared by `workers` processes (0: this one)."""
+    """Batches from number `start` to the end of the training, prepared by `workers` processes (0: by this one)."""
     return iter(DataLoader(batches, batch_size=None, sampler=range(start, len(batches)), num_workers=workers))
 
 
 class EvaluationImages:
-    """Whole images of a split in the validation view, uint8 [n, S, S, 3]. Prepared each time they are asked for: that
-    is quick beside a network, and trials that share a pack would each keep a copy."""
+    """Whole images of a split in the validation view.
+
+    They are prepared at each use: that is fast compared with a network, and trials that share a pack would each hold a
+    copy.
+    """
 
     def __init__(self, config: TrialConfig, pack: Pack, indices: np.ndarray) -> None:
         self.pack, self.indices, self._size = pack, indices, config.data.size
 
     def take(self, rows: np.ndarray) -> Tensor:
-        """Images number `rows` of the split."""
+        """Images `rows` (int64 [n], positions in the split), uint8 [n, S, S, 3]."""
         views = [validation_view(self.pack.images[i], self._size) for i in self.indices[rows]]
         return torch.from_numpy(np.stack(views))

@@ -1,4 +1,4 @@
-"""Checkpoints: nested state dicts as one safetensors file. No pickle, so a checkpoint can't run code."""
+"""Checkpoints: nested state dicts as one safetensors file. No pickle, so loading a checkpoint can't run code."""
 
 from __future__ import annotations
 

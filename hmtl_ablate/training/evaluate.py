@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,13 +11,16 @@ from torch import Generator, Tensor
 
 from hmtl_ablate.model import HMTLModel, InferenceModel
 from hmtl_ablate.pretext import PretextTask
+from hmtl_ablate.training import feeds
 from hmtl_ablate.training.batches import EvaluationImages
 from hmtl_ablate.training.device import Setup
 
 BATCH = 256
-PRETEXT_SHARE, PRETEXT_IMAGES = 1 / 32, 512
-"""Images of val on which the pretext tasks are scored after each epoch: a share of the epoch's training images, so that
-it costs about one percent of them (a forward pass is a third of a step), and no more than so many."""
+PRETEXT_SHARE = 1 / 32
+"""Images of val on which the pretext tasks are scored after each epoch, as a share of the epoch's training images: it
+costs about one percent of the epoch (a forward pass is a third of a step)."""
+PRETEXT_IMAGES = 512
+"""Largest number of those images."""
 
 
 @torch.inference_mode()
@@ -30,7 +32,7 @@ def predict(
     rank: int = 0,
     world_size: int = 1,
 ) -> Tensor:
-    """Outputs float32 [N, K] of a split on the CPU; several workers predict a part each, and all get the whole."""
+    """Outputs float32 [N, K] of a split on the CPU. Each worker predicts a part of it; all of them get all outputs."""
     model.eval()
     count = len(images.indices)
     mine = np.arange(rank, count, world_size)
@@ -53,16 +55,16 @@ def predict(
 @torch.inference_mode()
 def score_pretext(
     model: HMTLModel,
-    chains: Sequence[Sequence[str]],
+    chains: Sequence[tuple[str, ...]],
     images: EvaluationImages,
     trained: int,
     setup: Setup,
     norm: tuple[Tensor, Tensor],
     seed: int,
 ) -> dict[str, float]:
-    """Mean score of each pretext task on images spread over a split, with the same draws at every call.
+    """Mean score of each pretext task, `task/metric`, on evenly spaced images of a split, with equal draws every time.
 
-    trained: images an epoch trains on.
+    chains: pretext tasks that change the same images in turn; trained: training images per epoch.
     """
     model.eval()
     count = min(max(round(PRETEXT_SHARE * trained), 64), PRETEXT_IMAGES, len(images.indices))
@@ -72,34 +74,25 @@ def score_pretext(
     for start in range(0, len(rows), BATCH):
         whole = setup.images(images.take(rows[start : start + BATCH]), *norm)
         for chain in chains:
-            for name, attempt in attempts(model, chain, whole, setup, generator)[0].items():
+            for name, (output, query) in attempts(model, chain, whole, setup, generator)[0].items():
                 task: PretextTask = model.pretext[name]  # type: ignore[assignment]
                 key = f"{name}/{task.metric}"
-                sums[key] = sums.get(key, 0.0) + float(task.score(attempt.output, attempt.before, attempt.draw).sum())
+                sums[key] = sums.get(key, 0.0) + float(task.score(output, query.before, query.draw).sum())
     return {key: total / len(rows) for key, total in sums.items()}
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """A pretext head's output for freshly changed images, what was drawn, and the images before this task's change."""
-
-    output: Tensor
-    draw: Tensor
-    before: Tensor
-
-
 def attempts(
-    model: HMTLModel, chain: Sequence[str], whole: Tensor, setup: Setup, generator: Generator
-) -> tuple[dict[str, Attempt], Tensor]:
-    """Change whole images [B, 3, S, S] by a chain of pretext tasks and ask each head; also the changed images."""
-    images = whole
-    changed: dict[str, tuple[Tensor, Tensor]] = {}
-    for name in chain:
-        task: PretextTask = model.pretext[name]  # type: ignore[assignment]
-        draw = task.draw(len(whole), generator).to(whole.device)
-        changed[name] = draw, images
-        images = task.change(images, draw)
+    model: HMTLModel, chain: tuple[str, ...], whole: Tensor, setup: Setup, generator: Generator
+) -> tuple[dict[str, tuple[Tensor, feeds.HeadQuery]], Tensor]:
+    """Change whole images [B, 3, S, S] by a chain of pretext tasks and run each head.
+
+    Returns pretext task → its head's output for all images and what they were changed from, and the changed images.
+    """
+    count = len(whole)
+    plan = [feeds.Stream((1.0, 1.0), (feeds.Segment(chain, 0, count),), 1.0)]
+    tasks: dict[str, PretextTask] = dict(model.pretext.items())  # type: ignore[arg-type]
+    (changed,) = feeds.build_inputs(plan, tasks, whole[None], torch.arange(count), count, generator)
     with setup.autocast():
-        maps, pooled = model.inference.features(images)
+        maps, pooled = model.inference.features(changed.images)
         outputs = {name: model.pretext[name](maps, pooled) for name in chain}
-    return {name: Attempt(outputs[name].float(), *changed[name]) for name in chain}, images
+    return {name: (outputs[name].float(), changed.queries[name]) for name in chain}, changed.images

@@ -1,13 +1,13 @@
-"""What a step shows the model: whole images, changed ones, or both (DESIGN: feed).
+"""The model's inputs in a step: whole images, changed ones, or both (option `feed` of a pretext task).
 
 A batch of B images in V views becomes V streams. `shared` changes all rows of the whole views; `mixed` the first
-share of them (the batch is shuffled, so any images); `siamese` adds a stream for each changed view. Tasks that join
-one another change the same images in turn, each what the one before it left.
+share of them (the batch is shuffled, so these are random images); `siamese` adds a stream for each changed view. Tasks
+that are joined change the same images in turn, each the output of the one before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,47 +23,52 @@ from hmtl_ablate.to_device import to_device
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows low … high − 1 of the global batch that pretext tasks `tasks` change, in this order."""
+    """Rows of the global batch that pretext tasks change."""
 
     tasks: tuple[str, ...]
+    """The pretext tasks, in the order in which they change the images."""
     low: int
+    """First row."""
     high: int
+    """One past the last row."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One view of the global batch: the range of its side relative to data.size, and what is changed in it.
-
-    weight: of the supervised loss on changed rows; whole rows have 1.
-    """
+    """One view of the global batch, and the changes to it."""
 
     scale: Range
+    """Range of the image's side relative to data.size; drawn anew each step."""
     segments: tuple[Segment, ...]
+    """The rows that pretext tasks change."""
     weight: float
+    """Weight of the supervised loss on changed rows; whole rows have 1."""
 
 
 @dataclass(frozen=True)
 class HeadQuery:
-    """What a pretext head is asked about: rows int64 [m] of the images, their draws [m, …], and the images as they were
-    before the task changed them, [m, 3, s, s]."""
+    """The images that one pretext head predicts for."""
 
     rows: Tensor
+    """Rows of ModelInput.images, int64 [m]."""
     draw: Tensor
+    """Random part of each image's change, [m, …]."""
     before: Tensor
+    """The images before this task changed them, [m, 3, s, s]."""
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """Images of one size on one worker, ready for the model.
-
-    images: as shown, [b, 3, s, s]; weights: of the supervised loss, [b]; views: number of the view each stream of
-    images shows, in the order in which they stand here; asked: pretext task → what its head is asked.
-    """
+    """Images of one size on one worker, ready for the model."""
 
     images: Tensor
+    """Whole and changed images, [n, 3, s, s]: one stream after another."""
     weights: Tensor
+    """Weight of each image in the supervised loss, [n]."""
     views: tuple[int, ...]
-    asked: dict[str, HeadQuery]
+    """Number of each stream's view, in the order of the streams in `images`."""
+    queries: dict[str, HeadQuery]
+    """Pretext task → the images that its head predicts for."""
 
 
 def streams(config: TrialConfig, batch: int) -> list[Stream]:
@@ -86,12 +91,17 @@ def streams(config: TrialConfig, batch: int) -> list[Stream]:
 
 
 def build_inputs(
-    plan: list[Stream], tasks: Mapping[str, PretextTask], views: Tensor, rows: Tensor, batch: int, generator: Generator
+    plan: Sequence[Stream],
+    tasks: Mapping[str, PretextTask],
+    views: Tensor,
+    rows: Tensor,
+    batch: int,
+    generator: Generator,
 ) -> list[ModelInput]:
-    """Change the views as planned, and put those of one size together: they go through the backbone together.
+    """Change the views as planned, and concatenate those of one size for one pass through the backbone.
 
-    views: normalised [V, b, 3, S, S]; rows: int64 [b], rising: where this worker's images stand in the global batch of
-    `batch`. All random numbers are drawn for the global batch, so they do not depend on how it is split.
+    views: normalised [V, b, 3, S, S]; rows: int64 [b], ascending: this worker's rows of the global batch of `batch`
+    images. All random numbers are drawn for the global batch, so they do not depend on how it is split over workers.
     """
     by_side: dict[int, list[ModelInput]] = {}
     channels_last = views[0].is_contiguous(memory_format=torch.channels_last)
@@ -102,36 +112,36 @@ def build_inputs(
             share = low + (high - low) * float(torch.rand((), generator=generator))
             side = round(whole.shape[-1] * share)
             whole = F.interpolate(whole, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
-        images, weights, asked = whole, torch.ones(len(rows)), {}
+        images, weights, queries = whole, torch.ones(len(rows)), {}
         for segment in stream.segments:
             first, last = torch.searchsorted(rows, torch.tensor([segment.low, segment.high])).tolist()
             weights[first:last] = stream.weight
             index, shown = to_device(torch.arange(first, last), whole.device), whole[first:last]
             for name in segment.tasks:
                 draw = tasks[name].draw(segment.high - segment.low, generator)[rows[first:last] - segment.low]
-                asked[name] = HeadQuery(index, to_device(draw, whole.device), shown)
-                shown = tasks[name].change(shown, asked[name].draw)
+                queries[name] = HeadQuery(index, to_device(draw, whole.device), shown)
+                shown = tasks[name].change(shown, queries[name].draw)
             if len(shown) == len(rows):
                 images = shown
-            else:  # not torch.cat, which forgets channels-last when one of its parts is empty
+            else:  # not torch.cat, which loses channels-last when one of its parts is empty
                 images = images.clone()
                 images[first:last] = shown
-        images = images.contiguous(memory_format=memory)  # a change may forget it, and convolutions would be slower
+        images = images.contiguous(memory_format=memory)  # a change may lose it, which slows convolutions
         by_side.setdefault(images.shape[-1], []).append(
-            ModelInput(images, to_device(weights, whole.device), (number,), asked)
+            ModelInput(images, to_device(weights, whole.device), (number,), queries)
         )
     return [_together(items) for items in by_side.values()]
 
 
 def _together(items: list[ModelInput]) -> ModelInput:
-    """Streams of one size as one."""
+    """Concatenate streams of one size."""
     if len(items) == 1:
         return items[0]
-    asked: dict[str, list[HeadQuery]] = {}
+    queries: dict[str, list[HeadQuery]] = {}
     start = 0
     for item in items:
-        for name, one in item.asked.items():
-            asked.setdefault(name, []).append(HeadQuery(one.rows + start, one.draw, one.before))
+        for name, one in item.queries.items():
+            queries.setdefault(name, []).append(HeadQuery(one.rows + start, one.draw, one.before))
         start += len(item.images)
     return ModelInput(
         torch.cat([item.images for item in items]),
@@ -143,12 +153,12 @@ def _together(items: list[ModelInput]) -> ModelInput:
                 torch.cat([one.draw for one in parts]),
                 torch.cat([one.before for one in parts]),
             )
-            for name, parts in asked.items()
+            for name, parts in queries.items()
         },
     )
 
 
-def supervised_total(plan: list[Stream], labelled: NDArray[np.bool_]) -> float:
+def supervised_total(plan: Sequence[Stream], labelled: NDArray[np.bool_]) -> float:
     """Sum of the supervised weights over the labelled rows of all streams; labelled: bool [B], of the global batch."""
     total = 0.0
     for stream in plan:
@@ -157,7 +167,7 @@ def supervised_total(plan: list[Stream], labelled: NDArray[np.bool_]) -> float:
     return total
 
 
-def changed_total(plan: list[Stream]) -> dict[str, int]:
+def changed_total(plan: Sequence[Stream]) -> dict[str, int]:
     """Pretext task → number of rows it changes over all streams of the global batch."""
     totals: dict[str, int] = {}
     for stream in plan:

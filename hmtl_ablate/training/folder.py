@@ -1,13 +1,14 @@
-"""The trial's folder, `<store>/trials/<trial_id>/`: the truth about a trial.
+"""The trial's folder, `<store>/trials/<trial_id>/`: the authoritative record of a trial.
 
 config.json        the resolved config, written first
-metrics.jsonl      one line an epoch
-last.safetensors   checkpoint: everything that continuing needs
+metrics.jsonl      one line per epoch
+last.safetensors   checkpoint: everything needed to resume
 best.safetensors   the model's weights at the best epoch on the selection split
 predictions.npz    per-image labels and probabilities (or angles) of val and test
-pictures/          what the pretext tasks show the model, and what it makes of them
-log.txt            what happened, in words;  failure.txt: the traceback of an unexpected end
-result.json        written last: once it is there the trial is over
+pictures/          inputs of the pretext tasks and the model's reconstructions; confusion matrices
+log.txt            log in words
+failure.txt        the traceback of an unexpected end
+result.json        written last: once it exists the trial is complete
 """
 
 from __future__ import annotations
@@ -36,28 +37,31 @@ from hmtl_ablate.errors import CheckpointError, ConfigError, StoreError
 
 
 class TrialResult(Frozen):
-    """The end of a trial, as result.json holds it."""
+    """The result of a trial, as result.json holds it."""
 
     trial_id: str
     status: Literal["finished", "pruned", "failed"]
-    """finished; pruned: stopped early by a search; failed: the loss diverged, which it would do again."""
+    """finished; pruned: stopped early by a search; failed: the loss diverged; the trial is not tried again."""
     reason: str = ""
     epochs: int
     """Epochs trained."""
     best_epoch: int
-    """Epoch of the best value of what selects the weights (`TrialConfig.selects_by`), from 1; the earliest of equals;
-    the last without such a metric; 0 when none was finished."""
+    """Epoch, from 1, of the best value of the selection metric (`TrialConfig.selects_by`), the earliest of equal ones;
+    the last epoch without such a metric; 0 when no epoch was finished."""
     metrics: dict[str, float] = {}
     """`best/val/…` of the best epoch; `test/…` with its weights, when test was evaluated."""
     image_passes: int
-    """Images the backbone was trained on, each view counted; those of the trial it started from included."""
+    """Images the backbone was trained on, each view counted; including those of the trial it started from."""
     seconds: float
     """Time spent in training and validation, over all sessions."""
     tags: dict[str, str] = {}
-    """Where it ran: device, precision, threads, versions."""
+    """Environment of the run: device, precision, threads, versions."""
     classes: list[str] = []
+    """Class names of the first supervised task; empty for a regression."""
+    task_classes: dict[str, list[str]] = {}
+    """Supervised task → its class names, in the order of the model's outputs; {} in results of older versions."""
     confusion: dict[str, list[list[int]]] = {}
-    """Split (of several tasks: split/task) → counts, rows true and columns predicted."""
+    """Split (with several tasks: split/task) → counts [K][K], rows true and columns predicted."""
 
 
 class TrialFolder:
@@ -70,7 +74,7 @@ class TrialFolder:
         return parse_config(self._read("config.json"))
 
     def history(self) -> list[dict[str, float]]:
-        """One dict an epoch, in order; a line that a crash cut short is left out."""
+        """One dict per epoch, in order; a line that a crash cut short is left out."""
         try:
             lines = (self.path / "metrics.jsonl").read_text().splitlines()
         except FileNotFoundError:
@@ -84,7 +88,7 @@ class TrialFolder:
         return rows
 
     def result(self) -> TrialResult | None:
-        """What result.json says, or None while the trial is not over. Raises StoreError when it is damaged."""
+        """The content of result.json, or None while the trial is not complete. Raises StoreError when it is damaged."""
         if not (self.path / "result.json").exists():
             return None
         try:
@@ -134,7 +138,7 @@ class TrialFolder:
 
     @contextmanager
     def lock(self, wait: float = 30.0) -> Iterator[None]:
-        """Keep every other process (an orphan of a killed driver) from writing here.
+        """Lock the folder against other processes, such as an orphan of a killed driver.
 
         Raises StoreError when another holds the folder for more than `wait` seconds.
         """
@@ -147,9 +151,7 @@ class TrialFolder:
                     break
                 except BlockingIOError:
                     if time.monotonic() > end:
-                        raise StoreError(
-                            f"{self.path} is in use by another process: is another run going on?"
-                        ) from None
+                        raise StoreError(f"{self.path} is in use by another process: is another run active?") from None
                     time.sleep(0.1)
             yield
 
@@ -164,14 +166,17 @@ class TrialFolder:
 
 @dataclass(frozen=True)
 class Imported:
-    """What `import_trials` did: ids taken in, ids that were finished here before, and (folder, why) of the rest."""
+    """The outcome of `import_trials`."""
 
     taken: tuple[str, ...]
+    """Ids of the imported trials."""
     known: tuple[str, ...]
+    """Ids that were already finished in the store."""
     refused: tuple[tuple[Path, str], ...]
+    """The other folders, each with the reason."""
 
 
-KEPT = (
+IMPORTED_FILES = (
     "config.json",
     "metrics.jsonl",
     "log.txt",
@@ -186,7 +191,7 @@ KEPT = (
 def import_trials(source: Path, trials: Path) -> Imported:
     """Copy trial folders that were trained elsewhere into `trials`; source: one, a folder of them, or a store.
 
-    An unfinished trial is taken in too, and goes on at the next run; one that is finished here is never replaced.
+    An unfinished trial is imported too, and resumes at the next run; one that is finished here is never replaced.
     Raises StoreError when `source` has no trial folder, or `trials` can't be written.
     """
     places = (source, source / "trials")
@@ -197,7 +202,7 @@ def import_trials(source: Path, trials: Path) -> Imported:
     )
     if not folders:
         raise StoreError(
-            f"{source}: no trial folder here (config.json, result.json, …); give one, a folder of them, or a store"
+            f"{source}: no trial folder here (config.json, result.json, …); name one, a folder of them, or a store"
         )
     taken, known, refused = [], [], []
     for folder in folders:
@@ -206,16 +211,14 @@ def import_trials(source: Path, trials: Path) -> Imported:
         except (StoreError, ConfigError) as error:
             refused.append((folder, str(error)))
         except OSError as error:
-            raise StoreError(
-                f"{error.filename or folder}: {error.strerror}; nothing of {folder.name} was taken in"
-            ) from error
+            raise StoreError(f"{error.filename or folder}: {error.strerror}; {folder.name} was not imported") from error
     return Imported(tuple(taken), tuple(known), tuple(refused))
 
 
 def _take_in(folder: Path, target: Path) -> bool:
     """Copy one trial's folder; False when the trial is finished here already."""
     if not re.fullmatch(r"[0-9a-f]{16}", folder.name):
-        raise StoreError("its name is no trial_id")
+        raise StoreError("its name is not a trial_id")
     incoming = TrialFolder(folder)
     incoming.config()
     result = incoming.result()
@@ -226,7 +229,7 @@ def _take_in(folder: Path, target: Path) -> bool:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".import-") as name:
-        for pattern in KEPT:
+        for pattern in IMPORTED_FILES:
             for file in folder.glob(pattern):
                 if file.is_file() and not file.is_symlink():
                     copy = Path(name) / file.relative_to(folder)
@@ -238,13 +241,13 @@ def _take_in(folder: Path, target: Path) -> bool:
                 if file.name != "result.json":
                     place.parent.mkdir(exist_ok=True)
                     os.replace(file, place)
-            if (Path(name) / "result.json").exists():  # last: once it is there the trial is over
+            if (Path(name) / "result.json").exists():  # last: once it exists the trial is complete
                 os.replace(Path(name) / "result.json", target / "result.json")
     return True
 
 
 def is_complete(config: TrialConfig, result: TrialResult, evaluate_test: bool) -> bool:
-    """Is this result the end of the trial, with the test split if it is asked for? A pruned trial can go on."""
+    """Whether the trial failed, or finished with test measured if requested. A pruned trial is not complete."""
     measured = not evaluate_test or not config.metrics or any(name.startswith("test/") for name in result.metrics)
     return result.status == "failed" or (result.status == "finished" and measured)
 
@@ -283,9 +286,9 @@ def commit() -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new file beside `path`, for the caller to write; it takes the place of `path` at the end of the block.
+    """A temporary file for the caller to write; it replaces `path` at the end of the block.
 
-    So `path` is there whole or not at all, even after a power cut.
+    So `path` is complete or unchanged, even after a power cut.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -301,7 +304,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file so that it is complete or unchanged."""
     with replacing(path) as new:
         new.write_bytes(content)
 

@@ -1,4 +1,4 @@
-"""Optimiser and schedule."""
+"""Optimiser and learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hmtl_ablate.config import TrainingConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimiser of the recipe; weight decay spares biases and norms (timm's default)."""
+    """The optimiser that the config names; no weight decay of biases and norms (timm's default)."""
     optimizer = create_optimizer_v2(
         model, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9
     )
@@ -20,7 +20,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
 
 
 def learning_rate(config: TrainingConfig, epoch: float) -> float:
-    """Rate at a fractional epoch: linear warm-up from 0, then a cosine to 0 at the last (authors' scripts)."""
+    """Rate at a fractional epoch, 0 … config.epochs: linear warm-up from 0, then a cosine to 0 (docs/paper.md)."""
     if epoch < config.warmup_epochs:
         return config.lr * epoch / config.warmup_epochs
     rest = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)

@@ -1,4 +1,4 @@
-"""Pictures that a person looks at: pretext inputs beside what the model makes of them, and confusion matrices."""
+"""Pictures of a trial: pretext inputs with the model's reconstructions, and confusion matrices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def save_rows(path: Path, rows: Sequence[tuple[str, Tensor]]) -> None:
 
 
 def save_confusion(path: Path, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
-    """Write a PNG of a confusion matrix: rows true, columns predicted, shade by the row's share."""
+    """Write a PNG of a confusion matrix: rows true, columns predicted, shaded by share of the row."""
     matrix = np.asarray(counts, dtype=np.int64)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     cell, margin = 62, 96
@@ -45,7 +45,7 @@ def save_confusion(path: Path, counts: Sequence[Sequence[int]], classes: Sequenc
             _text(canvas, str(matrix[row, column]), (left + 6, top + 28))
             _text(canvas, f"{100 * share:.0f} %", (left + 6, top + 48))
     _text(canvas, "true: rows", (4, 20))
-    _text(canvas, "told: columns", (4, 40))
+    _text(canvas, "predicted: columns", (4, 40))
     _write(path, canvas)
 
 

@@ -1,4 +1,4 @@
-"""Probes: how much the frozen features of a backbone tell about a dataset (PAPER.md, argument 5)."""
+"""Probes: classifiers on the frozen features of a backbone (docs/paper.md, argument 5)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.data.splits import folds, labels_of, present, split
 from hmtl_ablate.errors import DataError, TrialInterrupted
 from hmtl_ablate.model import HMTLModel, normalisation
+from hmtl_ablate.supervised import SupervisedTask
+from hmtl_ablate.supervised.classification import confusion_matrix
 from hmtl_ablate.training import pictures
 from hmtl_ablate.training.batches import EvaluationImages, seed_of
 from hmtl_ablate.training.device import provenance, select_device
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, passes_before
-from hmtl_ablate.training.metrics import confusion_matrix
 from hmtl_ablate.training.optim import build_optimizer, learning_rate
-from hmtl_ablate.training.tasks import SupervisedTask, build_tasks
+from hmtl_ablate.training.supervised import build_tasks
 
 TEMPERATURE = 0.07
-"""knn: of the votes' weights, exp(similarity / T), as in Wu et al. 2018."""
+"""knn: T of the votes' weights exp(similarity / T) (Wu et al. 2018, section 3.4)."""
 BATCH = 256
 
 Rows = NDArray[np.int64]
@@ -45,11 +46,12 @@ def probe(
     threads: int,
     write: bool,
 ) -> TrialResult:
-    """Run the probe that `config` declares and return its result, which then stands in `folder` when `write`.
+    """Run the probe that `config` declares and return its result; `write`: also write it into `folder`.
 
-    The features of all images are computed once, from whole images. Without folds, what is fitted to train is selected
-    on val and measured on test; with folds, each image is told by what was fitted to the other folds at its last epoch,
-    and `test/…` is over all images. Raises DataError, CheckpointError, and TrialInterrupted between folds.
+    The features of all images are computed once, from whole images. Without folds, the probe is fitted to train,
+    selected on val and measured on test. With folds, each image is predicted by the probe fitted to the other folds, at
+    its last epoch, and `test/…` is over all images. Raises DataError, CheckpointError, and TrialInterrupted between
+    folds.
     """
     started = time.monotonic()
     if write:
@@ -81,7 +83,7 @@ def probe(
         if task.classes
     }
     result = TrialResult(
-        trial_id=trial_id(config, pack.fingerprint),
+        trial_id=trial_id(config, pack.identity(config.tasks)),
         status="finished",
         epochs=config.training.epochs,
         best_epoch=config.training.epochs,
@@ -97,7 +99,7 @@ def probe(
         arrays: dict[str, NDArray[Any]] = {}
         for part, (rows, outputs, targets) in predictions.items():
             arrays[f"{part}_index"] = rows
-            arrays |= {f"{part}_{key}": value.numpy() for key, value in task.kept(outputs, targets).items()}
+            arrays |= {f"{part}_{key}": value.numpy() for key, value in task.predictions(outputs, targets).items()}
             if part in confusion:
                 pictures.save_confusion(
                     folder.path / "pictures" / f"confusion-{part}.png", confusion[part], task.classes
@@ -109,7 +111,7 @@ def probe(
 
 
 class _Features:
-    """The frozen backbone's pooled features, and the task that is read from them."""
+    """The frozen backbone's pooled features of all labelled images, and the task that is predicted from them."""
 
     def __init__(self, config: TrialConfig, pack: Pack, model: HMTLModel, setup: Any) -> None:
         self.config, self.pack = config, pack
@@ -140,13 +142,13 @@ def _selected(
     splits = split(pack, config.data, config.tasks)
     _check(pack, splits.train, splits.val)
     if stop():
-        raise TrialInterrupted("stopped before the probe; the same command goes on")
-    told = _fit(config, features, splits.train, splits.val, seed_of(config.seed, 0))
+        raise TrialInterrupted("stopped before the probe; run the same command again to start it")
+    predict = _fit(config, features, splits.train, splits.val, seed_of(config.seed, 0))
     metrics: dict[str, float] = {}
     predictions = {}
     for part, rows in (("val", splits.val), ("test", splits.test)):
         if part == "val" or evaluate_test:
-            outputs, targets = told(rows), features.task.targets(rows)
+            outputs, targets = predict(rows), features.task.targets(rows)
             metrics |= {f"{part}/{name}": value for name, value in features.task.metrics(outputs, targets).items()}
             predictions[part] = rows, outputs, targets
     return metrics, predictions
@@ -160,11 +162,11 @@ def _cross_validated(
     outputs = torch.zeros(len(features.rows), features.task.width)
     for number, held in enumerate(parts):
         if stop():
-            raise TrialInterrupted("stopped between folds; the same command starts the probe again")
+            raise TrialInterrupted("stopped between folds; run the same command again to restart the probe")
         train = np.setdiff1d(features.rows, held)
         _check(pack, train, held)
-        told = _fit(config, features, train, None, seed_of(config.seed, number))
-        outputs[torch.from_numpy(np.searchsorted(features.rows, held))] = told(held)
+        predict = _fit(config, features, train, None, seed_of(config.seed, number))
+        outputs[torch.from_numpy(np.searchsorted(features.rows, held))] = predict(held)
     targets = features.task.targets(features.rows)
     metrics = {f"test/{name}": value for name, value in features.task.metrics(outputs, targets).items()}
     return metrics, {"test": (features.rows, outputs, targets)}
@@ -173,10 +175,10 @@ def _cross_validated(
 def _direct(
     config: TrialConfig, features: _Features, trials: Path
 ) -> tuple[dict[str, float], dict[str, tuple[Rows, Tensor, Tensor]]]:
-    """All images, told by the trained head of the trial that the weights name."""
+    """All images, predicted by the trained head of the trial that the weights name."""
     source = TrialFolder(trials / (config.model.weights or "").removeprefix("trial:"))
     trained, result = source.config(), source.result()
-    assert result is not None  # passes_before has refused an unfinished one
+    assert result is not None  # passes_before refuses an unfinished one
     if trained.tasks != config.tasks or trained.probe.kind != "none" or not trained.training.supervised:
         raise DataError(
             f"{config.model.weights} was trained for {', '.join(trained.tasks)}, so it can't be measured "
@@ -211,7 +213,7 @@ def _check(pack: Pack, train: Rows, held: Rows) -> None:
 def _fit(
     config: TrialConfig, features: _Features, train: Rows, val: Rows | None, seed: int
 ) -> Callable[[Rows], Tensor]:
-    """What was fitted to `train`, as a function from rows to outputs [n, classes]; of its best epoch on `val`."""
+    """Fit a probe to `train`; returns its function from rows to outputs [n, classes], at its best epoch on `val`."""
     mean, std = features.of(train).mean(dim=0), features.of(train).std(dim=0).clamp_min(1e-6)
 
     def scaled(rows: Rows) -> Tensor:
@@ -228,7 +230,7 @@ def _fit(
     optimizer = build_optimizer(head, config.training)
     generator = torch.Generator().manual_seed(seed)
     size = min(config.training.batch_size, len(train))
-    best, kept = -1.0, head.state_dict()
+    best, best_state = -1.0, head.state_dict()
     for epoch in range(config.training.epochs):
         head.train()
         order = torch.randperm(len(train), generator=generator)
@@ -244,15 +246,15 @@ def _fit(
             with torch.inference_mode():
                 accuracy = task.metrics(head(scaled(val)), task.targets(val))["accuracy"]
             if accuracy > best:
-                best, kept = accuracy, {name: value.clone() for name, value in head.state_dict().items()}
+                best, best_state = accuracy, {name: value.clone() for name, value in head.state_dict().items()}
     if val is not None:
-        head.load_state_dict(kept)
+        head.load_state_dict(best_state)
 
-    def told(rows: Rows) -> Tensor:
+    def predict(rows: Rows) -> Tensor:
         with torch.inference_mode():
             return head(scaled(rows)).clone()
 
-    return told
+    return predict
 
 
 def _head(config: TrialConfig, inputs: int, outputs: int) -> nn.Module:

@@ -184,7 +184,7 @@ def test_a_diverging_trial_fails_alone(cli: Cli, tiny: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_cleanly_and_says_how_to_go_on(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_cleanly_and_says_how_to_resume(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
     words = ["run", tiny, "--set", "training.epochs=200", "--set", "data.images=400", "--seeds", "0"]
     driver = subprocess.Popen(
         [PROGRAM, *map(str, words)],
@@ -201,19 +201,19 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(tiny: Path, tmp_path: Path
     driver.send_signal(number)
     out, err = driver.communicate(timeout=120)
     assert driver.returncode == 130, out + err
-    assert "the same command goes on from here" in out
+    assert "run the same command again to resume" in out
     assert "Traceback" not in out + err
     assert not results(store)
     assert list(store.glob("trials/*/last.safetensors"))
 
 
-def test_a_second_run_of_a_study_is_refused_while_the_first_goes_on(tiny: Path, tmp_path: Path, cli: Cli) -> None:
+def test_a_second_run_of_a_study_is_refused_while_the_first_runs(tiny: Path, tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "runs").mkdir()
     with (tmp_path / "runs" / ".tiny@quick.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         done = cli("run", tiny)
     assert done.returncode == 2
-    assert "another run of tiny (quick) is going on" in done.stderr
+    assert "tiny (quick) is already running" in done.stderr
     assert not results(tmp_path / "runs")
 
 

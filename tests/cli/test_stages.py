@@ -77,7 +77,7 @@ def test_stages_run_once_and_first_and_evaluations_have_tables(cli: Cli, staged:
     assert "trials: 0 taken in, 8 finished here before" in cli("import", "elsewhere").stdout
 
 
-def test_killed_in_a_stage_the_same_command_goes_on(cli: Cli, staged: Path, tmp_path: Path) -> None:
+def test_killed_in_a_stage_the_same_command_resumes(cli: Cli, staged: Path, tmp_path: Path) -> None:
     words = ["run", staged, "--set", "training.epochs=6", "--set", "data.images=400", "--max-concurrent", 1]
     store = tmp_path / "runs"
     driver = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Small datasets in every layout, for the tests of its reader."""
+"""Small datasets in every layout, for the tests of their readers."""
 
 import csv
 from collections.abc import Callable, Collection
@@ -11,7 +11,9 @@ import numpy as np
 from scipy.io import savemat
 
 from hmtl_ablate.config import DataConfig
-from hmtl_ablate.data.formats import EMOTIONS, FERPLUS_VOTES, NO_SPLIT, TEST, TRAIN, VALID, Source, read_source
+from hmtl_ablate.data.reading import EMOTIONS, NO_SPLIT, TEST, TRAIN, VALID, Source
+from hmtl_ablate.data.registry import read_source
+from hmtl_ablate.data.sets.ferplus import FERPLUS_VOTES
 
 BASIC = EMOTIONS[:7]
 FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -86,8 +88,10 @@ def kaggle(root: Path, images: str = "fer2013.csv") -> None:
     )
 
 
-def affectnet_row(path: str, expression: object, box: tuple[int, ...] = (4, 4, 16, 16)) -> list[object]:
-    return [path, *box, "1.0;2.0", expression, 0.1, -0.2]
+def affectnet_row(
+    path: str, expression: object, box: tuple[int, ...] = (4, 4, 16, 16), affect: tuple[object, ...] = (0.1, -0.2)
+) -> list[object]:
+    return [path, *box, "1.0;2.0", expression, *affect]
 
 
 def affectnet(root: Path) -> None:
@@ -115,7 +119,8 @@ def affectnet_later(root: Path) -> None:
         for i in range(count):
             save(root / name / "images" / f"{start + i}.jpg", start + i)
             (root / name / "annotations").mkdir(exist_ok=True)
-            np.save(root / name / "annotations" / f"{start + i}_exp.npy", np.array(str(i % 8)))
+            for kind, value in (("exp", i % 8), ("val", i / 16), ("aro", -i / 16)):
+                np.save(root / name / "annotations" / f"{start + i}_{kind}.npy", np.array(str(value)))
 
 
 def folder(root: Path, splits: tuple[str, ...] = ("",), classes: tuple[str, ...] = EMOTIONS) -> None:
@@ -126,10 +131,10 @@ def folder(root: Path, splits: tuple[str, ...] = ("",), classes: tuple[str, ...]
 
 
 def manifest(root: Path) -> None:
-    rows: list[list[object]] = [["image", "emotion", "gender", "yaw", "pitch", "roll"]]
+    rows: list[list[object]] = [["image", "emotion", "gender", "yaw", "pitch", "roll", "valence", "arousal"]]
     for i in range(16):
         save(root / "images" / f"{i}.jpg", i)
-        rows.append([f"{i}.jpg", EMOTIONS[i % 8], "female" if i % 2 else "male", i, -i, 0.5])
+        rows.append([f"{i}.jpg", EMOTIONS[i % 8], "female" if i % 2 else "male", i, -i, 0.5, i / 16, -1])
     table(root / "labels.csv", rows)
 
 
@@ -240,14 +245,14 @@ def within(folder: str, write: Write) -> Write:
 
 @dataclass(frozen=True)
 class Layout:
-    """One layout of a dataset: how to write it, and what its reader must find in it."""
+    """One layout of a dataset: how to write it, and what its reader must find."""
 
     name: str
     write: Write
     splits: Collection[int]
     emotions: tuple[str, ...] = ()
     others: Collection[str] = ()
-    """Tasks beside emotion."""
+    """Tasks in addition to emotion."""
     subjects: bool = False
 
 
@@ -256,12 +261,12 @@ def nothing(root: Path) -> None:
 
 
 LAYOUTS: dict[str, Layout] = {
-    "rendered": Layout("rendered", nothing, {TRAIN, VALID, TEST}, EMOTIONS, {"gender", "pose"}),
+    "rendered": Layout("rendered", nothing, {TRAIN, VALID, TEST}, EMOTIONS, {"gender", "pose", "affect"}),
     "folder": Layout("folder", folder, {NO_SPLIT}, EMOTIONS),
     "folder, splits": Layout(
         "folder", partial(folder, splits=("train", "val", "test")), {TRAIN, VALID, TEST}, EMOTIONS
     ),
-    "csv": Layout("csv", manifest, {NO_SPLIT}, EMOTIONS, {"gender", "pose"}),
+    "csv": Layout("csv", manifest, {NO_SPLIT}, EMOTIONS, {"gender", "pose", "affect"}),
     "images": Layout("images", unlabelled, {NO_SPLIT}),
     "ferplus": Layout("ferplus", ferplus, {TRAIN, VALID}, EMOTIONS),
     "ferplus, Kaggle": Layout("ferplus", kaggle, {TRAIN, VALID, TEST}, EMOTIONS),
@@ -273,8 +278,8 @@ LAYOUTS: dict[str, Layout] = {
     "fer2013, folders": Layout(
         "fer2013", partial(folder, splits=("train", "test"), classes=FER2013), {TRAIN, TEST}, BASIC
     ),
-    "affectnet": Layout("affectnet", affectnet, {TRAIN, VALID}, EMOTIONS),
-    "affectnet, later": Layout("affectnet", affectnet_later, {TRAIN, VALID}, EMOTIONS),
+    "affectnet": Layout("affectnet", affectnet, {TRAIN, VALID}, EMOTIONS, {"affect"}),
+    "affectnet, later": Layout("affectnet", affectnet_later, {TRAIN, VALID}, EMOTIONS, {"affect"}),
     "rafdb": Layout("rafdb", rafdb, {TRAIN, TEST}, BASIC),
     "rafdb, above": Layout("rafdb", within("basic", rafdb), {TRAIN, TEST}, BASIC),
     "ckplus": Layout("ckplus", ckplus, {NO_SPLIT}, EMOTIONS[1:], subjects=True),

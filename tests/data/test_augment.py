@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hmtl_ablate.data.augment import training_view
-from hmtl_ablate.data.rendered import render_faces
+from hmtl_ablate.data.renderer import render_faces
 from hmtl_ablate.data.views import validation_view
 
 LEVELS = ("none", "weak", "strong")

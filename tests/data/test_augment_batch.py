@@ -11,7 +11,7 @@ from torch import Generator
 
 from hmtl_ablate.data.augment import training_view
 from hmtl_ablate.data.augment_batch import BatchView, Draws
-from hmtl_ablate.data.rendered import render_faces
+from hmtl_ablate.data.renderer import render_faces
 from hmtl_ablate.data.views import LEVELS
 
 FACE = render_faces(1, 64, seed=0)[0][0]

@@ -67,9 +67,9 @@ def test_flat_images_are_not_near_duplicates() -> None:
 
 
 def test_rendered_faces_are_not_duplicates() -> None:
-    from hmtl_ablate.data.rendered import render_faces
+    from hmtl_ablate.data.renderer import render_faces
 
-    images, _ = render_faces(600, 48, 0)
+    images, _ = render_faces(300, 48, 0)
     shown = np.stack([cv2.resize(cv2.cvtColor(i, cv2.COLOR_RGB2GRAY), (THUMB, THUMB)) for i in images])
     assert len(near_pairs(shown)) == 0
 

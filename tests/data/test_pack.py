@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -15,10 +16,10 @@ import cv2
 import numpy as np
 import pytest
 
-from hmtl_ablate.config import DataConfig
-from hmtl_ablate.data import formats, pack
-from hmtl_ablate.data.formats import EMOTIONS, Labels, Sample, Source
-from hmtl_ablate.data.pack import check_data, load_pack, open_pack, refuse_faults
+from hmtl_ablate.config import DataConfig, TrialConfig, trial_id
+from hmtl_ablate.data import pack
+from hmtl_ablate.data.pack import PACK_FORMAT, check_data, load_pack, open_pack, refuse_faults
+from hmtl_ablate.data.reading import EMOTIONS
 from hmtl_ablate.errors import DataError, StoreError
 
 FOLDER = DataConfig(name="folder", size=32)
@@ -95,7 +96,7 @@ def test_rendered_is_a_dataset_that_is_the_same_twice(tmp_path: Path) -> None:
     assert one.fingerprint == two.fingerprint != other.fingerprint
     assert one.folder.name == two.folder.name != other.folder.name
     assert one.manifest.splits == {"train": 160, "valid": 20, "test": 20}
-    assert set(one.labels) == {"emotion", "gender", "pose"}
+    assert set(one.labels) == {"emotion", "gender", "pose", "affect"}
     assert set(np.unique(one.labels["emotion"])) == set(range(8))
 
 
@@ -128,6 +129,80 @@ def test_duplicates_across_splits_are_dropped_from_train_and_listed(tmp_path: Pa
     }
     assert made.manifest.splits == {"train": 23, "valid": 24, "test": 24}
     assert len(made.images) == 71
+
+
+# --- identity ---------------------------------------------------------------------------------------------------------
+
+
+def blocks(root: Path, numbers: range) -> None:
+    """Lossless images at the stored size, so that no library's resizing or compression is in the fingerprint."""
+    root.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        coarse = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / f"{number}.png"), np.kron(coarse, np.ones((4, 4, 1), np.uint8)))
+
+
+def block_table(root: Path, *, affect: bool, shift: float = 0.0) -> Path:
+    """A table of 24 images with emotion, gender and pose, each missing in some rows; optionally affect."""
+    blocks(root, range(24))
+    rows: list[list[object]] = [["path", "emotion", "gender", "yaw", "pitch", "roll"]]
+    for i in range(24):
+        pose = (3 * i - 30, 20 - i, i / 2) if i % 3 else ("", "", "")
+        rows.append([f"{i}.png", EMOTIONS[i % 8] if i % 5 else "", "fm"[i % 2] if (i + 1) % 7 else "", *pose])
+    if affect:
+        rows[0] += ["valence", "arousal"]
+        for i, row in enumerate(rows[1:]):
+            row += [i / 24 + shift, -i / 24] if i % 2 else [-2, -2]
+    with (root / "faces.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return root
+
+
+def test_fingerprints_never_change(tmp_path: Path) -> None:
+    """As computed before packs had labels other than emotion, gender and pose: every trial id depends on them."""
+    rendered = open_pack(DataConfig(name="rendered", images=96, size=32), None, tmp_path)
+    assert rendered.fingerprint == "892513b4333bb585"
+    for s, split in enumerate(("train", "valid", "test")):
+        for c, emotion in enumerate(EMOTIONS):
+            start = 16 * s + 2 * c
+            blocks(tmp_path / "folder" / split / emotion, range(start, start + 2))
+    assert open_pack(FOLDER, tmp_path / "folder", tmp_path).fingerprint == "abafb32c8712b174"
+    for affect in (False, True):
+        made = open_pack(CSV, block_table(tmp_path / "csv", affect=affect), tmp_path)
+        assert made.fingerprint == "5c88ab6ce1306151"
+
+
+def test_only_trials_that_read_affect_depend_on_it(tmp_path: Path) -> None:
+    without = open_pack(CSV, block_table(tmp_path / "a", affect=False), tmp_path)
+    first = open_pack(CSV, block_table(tmp_path / "b", affect=True), tmp_path)
+    other = open_pack(CSV, block_table(tmp_path / "c", affect=True, shift=0.01), tmp_path)
+    assert without.manifest.label_digests == {}
+    assert first.manifest.label_digests.keys() == {"affect"}
+    assert first.labels["affect"].dtype == np.float32
+    np.testing.assert_array_equal(
+        first.labels["affect"][:2], np.array([[np.nan, np.nan], [1 / 24, -1 / 24]], np.float32)
+    )
+
+    def ids(tasks: tuple[str, ...]) -> list[str]:
+        return [trial_id(TrialConfig(), made.identity(tasks)) for made in (without, first, other)]
+
+    for tasks in (("emotion",), ("emotion", "gender", "pose")):
+        assert set(ids(tasks)) == {trial_id(TrialConfig(), "5c88ab6ce1306151")}
+    for tasks in (("affect",), ("emotion", "affect")):
+        assert len(set(ids(tasks))) == 3
+    assert first.identity(("affect", "emotion")) == first.identity(("emotion", "affect"))
+    assert load_pack(first.folder).identity(("affect",)) == first.identity(("affect",))
+
+
+def test_a_pack_of_an_older_format_is_rebuilt_from_the_dataset(tmp_path: Path) -> None:
+    root = faces(tmp_path / "set")
+    made = open_pack(FOLDER, root, tmp_path / "store")
+    manifest = json.loads((made.folder / "manifest.json").read_text())
+    manifest["format"] = PACK_FORMAT - 1
+    del manifest["label_digests"]
+    (made.folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="has format 1, and this version reads 2"):
+        load_pack(made.folder)
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
@@ -166,7 +241,7 @@ def test_too_many_faults_stop_the_build_and_leave_nothing(tmp_path: Path) -> Non
     assert files(tmp_path / "store") == []
 
 
-def test_check_tells_all_and_writes_nothing(tmp_path: Path) -> None:
+def test_check_lists_all_and_writes_nothing(tmp_path: Path) -> None:
     root = faces(tmp_path / "set")
     clean = check_data(FOLDER, root)
     assert clean == open_pack(FOLDER, root, tmp_path / "store").manifest
@@ -212,9 +287,9 @@ def test_a_path_may_be_a_pack(tmp_path: Path) -> None:
 
 
 def test_progress_reaches_the_total(tmp_path: Path) -> None:
-    told: list[tuple[int, int, str]] = []
-    open_pack(FOLDER, faces(tmp_path / "set"), tmp_path / "store", lambda *args: told.append(args))
-    reading = [done for done, total, what in told if what == "reading images" and total == 72]
+    calls: list[tuple[int, int, str]] = []
+    open_pack(FOLDER, faces(tmp_path / "set"), tmp_path / "store", lambda *args: calls.append(args))
+    reading = [done for done, total, what in calls if what == "reading images" and total == 72]
     assert reading == sorted(reading)
     assert reading[-1] == 72
 
@@ -240,7 +315,7 @@ def test_an_interrupted_build_leaves_nothing_and_is_rebuilt(tmp_path: Path, monk
 BUILD = """
 import sys, time
 from pathlib import Path
-from hmtl_ablate.config import DataConfig
+from hmtl_ablate.config import DataConfig, TrialConfig, trial_id
 from hmtl_ablate.data import pack
 def slow(done, total, what):
     print("reading", flush=True)
@@ -255,6 +330,7 @@ def build(root: Path, store: Path, pause: float) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_build_is_rebuilt(tmp_path: Path) -> None:
     root, store = faces(tmp_path / "set"), tmp_path / "store"
     with build(root, store, 60) as process:
@@ -267,6 +343,7 @@ def test_a_killed_build_is_rebuilt(tmp_path: Path) -> None:
     assert not any(".building" in file for file in files(store))
 
 
+@pytest.mark.slow
 def test_two_processes_build_one_pack(tmp_path: Path) -> None:
     root, store = faces(tmp_path / "set"), tmp_path / "store"
     with build(root, store, 0.5) as one, build(root, store, 0.5) as two:
@@ -301,19 +378,3 @@ def test_a_store_that_cant_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(StoreError, match="Read-only file system; choose another store with --runs"):
         open_pack(FOLDER, root, tmp_path / "other")
     assert open_pack(FOLDER, root, tmp_path / "store").fingerprint == made.fingerprint  # a built pack needs no writing
-
-
-def test_a_labs_own_format_makes_packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def draw(number: int) -> Sample:
-        def one(size: int) -> tuple[np.ndarray, Labels]:
-            return picture(number, size, grey=True), {"emotion": number % 2}
-
-        return Sample(f"drawn {number}", formats.TRAIN, one)
-
-    monkeypatch.setattr(formats, "FORMATS", dict(formats.FORMATS))
-    formats.register(
-        "lab", lambda path, data: Source([draw(i) for i in range(100)], {"emotion": ("no", "yes")}), needs_path=False
-    )
-    made = open_pack(DataConfig(name="lab", size=32), None, tmp_path)
-    assert made.images.shape == (100, 32, 32, 1)
-    assert made.labels["emotion"].tolist() == [0, 1] * 50

@@ -27,7 +27,7 @@ def pack(
     count = len(official)
     labels = np.arange(count) % 4 if labels is None else labels
     manifest = Manifest(
-        format=1,
+        format=2,
         name="made",
         source="",
         stored=16,
@@ -36,11 +36,13 @@ def pack(
         splits={},
         classes={"emotion": CLASSES},
         histogram={},
+        labelled={},
         rows=count,
         left_out={},
         dropped=(),
         duplicates=(),
         fingerprint="0" * 16,
+        label_digests={},
     )
     return Pack(
         Path("made"),
@@ -134,6 +136,18 @@ def test_rows_without_a_label_are_left_out() -> None:
     found = of(made)
     assert all(made.labels["emotion"][rows].min() >= 0 for rows in (found.train, found.val, found.test))
     assert len(found.train) == 66
+
+
+def test_labels_of_any_width_are_missing_when_one_number_is() -> None:
+    made = pack(official(60, 20, 20))
+    affect = np.zeros((100, 2), np.float32)
+    affect[:5, 0] = affect[60:63, 1] = np.nan
+    made.labels["affect"] = affect
+    found = split(made, DataConfig(name="folder"), ("affect",))
+    assert (len(found.train), len(found.val), len(found.test)) == (55, 17, 20)
+    labels, classes = labels_of(made, DataConfig(name="folder"), "affect")
+    assert classes == ()
+    np.testing.assert_array_equal(labels, affect)
 
 
 def test_pose_is_drawn_without_strata() -> None:

@@ -18,17 +18,17 @@ def planned(**raw: object) -> tuple[list[feeds.Stream], list[feeds.ModelInput], 
     plan = feeds.streams(config, B)
     assert len(plan) == config.passes_per_image
     views = torch.rand(len(plan), B, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    given = feeds.build_inputs(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1))
-    return plan, given, views
+    inputs = feeds.build_inputs(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1))
+    return plan, inputs, views
 
 
-def changed_rows(given: feeds.ModelInput) -> list[int]:
+def changed_rows(inputs: feeds.ModelInput) -> list[int]:
     return sorted(
         {
             int(row)
-            for asked in given.asked.values()
-            for row, before in zip(asked.rows, asked.before, strict=True)
-            if not torch.equal(given.images[row], before)
+            for query in inputs.queries.values()
+            for row, before in zip(query.rows, query.before, strict=True)
+            if not torch.equal(inputs.images[row], before)
         }
     )
 
@@ -52,53 +52,53 @@ def changed_rows(given: feeds.ModelInput) -> list[int]:
     ],
 )
 def test_image_passes_of_each_feed(raw: dict[str, object], passes: int) -> None:
-    plan, given, _ = planned(**raw)
-    assert len(plan) == sum(len(one.views) for one in given) == passes
-    assert sum(len(one.images) for one in given) == B * passes
+    plan, inputs, _ = planned(**raw)
+    assert len(plan) == sum(len(one.views) for one in inputs) == passes
+    assert sum(len(one.images) for one in inputs) == B * passes
 
 
 def test_plain_sl_shows_whole_images_with_full_weight() -> None:
-    plan, (given,), views = planned()
-    assert torch.equal(given.images, views[0])
-    assert given.weights.tolist() == [1.0] * B
+    plan, (inputs,), views = planned()
+    assert torch.equal(inputs.images, views[0])
+    assert inputs.weights.tolist() == [1.0] * B
     assert (feeds.supervised_total(plan, ALL), feeds.changed_total(plan)) == (B, {})
 
 
 def test_shared_changes_every_image() -> None:
-    plan, (given,), _ = planned(pretext={"inpainting": {"feed": "shared"}})
-    assert changed_rows(given) == list(range(B))
-    assert given.weights.tolist() == [1.0] * B
+    plan, (inputs,), _ = planned(pretext={"inpainting": {"feed": "shared"}})
+    assert changed_rows(inputs) == list(range(B))
+    assert inputs.weights.tolist() == [1.0] * B
     assert feeds.changed_total(plan) == {"inpainting": B}
 
 
 def test_mixed_changes_its_share_and_weighs_it() -> None:
-    plan, (given,), views = planned(pretext={"inpainting": {"feed": "mixed", "share": 0.3, "supervised_weight": 0.5}})
-    assert changed_rows(given) == [0, 1, 2]
-    assert torch.equal(given.images[3:], views[0, 3:])
-    assert given.weights.tolist() == [0.5] * 3 + [1.0] * 7
+    plan, (inputs,), views = planned(pretext={"inpainting": {"feed": "mixed", "share": 0.3, "supervised_weight": 0.5}})
+    assert changed_rows(inputs) == [0, 1, 2]
+    assert torch.equal(inputs.images[3:], views[0, 3:])
+    assert inputs.weights.tolist() == [0.5] * 3 + [1.0] * 7
     assert feeds.supervised_total(plan, ALL) == pytest.approx(8.5)
     assert feeds.changed_total(plan) == {"inpainting": 3}
 
 
 def test_two_mixed_tasks_take_different_images() -> None:
-    _, (given,), _ = planned(
+    _, (inputs,), _ = planned(
         pretext={"inpainting": {"feed": "mixed", "share": 0.2}, "puzzling": {"feed": "mixed", "share": 0.5}}
     )
-    assert {name: asked.rows.tolist() for name, asked in given.asked.items()} == {
+    assert {name: query.rows.tolist() for name, query in inputs.queries.items()} == {
         "puzzling": [0, 1, 2, 3, 4],
         "inpainting": [5, 6],
     }
 
 
 def test_siamese_leaves_the_whole_view_and_sizes_the_changed_ones() -> None:
-    plan, given, views = planned(
+    plan, inputs, views = planned(
         pretext={"puzzling": {"feed": "siamese", "supervised_weight": 0.25, "changed_views": [[1, 1], [0.5, 0.75]]}}
     )
-    assert [one.views for one in given] == [(0, 1), (2,)]  # images of one size go together
-    assert torch.equal(given[0].images[:B], views[0])
-    assert not torch.equal(given[0].images[B:], views[1])
-    assert given[0].weights.tolist() == [1.0] * B + [0.25] * B
-    assert SIZE // 2 <= given[1].images.shape[-1] <= SIZE * 3 // 4
+    assert [one.views for one in inputs] == [(0, 1), (2,)]  # images of one size go together
+    assert torch.equal(inputs[0].images[:B], views[0])
+    assert not torch.equal(inputs[0].images[B:], views[1])
+    assert inputs[0].weights.tolist() == [1.0] * B + [0.25] * B
+    assert SIZE // 2 <= inputs[1].images.shape[-1] <= SIZE * 3 // 4
     assert feeds.supervised_total(plan, ALL) == pytest.approx(B + 2 * 0.25 * B)
     assert feeds.changed_total(plan) == {"puzzling": 2 * B}
 
@@ -117,20 +117,20 @@ def test_workers_see_what_one_worker_would() -> None:
 
 
 def test_tasks_that_join_change_the_same_images_in_turn() -> None:
-    plan, (given,), views = planned(
+    plan, (inputs,), views = planned(
         pretext={"puzzling": {"feed": "siamese", "grid": 2}, "rotation": {"joins": "puzzling", "grid": 2}}
     )
     assert len(plan) == 2
-    puzzled, turned = given.asked["puzzling"], given.asked["rotation"]
+    puzzled, turned = inputs.queries["puzzling"], inputs.queries["rotation"]
     assert torch.equal(puzzled.before, views[1])
     assert torch.equal(turned.before, shuffle_tiles(views[1], puzzled.draw, 2))
-    assert torch.equal(given.images[B:], turn_tiles(turned.before, turned.draw, 2))
+    assert torch.equal(inputs.images[B:], turn_tiles(turned.before, turned.draw, 2))
     assert feeds.changed_total(plan) == {"puzzling": B, "rotation": B}
 
 
 def test_shared_tasks_all_change_every_image() -> None:
-    plan, (given,), _ = planned(pretext={"inpainting": {}, "puzzling": {}})
-    assert list(given.asked) == ["puzzling", "inpainting"]
+    plan, (inputs,), _ = planned(pretext={"inpainting": {}, "puzzling": {}})
+    assert list(inputs.queries) == ["puzzling", "inpainting"]
     assert len(plan) == 1
 
 
@@ -150,5 +150,5 @@ def test_images_keep_their_memory_format(task: str, feed: str) -> None:
     for memory in (torch.channels_last, torch.contiguous_format):
         views = torch.rand(len(plan) * B, 3, SIZE, SIZE).contiguous(memory_format=memory)
         views = views.unflatten(0, (len(plan), B))  # as the loop makes them
-        for given in feeds.build_inputs(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1)):
-            assert given.images.is_contiguous(memory_format=memory)
+        for inputs in feeds.build_inputs(plan, tasks, views, torch.arange(B), B, torch.Generator().manual_seed(1)):
+            assert inputs.images.is_contiguous(memory_format=memory)

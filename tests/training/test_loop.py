@@ -18,7 +18,7 @@ from hmtl_ablate.model import HMTLModel, InferenceModel
 from hmtl_ablate.training.batches import TrainingBatches, seed_of
 from hmtl_ablate.training.folder import TrialFolder, commit
 from hmtl_ablate.training.loop import train
-from hmtl_ablate.training.tasks import build_tasks
+from hmtl_ablate.training.supervised import build_tasks
 
 HMTL = {"puzzling": {"feed": "siamese", "supervised_weight": 0.5}, "inpainting": {"feed": "mixed", "share": 0.25}}
 
@@ -138,7 +138,7 @@ def test_the_inference_model_is_the_sl_model(make) -> None:
     for config in (sl, hmtl):
         torch.manual_seed(0)
         models.append(HMTLModel(config, 8).inference.eval())
-    alone = InferenceModel(hmtl.model, 8).eval()
+    alone = InferenceModel(hmtl.model, 8, 32).eval()
     alone.load_state_dict(models[1].state_dict())
     images = torch.randn(4, 3, 32, 32)
     assert torch.equal(alone(images), models[1](images))
@@ -288,6 +288,7 @@ def _worker(rank: int, raw: dict, pack_folder: str, folder: str, port: int) -> N
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combine", ["sum", "geometric", "uncertainty", "pcgrad"])
 def test_two_workers_equal_one(make, run, pack: Pack, tmp_path: Path, combine: str) -> None:
     """At equal global batch, for a net without batch norm and dropout: the same curve within float tolerance."""

@@ -13,14 +13,16 @@ import torch
 
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import TrialInterrupted
-from hmtl_ablate.training import batches, device, loop
+from hmtl_ablate.training import batches, device, parts
 from hmtl_ablate.training.batches import TrainingBatches
-from hmtl_ablate.training.tasks import build_tasks
+from hmtl_ablate.training.supervised import build_tasks
 
 
 @pytest.fixture(autouse=True)
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "choose", lambda precision: replace(device.select_device(precision), draws_views=True))
+    monkeypatch.setattr(
+        parts, "select_device", lambda precision: replace(device.select_device(precision), draws_views=True)
+    )
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
@@ -50,7 +52,7 @@ def test_a_pack_that_fits_gives_the_views_of_one_that_does_not(
     found = []
     for fits in (True, False):
         monkeypatch.setattr(batches, "fits", lambda size, where, fits=fits: fits)
-        made = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1, loop.select_device("auto"))
+        made = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1, parts.select_device("auto"))
         found.append(made[1].views)
     assert found[0].shape == (2, 32, 3, 32, 32)
     assert torch.equal(found[0], found[1])
@@ -59,7 +61,7 @@ def test_a_pack_that_fits_gives_the_views_of_one_that_does_not(
 
 def test_a_mirrored_face_has_its_yaw_and_roll_negated(make, pack: Pack) -> None:
     config, rows = make(task="pose", data__augment="none"), np.flatnonzero(pack.split == 0)
-    made = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1, loop.select_device("auto"))
+    made = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1, parts.select_device("auto"))
     order, first = made._ordered(1)[:32], made[0]
     signs = first.targets["pose"][0] / torch.from_numpy(pack.labels["pose"][order])
     mirrored = signs[:, 0] < 0
@@ -76,14 +78,15 @@ def test_a_mirrored_face_has_its_yaw_and_roll_negated(make, pack: Pack) -> None:
 def test_workers_share_a_batch(make, pack: Pack) -> None:
     config, rows = make(data__augment="weak"), np.flatnonzero(pack.split == 0)
     tasks = build_tasks(config, pack, rows)
-    whole, *parts = (
-        TrainingBatches(config, pack, rows, tasks, rank, size, loop.select_device("auto"))[0].views
+    whole, *shares = (
+        TrainingBatches(config, pack, rows, tasks, rank, size, parts.select_device("auto"))[0].views
         for rank, size in ((0, 1), (0, 2), (1, 2))
     )
-    for rank, part in enumerate(parts):
-        torch.testing.assert_close(part, whole[:, rank::2])
+    for rank, share in enumerate(shares):
+        torch.testing.assert_close(share, whole[:, rank::2])
 
 
+@pytest.mark.slow
 def test_a_gpu_machine_needs_the_training_core_alone(make, pack: Pack, tmp_path: Path) -> None:
     script = f"""
 import sys
@@ -92,8 +95,9 @@ from dataclasses import replace
 from pathlib import Path
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.pack import load_pack
-from hmtl_ablate.training import device, loop
-loop.choose = lambda precision: replace(device.select_device(precision), draws_views=True)
+from hmtl_ablate.training import device, loop, parts
+select = device.select_device
+parts.select_device = lambda precision: replace(select(precision), draws_views=True)
 config = parse_config({make(training__epochs=1).model_dump(mode="json")!r})
 pack, folder = load_pack(Path({str(pack.folder)!r})), Path({str(tmp_path / "trial")!r})
 result = loop.train(config, pack, folder, evaluate_test=True)

@@ -1,0 +1,188 @@
+"""The trained network of a trial, ready to use on new images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from hmtl_ablate.api.trials import TrainedTrial
+from hmtl_ablate.config import TrialConfig
+from hmtl_ablate.data.pack import resized
+from hmtl_ablate.data.reading import SampleError, decode
+from hmtl_ablate.data.views import validation_view
+from hmtl_ablate.errors import CheckpointError, DataError, StoreError
+from hmtl_ablate.model import InferenceModel, normalisation
+from hmtl_ablate.supervised import SUPERVISED_TASKS, Labels, SupervisedTask
+from hmtl_ablate.training.folder import TrialFolder, TrialResult
+
+Image = NDArray[np.uint8] | str | Path
+"""RGB uint8 [H, W, 3] (or grey [H, W]), or the path of an image file."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model predicts for one image and one task.
+
+    >>> from hmtl_ablate import Prediction
+    >>> Prediction(label="happiness", values={"happiness": 0.8, "sadness": 0.2}).label
+    'happiness'
+    """
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Class → probability; for a task without classes, the name of each predicted number → its value (pose: yaw, pitch
+    and roll in degrees)."""
+    label: str | None = None
+    """The most probable class; None for a task without classes."""
+
+
+class TrainedModel(nn.Module):
+    """Backbone and supervised head with a trial's best weights, in eval mode.
+
+    >>> import hmtl_ablate as ha
+    >>> trial = ha.train({"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}})
+    >>> model = ha.load_model(trial)
+    >>> model.classes["emotion"][:2]
+    ('neutral', 'happiness')
+
+    Called with normalized images [B, 3, S, S], it returns outputs [B, K]: class logits or numbers, those of several
+    tasks side by side.
+    """
+
+    def __init__(self, config: TrialConfig, network: InferenceModel, classes: Mapping[str, tuple[str, ...]]) -> None:
+        super().__init__()
+        self.config, self.network = config, network
+        self.classes = dict(classes)
+        """Supervised task → its class names in the order of the outputs; () for a task without classes."""
+        mean, std = normalisation(network)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+        self._tasks = {name: _task(name, config, names) for name, names in self.classes.items()}
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+    def preprocess(self, image: Image) -> Tensor:
+        """A face as the network was validated on it: normalized float32 [3, S, S] on the model's device.
+
+        image: a face cropped as those of the dataset. It is resized to the pack's size, then to the central crop that
+        validation uses. Raises DataError when it is no image.
+        """
+        pixels = _pixels(image)
+        view = validation_view(resized(pixels, self.config.data.stored_size), self.config.data.size)
+        values = torch.from_numpy(view).to(self.mean.device).permute(2, 0, 1).float() / 255
+        return (values - self.mean) / self.std
+
+    @torch.inference_mode()
+    def predict(self, image: Image) -> dict[str, Prediction]:
+        """Supervised task → what the model predicts for one image."""
+        outputs = self(self.preprocess(image)[None]).float().cpu()
+        found, start = {}, 0
+        for name, task in self._tasks.items():
+            own, start = outputs[:, start : start + task.width], start + task.width
+            values = _values(task, own)
+            found[name] = Prediction(values, max(values, key=lambda key: values[key]) if task.classes else None)
+        return found
+
+    def __repr__(self) -> str:
+        return f"TrainedModel({self.config.model.backbone}, {', '.join(self.classes)}, {self.config.data.size} px)"
+
+
+def load_model(trial: TrainedTrial | str | Path, store: str | Path = "runs") -> TrainedModel:
+    """The network of a trial with its best weights, on the CPU.
+
+    >>> import hmtl_ablate as ha
+    >>> trial = ha.train({"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}})
+    >>> ha.load_model(trial.trial_id)
+    TrainedModel(test_resnet, emotion, 32 px)
+
+    Args:
+        trial: what `train` returned, a trial's folder, or a trial_id.
+        store: where a trial_id is looked up.
+
+    Raises:
+        StoreError: there is no such trial, or it is not finished.
+        CheckpointError: its weights can't be loaded, or it has no supervised head (pre-training and probes).
+    """
+    folder = TrialFolder(_folder(trial, Path(store)))
+    config, result = folder.config(), folder.result()
+    if result is None or result.status == "failed":
+        raise StoreError(
+            f"{folder.path}: this trial {'failed' if result else 'is not finished'}; it has no best weights"
+        )
+    if config.probe.kind != "none" or not config.training.supervised:
+        kind = (
+            f"a {config.probe.kind} probe" if config.probe.kind != "none" else "pre-training without a supervised task"
+        )
+        raise CheckpointError(f"{folder.path}: this trial is {kind}, so it has no supervised head to load")
+    classes = _classes(config, result, folder.path)
+    width = sum(_task(name, config, names).width for name, names in classes.items())
+    network = InferenceModel(config.model, width)
+    path = folder.path / "best.safetensors"
+    try:
+        state = load_file(path)
+        own = {name.removeprefix("inference."): value for name, value in state.items() if name.startswith("inference.")}
+        network.load_state_dict(own)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"can't load {path}: {error}") from error
+    return TrainedModel(config, network, classes)
+
+
+def _folder(trial: TrainedTrial | str | Path, store: Path) -> Path:
+    if isinstance(trial, TrainedTrial):
+        return trial.folder
+    named = store / "trials" / trial if isinstance(trial, str) and re.fullmatch(r"[0-9a-f]{16}", trial) else Path(trial)
+    if not (named / "config.json").is_file():
+        raise StoreError(f"{named}: there is no trial here; give a trial's folder, or its trial_id and the store")
+    return named
+
+
+def _classes(config: TrialConfig, result: TrialResult, folder: Path) -> dict[str, tuple[str, ...]]:
+    if result.task_classes:
+        return {name: tuple(result.task_classes[name]) for name in config.tasks}
+    if len(config.tasks) > 1:
+        raise CheckpointError(
+            f"{folder}: result.json was written by an older version, without the class names of "
+            f"{', '.join(config.tasks[1:])}; train this trial again"
+        )
+    return {config.tasks[0]: tuple(result.classes)}
+
+
+def _pixels(image: Image) -> NDArray[np.uint8]:
+    """RGB uint8 [H, W, 3]."""
+    if isinstance(image, (str, Path)):
+        try:
+            return decode(Path(image).read_bytes())
+        except OSError as error:
+            raise DataError(f"{image}: can't be read: {error.strerror}") from error
+        except SampleError as error:
+            raise DataError(f"{image}: {error}") from error
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        raise DataError(f"an image is uint8 [H, W, 3] (RGB) or [H, W] (grey), not {image.dtype} {list(image.shape)}")
+    flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+    return np.repeat(flat[..., None], 3, axis=2) if flat.ndim == 2 else flat
+
+
+def _task(name: str, config: TrialConfig, classes: tuple[str, ...]) -> SupervisedTask:
+    """The supervised task of a trained head, which reads its outputs; one label per class, as it needs some."""
+    labels = np.arange(len(classes)) if classes else np.zeros((0, 1), np.float32)
+    return SUPERVISED_TASKS[name].task.build(Labels(labels, classes, np.arange(len(classes))), config)
+
+
+def _values(task: SupervisedTask, outputs: Tensor) -> dict[str, float]:
+    """Name → predicted value, from the outputs [1, width] of one image."""
+    targets = torch.zeros(1, dtype=torch.int64) if task.classes else torch.zeros(1, task.width)
+    arrays = task.predictions(outputs, targets)
+    predicted = next(values for name, values in arrays.items() if name != "label")[0].tolist()
+    names = task.classes or task.value_names or tuple(map(str, range(len(predicted))))
+    return dict(zip(names, predicted, strict=True))

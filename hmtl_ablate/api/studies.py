@@ -1,0 +1,143 @@
+"""Studies from Python: plan, run, read the results."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hmtl_ablate.checks import PlannedTrial, planned_trials, prepare
+from hmtl_ablate.study import Study, load_study
+
+if TYPE_CHECKING:
+    from hmtl_ablate.report.results import Results
+    from hmtl_ablate.running.listener import ProgressListener
+    from hmtl_ablate.running.options import Engine
+
+StudyLike = Study | str | Path | Mapping[str, Any]
+"""A study, the path of a study file, or the content of one as a mapping."""
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """How a run of a study ended, in numbers of trials.
+
+    >>> import hmtl_ablate as ha
+    >>> base = {"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}}
+    >>> ha.run({"name": "example", "base": base, "variants": {"SL": {}}, "seeds": [0]}, progress=False).failed
+    ()
+    """
+
+    study: Study
+    store: Path
+    trained: int
+    """Trained to their end by this run."""
+    skipped: int
+    """Finished before this run."""
+    pruned: int
+    """Stopped early by the search's pruner."""
+    failed: tuple[tuple[str, str, Path], ...]
+    """Name, reason and log file of each failed trial."""
+    tracking_uri: str | None = None
+
+    @property
+    def results(self) -> Results:
+        """Studies and trials of the store as frames, read anew."""
+        return load_results(self.store, tracking_uri=self.tracking_uri)
+
+
+def plan(study: StudyLike, *, store: str | Path = "runs") -> list[PlannedTrial]:
+    """The trials of a study's variants and stages, in the order they would run, and whether a run would start them.
+
+    >>> import hmtl_ablate as ha
+    >>> [trial.variant for trial in ha.plan({"name": "example", "variants": {"SL": {}}, "seeds": [0, 1]})]
+    ['SL', 'SL']
+
+    A search's own trials are not listed: they are drawn while it runs. `pandas.DataFrame(plan(…))` is a frame.
+    Raises StudyError for a malformed study.
+    """
+    return planned_trials(_study(study), Path(store))
+
+
+def run(
+    study: StudyLike,
+    *,
+    store: str | Path = "runs",
+    engine: Engine = "local",
+    max_concurrent: int | None = None,
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    storage: str | None = None,
+    pictures: bool = True,
+    imports: Sequence[str] = (),
+    progress: bool | ProgressListener = True,
+) -> StudyRun:
+    """Run a study, skipping finished trials. The same call resumes an interrupted run.
+
+    >>> import hmtl_ablate as ha
+    >>> base = {"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}}
+    >>> study = ha.load_study({"name": "example", "base": base, "variants": {"SL": {}}}, seeds=[0])
+    >>> summary = ha.run(study, progress=False)
+
+    Args:
+        study: a Study, or the path or content of a study file, which is then loaded at its profile `quick`.
+        store: the folder of trials, packs and databases.
+        engine: "local" trains one trial after another in this process; "ray" trains in parallel, also on a cluster.
+        max_concurrent: ray: trials to run at once; None for as many as fit.
+        address: ray: HOST:PORT of a cluster; None starts Ray on this machine.
+        tracking_uri: MLflow tracking store; None for SQLite in the store.
+        storage: Optuna storage; None for SQLite in the store.
+        pictures: log pictures of faces to MLflow.
+        imports: ray: modules that register a lab's own backbones, tasks or datasets; worker processes import them.
+        progress: True prints one line per trial; False is silent; or a ProgressListener.
+
+    Raises:
+        HmtlError: the study, its data, the store, MLflow, Optuna or Ray can't be used; no trial has started. A trial
+            that fails raises nothing: it is in the summary.
+        KeyboardInterrupt: Ctrl-C; running trials have saved their checkpoints.
+    """
+    from rich.console import Console
+
+    from hmtl_ablate.running.display import LiveDisplay
+    from hmtl_ablate.running.listener import SilentListener
+    from hmtl_ablate.running.options import RunOptions
+    from hmtl_ablate.running.run import run_study
+
+    options = RunOptions(engine, address, max_concurrent, pictures, storage, tuple(imports))
+    own, place = _study(study), Path(store)
+    prepared = prepare(own, place, tracking_uri)
+    if progress is True:
+        progress = LiveDisplay(Console(file=sys.stdout, highlight=False, force_jupyter=False), quiet=False)
+    elif progress is False:
+        progress = SilentListener()
+    summary = run_study(
+        own,
+        packs=prepared.packs,
+        store=place,
+        tracking=prepared.tracking,
+        progress=progress,
+        options=options,
+    )
+    if summary.interrupted:
+        raise KeyboardInterrupt("the run was stopped; the same call resumes")
+    return StudyRun(own, place, summary.done, summary.skipped, summary.pruned, tuple(summary.failed), tracking_uri)
+
+
+def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None) -> Results:
+    """All studies and trials of a store as two tidy frames, `.studies` and `.trials`.
+
+    >>> import hmtl_ablate as ha
+    >>> ha.load_results("an empty store").empty
+    True
+
+    tracking_uri: MLflow tracking store; None for SQLite in the store. Raises TrackingError when it can't be read.
+    """
+    from hmtl_ablate.report.results import load_results
+
+    return load_results(tracking_uri, Path(store))
+
+
+def _study(study: StudyLike) -> Study:
+    return study if isinstance(study, Study) else load_study(study)

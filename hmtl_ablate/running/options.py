@@ -1,0 +1,45 @@
+"""How a run is carried out; nothing here changes what is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from hmtl_ablate.errors import HmtlError, nearest
+
+Engine = Literal["ray", "local"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Run-wide options. Raises HmtlError when they contradict each other."""
+
+    engine: Engine = "ray"
+    """ray: processes on this machine or a cluster; local: in this process, one trial after another."""
+    address: str | None = None
+    """A running Ray cluster, as HOST:PORT, ray://HOST:PORT or auto; None starts Ray on this machine."""
+    max_concurrent: int | None = None
+    """Trials at once; None for as many as the cluster holds."""
+    pictures: bool = True
+    """Copy the pictures that show faces to MLflow; confusion matrices are copied either way."""
+    storage: str | None = None
+    """URL of Optuna's database (sqlite:/// or postgresql://); None for SQLite in the store."""
+    imports: tuple[str, ...] = ()
+    """Modules that every worker imports first: they register backbones, pretext tasks or datasets."""
+
+    def __post_init__(self) -> None:
+        if self.engine not in get_args(Engine):
+            raise HmtlError(f"there is no engine {self.engine!r}; {nearest(self.engine, get_args(Engine))}")
+        if self.max_concurrent is not None and self.max_concurrent < 1:
+            raise HmtlError(f"max_concurrent is {self.max_concurrent}; at least one trial runs at a time")
+        if self.engine == "local":
+            if self.address is not None:
+                raise HmtlError(
+                    f"the local engine trains in this process and can't use the Ray cluster at {self.address}; "
+                    "use the engine ray, or leave the address out"
+                )
+            if self.max_concurrent is not None and self.max_concurrent > 1:
+                raise HmtlError(
+                    f"the local engine trains one trial at a time, not {self.max_concurrent}; "
+                    "use the engine ray, or leave max_concurrent out"
+                )

@@ -1,0 +1,180 @@
+"""One training step: losses, their combination over tasks and workers, and the optimiser's step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from hmtl_ablate.loss import (
+    dynamic_weights,
+    focused_geometric_mean,
+    geometric_mean,
+    project_conflicting,
+    uncertainty,
+    weighted_sum,
+)
+from hmtl_ablate.to_device import to_device
+from hmtl_ablate.training import feeds
+from hmtl_ablate.training.batches import Batch, seed_of
+from hmtl_ablate.training.optim import learning_rate
+from hmtl_ablate.training.parts import Parts
+
+
+class TrainingStep:
+    """Trains the parts' model on one batch at a time."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        # pcgrad needs each task's gradient by itself, which DDP does not give: the step averages them.
+        distributed = parts.workers.count > 1 and parts.config.loss.combine != "pcgrad"
+        self.model: Any = DistributedDataParallel(parts.model) if distributed else parts.model
+
+    def __call__(self, batch: Batch, history: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
+        """One step; returns the terms of the epoch's means, as scalars on the device, without waiting for it.
+
+        history: rows of the epochs before this one, from which dynamic weight averaging computes its weights.
+        """
+        parts, config, rank = self.parts, self.parts.config, self.parts.workers.rank
+        seed = seed_of(config.seed, batch.epoch, batch.step)
+        torch.manual_seed(seed + rank)  # dropout: a resumed epoch draws what an uninterrupted one would
+        rate = learning_rate(config.training, batch.epoch - 1 + (batch.step + 1) / parts.batches.steps)
+        for group in parts.optimizer.param_groups:
+            group["lr"] = rate
+        losses, accuracies = self._losses(self._inputs(batch, seed), self._targets(batch), batch.labelled)
+        parts.optimizer.zero_grad(set_to_none=True)
+        total = self._differentiate(losses, history, Generator().manual_seed(seed_of(seed, 1)))
+        if config.training.clip is not None:
+            torch.nn.utils.clip_grad_norm_(parts.model.parameters(), config.training.clip)
+        parts.optimizer.step()
+        return {"loss": total, **accuracies, **{parts.logged(name): value.detach() for name, value in losses.items()}}
+
+    def _inputs(self, batch: Batch, seed: int) -> list[feeds.ModelInput]:
+        parts = self.parts
+        views = parts.setup.images(batch.views.flatten(0, 1), *parts.norm).unflatten(0, batch.views.shape[:2])
+        generator = Generator().manual_seed(seed)
+        return feeds.build_inputs(parts.plan, parts.pretext, views, parts.rows, parts.batches.batch_size, generator)
+
+    def _targets(self, batch: Batch) -> dict[str, Tensor]:
+        return {name: to_device(values, self.parts.setup.device) for name, values in batch.targets.items()}
+
+    def _losses(
+        self,
+        inputs: Sequence[feeds.ModelInput],
+        targets: Mapping[str, Tensor],
+        labelled: Mapping[str, NDArray[Any]],
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The loss of each supervised and pretext task, and the accuracy of each classification.
+
+        targets: task → [V, b, …]; labelled: task → bool of the global batch. Each loss is scaled so that its mean over
+        the workers is the mean over the global batch; a missing label counts in neither.
+        """
+        parts = self.parts
+        with parts.setup.autocast():
+            results = self.model(
+                [(group.images, {name: query.rows for name, query in group.queries.items()}) for group in inputs]
+            )
+        zero = torch.zeros((), device=parts.setup.device)
+        losses: dict[str, Tensor] = dict.fromkeys((*parts.supervised, *parts.pretext), zero)
+        correct: dict[str, Tensor] = {}
+        for group, (outputs, answers) in zip(inputs, results, strict=True):
+            for name, task in parts.supervised.items():
+                own = outputs[:, parts.columns[name]].float()
+                own_targets = torch.cat([targets[name][view] for view in group.views])
+                losses[name] = losses[name] + (task.loss(own, own_targets) * group.weights).sum()
+                if task.classes:
+                    correct[name] = correct.get(name, zero) + (own.detach().argmax(dim=1) == own_targets).sum()
+            for name, query in group.queries.items():
+                with parts.setup.autocast():  # a perceptual network runs in the step's own precision
+                    errors = parts.pretext[name].loss(answers[name].float(), query.before, query.draw)
+                losses[name] = losses[name] + errors.float().sum()
+        totals: dict[str, float] = dict(feeds.changed_total(parts.plan))
+        for name in parts.supervised:
+            totals[name] = max(feeds.supervised_total(parts.plan, labelled[name]), 1e-9)
+        accuracies = {
+            f"{name}/accuracy" if len(parts.supervised) > 1 else "accuracy": count
+            * parts.workers.count
+            / max(int(labelled[name].sum()) * len(parts.plan), 1)
+            for name, count in correct.items()
+        }
+        return {name: loss * parts.workers.count / totals[name] for name, loss in losses.items()}, accuracies
+
+    def _differentiate(
+        self, losses: Mapping[str, Tensor], history: Sequence[Mapping[str, float]], generator: Generator
+    ) -> Tensor:
+        """Set the gradients of the combined loss; returns its value. generator: of PCGrad's orders."""
+        if self.parts.config.loss.combine == "pcgrad":
+            return self._project(losses, generator)
+        if self.parts.workers.count > 1:
+            return self._combine_over_workers(losses, history)
+        loss = self._combine(losses, history)
+        loss.backward()
+        return loss.detach()
+
+    def _combine(self, losses: Mapping[str, Tensor], history: Sequence[Mapping[str, float]]) -> Tensor:
+        """One loss from all, as loss.combine says."""
+        parts = self.parts
+        how, weights = parts.config.loss.combine, parts.weights
+        if how == "geometric":
+            return geometric_mean(losses, weights)
+        if how == "focused":
+            return focused_geometric_mean(losses, weights, tuple(parts.supervised))
+        if how == "uncertainty":
+            regressions = {name for name, task in parts.supervised.items() if task.regression}
+            regressions |= {name for name, task in parts.pretext.items() if task.regression}
+            return uncertainty(losses, weights, dict(parts.model.learned.items()), regressions)
+        if how == "dwa" and len(history) >= 2:
+            before, last = ({name: row[f"train/{parts.logged(name)}"] for name in losses} for row in history[-2:])
+            dynamic = dynamic_weights(last, before)
+            weights = {name: weights[name] * dynamic[name] for name in losses}
+        return weighted_sum(losses, weights)
+
+    def _combine_over_workers(self, losses: Mapping[str, Tensor], history: Sequence[Mapping[str, float]]) -> Tensor:
+        """Differentiate the combination of the global losses; returns its value.
+
+        DDP averages gradients, which is exact for a sum of means only. So the combination is differentiated at the
+        global losses, and each local loss is weighted with that derivative.
+        """
+        local = torch.stack(list(losses.values()))
+        whole = self.parts.workers.mean(local.detach()).requires_grad_()
+        total = self._combine(dict(zip(losses, whole.unbind(), strict=True)), history)
+        learned = list(self.parts.model.learned.values())
+        slopes, *own = torch.autograd.grad(total, [whole, *learned])
+        surrogate = (slopes * local).sum()
+        for parameter, slope in zip(learned, own, strict=True):
+            surrogate = surrogate + slope * parameter
+        surrogate.backward()
+        return total.detach()
+
+    def _project(self, losses: Mapping[str, Tensor], generator: Generator) -> Tensor:
+        """Set the gradients as PCGrad does; returns the weighted sum of the losses."""
+        parts, mean = self.parts, self.parts.workers.mean
+        parameters = [parameter for parameter in parts.model.parameters() if parameter.requires_grad]
+        found = [
+            torch.autograd.grad(parts.weights[name] * loss, parameters, retain_graph=True, allow_unused=True)
+            for name, loss in losses.items()
+        ]
+        owners = [sum(grads[k] is not None for grads in found) for k in range(len(parameters))]
+        shared = [k for k, count in enumerate(owners) if count > 1]  # heads belong to one task and stay as they are
+        if shared:
+            flat = mean(
+                torch.stack(
+                    [torch.cat([_or_zero(grads[k], parameters[k]).flatten() for k in shared]) for grads in found]
+                )
+            )
+            orders = [torch.randperm(len(found), generator=generator).tolist() for _ in found]
+            pieces = project_conflicting(flat, orders).split([parameters[k].numel() for k in shared])
+            for k, piece in zip(shared, pieces, strict=True):
+                parameters[k].grad = piece.view_as(parameters[k])
+        for k, count in enumerate(owners):
+            if count == 1:
+                parameters[k].grad = mean(next(grads[k] for grads in found if grads[k] is not None))
+        return mean(weighted_sum(losses, parts.weights).detach())
+
+
+def _or_zero(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if gradient is None else gradient

@@ -1,0 +1,233 @@
+"""The command line in this process: parsing, messages, exit codes. No Ray, MLflow or training."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+from hmtl_ablate import __version__, checks, cli
+from hmtl_ablate.errors import HmtlError
+from hmtl_ablate.running import run as running
+from hmtl_ablate.running.conductor import RunSummary
+from tests.conftest import SPACES  # type: ignore[import-not-found]
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Done]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `hmtl-ablate …` in a folder of its own; nobody ever sees a traceback."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+
+    def run(*words: object) -> Done:
+        code = cli.main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return Done(code, out, err)
+
+    return run
+
+
+def refused(done: Done, *words: str) -> None:
+    assert done.code == 2, done
+    for word in words:
+        assert word in done.err, done.err
+
+
+def test_help_and_version(call: Call) -> None:
+    assert call("--version") == Done(0, f"hmtl-ablate {__version__}\n", "")
+    listed = call("--help").out
+    assert re.findall(r"^  (\w+)  ", listed[listed.index("Commands") :], re.M) == [
+        "run",
+        "plan",
+        "report",
+        "ui",
+        "import",
+        "schema",
+        "data",
+    ]
+    assert "Run a study, skipping finished trials." in " ".join(call("run", "--help").out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("pln",), "Did you mean 'plan'"),
+        (("plan",), "FILE"),
+        (("run", "s.yaml", "--max-concurrent", "0"), "--max-concurrent"),
+        (("run", "s.yaml", "--engine", "rai"), "--engine"),
+        (("report", "--format", "html"), "--format"),
+        (("plan", "nowhere.yaml"), "nowhere.yaml"),
+        (("data", "check", "ferplus=/nowhere"), "/nowhere"),
+        (("data", "pack", "folder=/nowhere"), "/nowhere"),
+        (("import", "/nowhere"), "no trial folder here"),
+    ],
+)
+def test_wrong_words(call: Call, words: tuple[str, ...], expected: str) -> None:
+    refused(call(*words), expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--profile", "papr"), "papr"),
+        (("--set", "training.epoch=3"), "epochs"),
+        (("--seeds", "a,b"), "--seeds a,b"),
+        (("--seeds", ""), "--seeds"),
+        (("--set", "model.backbone=efficientnet_bo"), "efficientnet_b"),
+        (("--import", "no_such_module_here"), "no_such_module_here"),
+        (("--set", "data.name=ferplus", "--set", "data.images=null"), "--data ferplus=PATH"),
+        (("--engine", "local", "--address", "a:1"), "local engine"),
+        (("--runs", "/proc/1/nowhere"), "--runs /proc/1/nowhere"),
+        (("--set", "task=[emotion,age]"), "'age' is no supervised task"),
+        (("--set", "model.weights=package"), "set model.backbone: tf_efficientnet_lite0, or use imagenet"),
+        (("--set", "model.weights=nowhere"), "use null, imagenet, package, file:PATH or trial:NAME"),
+        (("--set", "probe.kind=linear", "--set", "probe.folds=200"), "less than or equal to 100"),
+    ],
+)
+def test_wrong_options_of_run(call: Call, tiny: Path, tmp_path: Path, words: tuple[str, ...], expected: str) -> None:
+    tiny.write_text(tiny.read_text().split("  SL + puzzling")[0] + "seeds: [0]\n")
+    refused(call("run", tiny, *words), expected)
+    assert not (tmp_path / "runs" / "trials").exists()
+
+
+def test_a_malformed_study_names_place_and_offender(call: Call, tiny: Path) -> None:
+    tiny.write_text(tiny.read_text().replace("batch_size", "batchsize"))
+    refused(call("plan", tiny), "tiny.yaml:5:", "batchsize", "batch_size")
+
+
+def test_plan_lists_the_trials(call: Call, tiny: Path, tmp_path: Path) -> None:
+    done = call("plan", tiny)
+    assert done.code == 0
+    assert done.out.splitlines() == [
+        "tiny (quick): Does it run?",
+        "  start  SL · seed 0: 2 epochs, 1 pass per image",
+        "  start  SL + puzzling · seed 0: 2 epochs, 2 passes per image",
+        "  start  SL · seed 1: 2 epochs, 1 pass per image",
+        "  start  SL + puzzling · seed 1: 2 epochs, 2 passes per image",
+        "trials: 4 to start, 0 already finished",
+    ]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_plan_says_which_data_are_missing(call: Call, tiny: Path) -> None:
+    done = call("plan", tiny, "--set", "data.name=ferplus", "--set", "data.images=null")
+    assert done.code == 0
+    assert "--data ferplus=PATH" in done.out
+
+
+def test_every_search_space_has_a_plan(call: Call) -> None:
+    for path in sorted(SPACES.glob("*.yaml")):
+        assert call("plan", path).code == 0
+
+
+def test_schema_is_json(call: Call) -> None:
+    assert json.loads(call("schema").out)["type"] == "object"
+
+
+def test_data_pack_and_check_say_what_is_there(call: Call, tmp_path: Path) -> None:
+    for name in ("happiness", "sadness"):
+        folder = tmp_path / "faces" / name
+        folder.mkdir(parents=True)
+        for number in range(12):
+            pixels = np.random.default_rng([number, len(name)]).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / f"{number}.png"), pixels)
+    checked = call("data", "check", "folder=faces", "--size", 32)
+    assert checked.code == 0, checked.err
+    assert "24 images" in checked.out
+    assert not (tmp_path / "runs").exists()
+    assert call("data", "pack", "folder=faces", "--size", 32).code == 0
+    assert list((tmp_path / "runs" / "packs").glob("folder-32px-*/manifest.json"))
+    (tmp_path / "faces" / "sadness" / "0.png").write_bytes(b"")
+    broken = call("data", "check", "folder=faces", "--size", 32)
+    refused(broken, "1 %")
+    assert "0.png" in broken.out + broken.err
+
+
+def fail(error: BaseException) -> Callable[..., Any]:
+    def raise_it(*args: object, **options: object) -> None:
+        raise error
+
+    return raise_it
+
+
+def test_an_error_of_the_user_is_its_message(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hmtl_ablate.study.schema_text", fail(HmtlError("one\ntwo")))
+    assert call("schema") == Done(2, "", "one\ntwo\n")
+
+
+def test_ctrl_c_says_how_to_resume(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hmtl_ablate.study.schema_text", fail(KeyboardInterrupt()))
+    assert call("schema") == Done(130, "", "interrupted; run the same command again to resume\n")
+
+
+def test_a_defect_of_ours_is_one_line_and_a_file(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("hmtl_ablate.study.schema_text", fail(ZeroDivisionError("by zero")))
+    done = call("schema")
+    assert (done.code, done.out) == (70, "")
+    [line] = done.err.splitlines()
+    assert line.startswith("hmtl-ablate has a defect: ZeroDivisionError: by zero.")
+    [log] = tmp_path.glob("hmtl-ablate-*.txt")
+    assert line.endswith(str(log))
+    assert "Traceback" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("summary", "code", "lines"),
+    [
+        (
+            RunSummary(done=2, skipped=1),
+            0,
+            ["trials: 2 trained, 1 finished before · store: runs", "next: hmtl-ablate report, hmtl-ablate ui"],
+        ),
+        (
+            RunSummary(done=1, pruned=2, failed=[("SL", "NaN", Path("log"))]),
+            1,
+            ["trials: 1 trained, 0 finished before, 2 stopped early, 1 failed · store: runs"],
+        ),
+        (
+            RunSummary(interrupted=True),
+            130,
+            ["trials: 0 trained, 0 finished before · store: runs", "stopped; run the same command again to resume"],
+        ),
+    ],
+)
+def test_how_a_run_ended_is_its_exit_code(
+    call: Call, tiny: Path, monkeypatch: pytest.MonkeyPatch, summary: RunSummary, code: int, lines: list[str]
+) -> None:
+    given: dict[str, Any] = {}
+
+    def prepared(study: object, store: Path, tracking_uri: str | None, progress: object) -> checks.Prepared:
+        return checks.Prepared(store, "packs", tracking_uri)  # type: ignore[arg-type]
+
+    def run_study(study: object, **options: Any) -> RunSummary:
+        given.update(options)
+        return summary
+
+    monkeypatch.setattr(checks, "prepare", prepared)
+    monkeypatch.setattr(running, "run_study", run_study)
+    done = call("run", tiny, "--quiet", "--tracking-uri", "sqlite:///x", "--engine", "local", "--no-pictures")
+    assert (done.code, done.out.splitlines()) == (code, lines)
+    assert (given["store"], given["packs"], given["tracking"]) == (Path("runs"), "packs", "sqlite:///x")
+    assert (given["options"].engine, given["options"].pictures) == ("local", False)
+
+
+def test_a_reader_that_leaves_is_no_defect(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hmtl_ablate.cli._drop_output", lambda: None)  # the test's own stdout stays open
+    monkeypatch.setattr("hmtl_ablate.study.schema_text", fail(BrokenPipeError()))
+    assert call("schema") == Done(141, "", "")

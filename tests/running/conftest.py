@@ -1,0 +1,169 @@
+"""Studies in milliseconds: a trainer that writes a trial's folder as the real one does, from a scripted curve."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
+from hmtl_ablate.data.pack import Pack, load_pack, open_pack
+from hmtl_ablate.errors import TrialInterrupted
+from hmtl_ablate.running.conductor import Packs
+from hmtl_ablate.running.task import PRUNE, Report, TrialTask
+from hmtl_ablate.study import Study, data_configs, load_study
+from hmtl_ablate.tracking import Tracking, open_tracking
+from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete
+
+
+@event.listens_for(Engine, "connect")
+def _unsafe(connection: Any, record: object) -> None:
+    """No waiting for the disk, which is most of what a stubbed trial costs: these databases survive no power cut."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
+
+
+def rising(config: TrialConfig, epoch: int) -> float:
+    """Every metric of val, from 0.1 at the first epoch."""
+    return 0.1 * epoch
+
+
+@dataclass(frozen=True)
+class StubTrainer:
+    """A trainer whose metrics come from `curve`; `before` runs ahead of each epoch, and may raise."""
+
+    curve: Callable[[TrialConfig, int], float] = rising
+    before: Callable[[TrialConfig, int], None] | None = None
+
+    def __call__(self, task: TrialTask, report: Report) -> None:
+        config, folder = parse_config(task.config), TrialFolder(task.folder)
+        done = folder.result()
+        if done is not None and is_complete(config, done, task.evaluate_test):
+            return
+        folder.write_config(config)
+        for epoch in range(len(folder.history()) + 1, config.training.epochs + 1):
+            if self.before is not None:
+                self.before(config, epoch)
+            if task.stop.exists():
+                raise TrialInterrupted("stopped")
+            values = {f"val/{name}": self.curve(config, epoch) for name in config.metrics}
+            row = {"epoch": epoch, **values, "image_passes": 100 * epoch, "seconds": float(epoch)}
+            folder.append_history(row)
+            report(row)
+            if (task.folder / PRUNE).exists() and epoch < config.training.epochs:
+                write_result(task, config, "pruned")
+                return
+        write_result(task, config, "finished")
+
+
+def write_result(task: TrialTask, config: TrialConfig, status: str, reason: str = "") -> None:
+    """result.json, from the history; the test split measures what the last epoch of val did."""
+    folder = TrialFolder(task.folder)
+    folder.write_config(config)
+    last = folder.history()[-1] if folder.history() else {"epoch": 0.0}
+    values = {name: value for name, value in last.items() if name.startswith("val/")}
+    metrics = {f"best/{name}": value for name, value in values.items()}
+    if task.evaluate_test and status == "finished":
+        metrics |= {name.replace("val/", "test/"): value for name, value in values.items()}
+    folder.write_result(
+        TrialResult(
+            trial_id=trial_id(config, load_pack(task.pack).fingerprint),
+            status=status,  # type: ignore[arg-type]
+            reason=reason,
+            epochs=int(last["epoch"]),
+            best_epoch=int(last["epoch"]),
+            image_passes=100 * int(last["epoch"]),
+            seconds=float(last["epoch"]),
+            metrics=metrics,
+        )
+    )
+
+
+@dataclass
+class Recorder:
+    """A ProgressListener that remembers: names in the order of their starts, how each ended, and every line."""
+
+    expected: int = 0
+    skipped: int = 0
+    started: list[str] = field(default_factory=list)
+    ended: list[tuple[str, str]] = field(default_factory=list)
+    epochs: list[tuple[str, int]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+    _names: dict[str, str] = field(default_factory=dict)
+
+    def expect(self, trials: int) -> None:
+        self.expected += trials
+
+    def skip(self) -> None:
+        self.skipped += 1
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+    def start(self, trial_id: str, name: str, config: TrialConfig) -> None:
+        self._names[trial_id] = name if not name.startswith("search") else f"search {config.declared()['pretext']}"
+        self.started.append(self._names[trial_id])
+
+    def epoch(self, trial_id: str, metrics: Mapping[str, float]) -> None:
+        self.epochs.append((self._names[trial_id], int(metrics["epoch"])))
+
+    def end(self, trial_id: str, status: str, result: Mapping[str, float], seconds: float) -> None:
+        self.ended.append((self._names.get(trial_id, trial_id), status))
+
+
+def read_study(folder: Path, text: str) -> Study:
+    path = folder / "study.yaml"
+    path.write_text(text)
+    return load_study(path)
+
+
+def packs_of(study: Study, pack: Pack) -> Packs:
+    """One small pack in the place of every dataset."""
+    return Packs({Packs.key(data): pack for data in data_configs(study)})
+
+
+def trial_runs(store: Path, study: str | None = None) -> list:
+    """The MLflow runs of trials, of one study or of all."""
+    client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("hmtl-ablate")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    own = [run for run in runs if run.data.tags["hmtl.kind"] == "trial"]
+    return [run for run in own if study is None or run.data.tags["hmtl.study"] == study]
+
+
+@pytest.fixture(scope="session")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    return open_pack(DataConfig(images=64, size=32), None, tmp_path_factory.mktemp("pack"))
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's schema takes seconds to create, so it is created once and copied."""
+    folder = tmp_path_factory.mktemp("schema")
+    open_tracking(None, folder)
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def store(database: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    shutil.copy(database, folder / "mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def tracking(store: Path) -> Tracking:
+    return open_tracking(None, store)

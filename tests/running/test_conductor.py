@@ -1,0 +1,494 @@
+"""The conductor without any engine: what it hands out, and what it writes to MLflow and Optuna."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+
+from hmtl_ablate.config import parse_config
+from hmtl_ablate.data.pack import Pack
+from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.running.conductor import Conductor, Job, Resolver
+from hmtl_ablate.running.optuna_search import OptunaSearch
+from hmtl_ablate.running.task import PRUNE
+from hmtl_ablate.study import Study
+from hmtl_ablate.tracking import Tracking, open_tracking
+from hmtl_ablate.training.folder import TrialFolder
+from tests.running.conftest import (  # type: ignore[import-not-found]
+    Recorder,
+    StubTrainer,
+    packs_of,
+    read_study,
+    trial_runs,
+    write_result,
+)
+
+BASE = "base: {data: {images: 64, size: 32}, training: {epochs: 3, warmup_epochs: 0}}\n"
+PLAIN = f"name: plain\n{BASE}variants: {{SL: {{}}, two views: {{data.views: 2}}}}\nseeds: [0, 1]\n"
+STAGED = f"""\
+name: staged
+{BASE}stages: {{first: {{training.supervised: false, pretext: {{rotation: {{}}}}}}}}
+variants: {{pre-trained: {{model.weights: "trial:first"}}}}
+seeds: [0]
+"""
+SEARCH = f"""\
+name: searched
+{BASE}VARIANTS
+seeds: [0, 1]
+search:
+  base: {{pretext: {{puzzling: {{}}}}}}
+  space: {{pretext.puzzling.weight: {{choice: [2.0, 3.0, 4.0]}}}}
+  sampler: grid
+  pruner: {{name: successive_halving, grace_epochs: 1}}
+  trials: 3
+  confirm: CONFIRM
+"""
+
+
+def searched(variants: str = "", confirm: str = "false") -> str:
+    return SEARCH.replace("VARIANTS", variants).replace("CONFIRM", confirm)
+
+
+class Bench:
+    """A study whose conductor is made anew for each run; Optuna's storage and MLflow outlive it."""
+
+    def __init__(self, study: Study, pack: Pack, store: Path, tracking: Tracking) -> None:
+        self.study, self.packs, self.store, self.tracking = study, packs_of(study, pack), store, tracking
+        self.storage = optuna.storages.InMemoryStorage()
+        self.recorder = Recorder()
+
+    def conductor(self, pictures: bool = True) -> Conductor:
+        self.recorder, search = Recorder(), None
+        if self.study.search is not None:
+            identify = Resolver(self.study, self.packs).identify
+            search = OptunaSearch(self.study.search, "prefix", 0, self.storage, identify)
+        return Conductor(self.study, self.packs, self.store, self.tracking, search, self.recorder, pictures)
+
+    def optuna_trials(self) -> list[optuna.trial.FrozenTrial]:
+        (summary,) = optuna.get_all_study_summaries(self.storage)
+        return optuna.load_study(study_name=summary.study_name, storage=self.storage).get_trials()
+
+    def runs(self) -> dict[tuple[str, str], object]:
+        """(variant, seed) → its MLflow run."""
+        runs = trial_runs(self.store, self.study.name)
+        found = {(run.data.tags["hmtl.variant"], run.data.tags["hmtl.seed"]): run for run in runs}
+        assert len(found) == len(runs) or self.study.search is not None
+        return found
+
+
+@pytest.fixture(scope="module")
+def shared(database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tracking]:
+    """One MLflow store for this module; every test has a trials folder of its own."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "mlflow.db").write_bytes(database.read_bytes())
+    return folder, open_tracking(None, folder)
+
+
+@pytest.fixture
+def bench(shared: tuple[Path, Tracking], pack: Pack, tmp_path: Path, request: pytest.FixtureRequest):
+    """Bench of a study file's text."""
+
+    def make(text: str) -> Bench:
+        name = f"{request.node.name[:60]}".replace("[", "-").replace("]", "")
+        study = read_study(tmp_path, text.replace(text.split("\n")[0], f"name: {name}", 1))
+        made = Bench(study, pack, tmp_path / "runs", shared[1])
+        made.store.mkdir()
+        made.store.joinpath("mlflow.db").symlink_to(shared[0] / "mlflow.db")
+        return made
+
+    return make
+
+
+def train(conductor: Conductor, job: Job, trainer: StubTrainer = StubTrainer()) -> None:
+    """Train a job with the conductor listening, and end it."""
+    trainer(conductor.task(job, Path("no-stop")), lambda row: conductor.epoch(job, int(row["epoch"])))
+    conductor.end(job)
+
+
+def take(conductor: Conductor) -> Job:
+    job = conductor.next()
+    assert job is not None
+    return job
+
+
+def names(jobs: list[Job]) -> list[str]:
+    return [job.name for job in jobs]
+
+
+# What comes next ----------------------------------------------------------------------------------------------
+
+
+def test_whole_pairs_of_a_seed_come_before_the_next_seed(bench) -> None:
+    conductor = bench(PLAIN).conductor()
+    jobs = [take(conductor) for _ in range(4)]
+    assert names(jobs) == ["SL · seed 0", "two views · seed 0", "SL · seed 1", "two views · seed 1"]
+    assert conductor.next() is None
+    assert conductor.running.keys() == {job.trial_id for job in jobs}
+
+
+def test_equal_variants_are_one_job_with_a_run_each(bench) -> None:
+    made = bench(f"name: x\n{BASE}variants: {{SL: {{}}, same: {{data.views: 1}}}}\nseeds: [0]\n")
+    conductor = made.conductor()
+    job = take(conductor)
+    assert job.name == "SL = same · seed 0"
+    assert conductor.next() is None
+    train(conductor, job)
+    assert {key: run.data.tags["hmtl.status"] for key, run in made.runs().items()} == {
+        ("SL", "0"): "finished",
+        ("same", "0"): "finished",
+    }
+
+
+def test_a_trial_waits_for_the_stage_it_starts_from(bench) -> None:
+    conductor = bench(STAGED).conductor()
+    stage = take(conductor)
+    assert (stage.name, stage.evaluate_test) == ("first · seed 0", False)
+    assert conductor.next() is None  # for now
+    train(conductor, stage)
+    user = take(conductor)
+    assert (user.name, user.needs, user.evaluate_test) == ("pre-trained · seed 0", {stage.trial_id}, True)
+    assert user.config.model.weights == f"trial:{stage.trial_id}"
+
+
+def test_a_search_waits_until_no_stage_is_under_way(bench) -> None:
+    text = searched("stages: {first: {training.supervised: false, pretext: {rotation: {}}}}").replace(
+        "puzzling: {}}}", "puzzling: {}}, model.weights: 'trial:first'}"
+    )
+    conductor = bench(text).conductor()
+    stage = take(conductor)
+    assert stage.name == "first · seed 0"
+    assert conductor.next() is None
+    train(conductor, stage)
+    assert take(conductor).config.model.weights == f"trial:{stage.trial_id}"
+
+
+def test_who_starts_from_a_failed_trial_fails_and_both_are_tried_again(bench) -> None:
+    made = bench(STAGED)
+    conductor = made.conductor()
+    stage = take(conductor)
+    stage.folder.write_failure("Traceback …\nRuntimeError: boom\n")
+    conductor.end(stage)
+    assert conductor.next() is None
+    assert not conductor.queue
+    reason = f"the trial {stage.trial_id} whose weights it starts from is not finished"
+    assert [(name, why) for name, why, _ in conductor.summary.failed] == [
+        ("first · seed 0", "RuntimeError: boom"),
+        ("pre-trained · seed 0", reason),
+    ]
+    run = made.runs()["pre-trained", "0"]
+    assert (run.info.status, run.data.tags["hmtl.reason"]) == ("FAILED", reason)
+    again = made.conductor()
+    assert again.progress.expected == 2
+    train(again, take(again))
+    train(again, take(again))
+    assert (again.summary.done, again.summary.failed) == (2, [])
+    assert made.runs()["pre-trained", "0"].info.status == "FINISHED"
+
+
+# What is known already ----------------------------------------------------------------------------------------
+
+
+def test_finished_trials_are_skipped_and_their_runs_completed(bench) -> None:
+    made = bench(PLAIN)
+    conductor = made.conductor()
+    for _ in range(4):  # finished by a driver that was killed before it wrote MLflow
+        job = take(conductor)
+        StubTrainer()(conductor.task(job, Path("no-stop")), lambda row: None)
+    again = made.conductor()
+    assert again.queue == []
+    assert again.next() is None
+    assert (again.summary.skipped, again.summary.done) == (4, 0)
+    assert (made.recorder.expected, made.recorder.skipped, made.recorder.started) == (4, 4, [])
+    run = made.runs()["two views", "1"]
+    assert run.data.tags["hmtl.status"] == "finished"
+    assert run.data.metrics["test/accuracy"] == pytest.approx(0.3)
+    curve = MlflowClient(made.tracking.client.tracking_uri).get_metric_history(run.info.run_id, "val/accuracy")
+    assert [(point.step, point.value) for point in curve] == [
+        (1, pytest.approx(0.1)),
+        (2, pytest.approx(0.2)),
+        (3, pytest.approx(0.3)),
+    ]
+
+
+@pytest.mark.parametrize(("status", "evaluated"), [("pruned", True), ("finished", False)])
+def test_what_a_search_ended_with_is_not_enough_for_a_variant(bench, status: str, evaluated: bool) -> None:
+    """A variant's trial runs to its end, and measures the test split."""
+    made = bench(PLAIN)
+    conductor = made.conductor()
+    job = take(conductor)
+    task = conductor.task(job, Path("no-stop"))
+    StubTrainer()(task, lambda row: None)
+    write_result(SimpleNamespace(**{**vars(task), "evaluate_test": evaluated}), job.config, status)
+    assert names(made.conductor().queue)[0] == "SL · seed 0"
+    write_result(task, job.config, "finished")
+    assert names(made.conductor().queue)[0] == "two views · seed 0"
+
+
+def test_a_diverged_trial_is_failed_for_good(bench) -> None:
+    made = bench(PLAIN)
+    conductor = made.conductor()
+    job = take(conductor)
+    write_result(conductor.task(job, Path("no-stop")), job.config, "failed", "the loss became NaN")
+    conductor.end(job)
+    assert [(name, reason) for name, reason, _ in conductor.summary.failed] == [("SL · seed 0", "the loss became NaN")]
+    again = made.conductor()
+    assert len(again.queue) == 3  # and not tried again: it would diverge again
+    assert [name for name, _, _ in again.summary.failed] == ["SL · seed 0"]
+
+
+# How a job ends -----------------------------------------------------------------------------------------------
+
+
+def test_a_dead_process_is_a_failure_with_its_reason_and_tried_again(bench) -> None:
+    made = bench(PLAIN)
+    conductor = made.conductor()
+    job = take(conductor)
+    conductor.end(job, lost="its memory ran out")
+    assert job.folder.failure() == "the process that trained it died: its memory ran out\n"
+    assert conductor.summary.failed == [
+        ("SL · seed 0", "the process that trained it died: its memory ran out", job.folder.path / "failure.txt")
+    ]
+    assert made.runs()["SL", "0"].data.tags["hmtl.status"] == "failed"
+    assert made.recorder.warned[0].startswith("SL · seed 0: failed: the process that trained it died")
+    (job.folder.path / PRUNE).touch()
+    again = take(made.conductor())
+    assert again.name == "SL · seed 0"
+    assert again.folder.failure() is None
+    assert not (again.folder.path / PRUNE).exists()
+
+
+def test_a_trial_without_an_end_was_interrupted(bench) -> None:
+    made = bench(PLAIN)
+    conductor = made.conductor()
+    conductor.end(take(conductor))
+    assert made.recorder.ended == [("SL · seed 0", "interrupted")]
+    assert conductor.summary.failed == []
+    assert made.runs()["SL", "0"].info.status == "RUNNING"
+
+
+def test_an_epoch_reaches_the_listener_and_mlflow(bench) -> None:
+    made = bench(PLAIN)
+    conductor = made.conductor()
+    job = take(conductor)
+    job.folder.write_config(job.config)
+    job.folder.append_history({"epoch": 1, "val/accuracy": 0.25})
+    conductor.epoch(job, 2)  # not in the folder: ignored
+    assert made.recorder.epochs == []
+    conductor.epoch(job, 1)
+    assert made.recorder.epochs == [("SL · seed 0", 1)]
+    assert made.runs()["SL", "0"].data.metrics["val/accuracy"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("failed", "interrupted", "status"),
+    [(False, False, "FINISHED"), (True, False, "FAILED"), (True, True, "KILLED")],
+)
+def test_the_study_s_run_ends_as_the_run_did(bench, failed: bool, interrupted: bool, status: str) -> None:
+    conductor = bench(PLAIN).conductor()
+    if failed:
+        conductor.end(take(conductor), lost="x")
+    conductor.summary.interrupted = interrupted
+    conductor.finish_study()
+    assert conductor.tracking.client.get_run(conductor.parent).info.status == status
+
+
+def test_an_mlflow_that_goes_down_warns_once_and_stops_no_trial(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bench(PLAIN)
+    conductor = made.conductor()
+
+    def down(*args: object, **options: object) -> None:
+        raise TrackingError("no answer")
+
+    with monkeypatch.context() as patch:
+        for method in ("trial_run", "log_epochs", "finish_trial"):
+            patch.setattr(made.tracking, method, down)
+        train(conductor, take(conductor))
+        train(conductor, take(conductor))
+    assert conductor.summary.done == 2
+    assert len(made.recorder.warned) == 1
+    assert "no answer" in made.recorder.warned[0]
+    made.conductor()  # the next run delivers what is missing
+    assert made.runs()["SL", "0"].data.metrics["test/accuracy"] == pytest.approx(0.3)
+
+
+def test_faces_stay_in_the_folder_when_pictures_are_off(bench) -> None:
+    made = bench(PLAIN)
+    copied = {}
+    for number, pictures in enumerate((True, False)):
+        conductor = made.conductor(pictures)
+        job = take(conductor)
+        folder = job.folder.path / "pictures"
+        folder.mkdir(parents=True)
+        for name in ("confusion-val.png", "puzzling-epoch-0001.png"):
+            (folder / name).write_bytes(b"png")
+        train(conductor, job)
+        run = trial_runs(made.store, made.study.name)
+        assert len(run) == number + 1
+        place = Path(made.tracking._store) / "artifacts"
+        copied[pictures] = {path.name for path in place.rglob(f"{_run_id(made, job)}/**/*.png")}
+    assert copied == {True: {"confusion-val.png", "puzzling-epoch-0001.png"}, False: {"confusion-val.png"}}
+
+
+def _run_id(made: Bench, job: Job) -> str:
+    (run,) = (run for run in made.runs().values() if run.data.tags["hmtl.trial_id"] == job.trial_id)
+    return run.info.run_id
+
+
+# The search ---------------------------------------------------------------------------------------------------
+
+
+def weights(jobs: list[Job]) -> list[float]:
+    return [job.config.pretext["puzzling"].weight for job in jobs]
+
+
+def test_draws_come_after_the_variants_and_end_in_optuna(bench) -> None:
+    made = bench(searched("variants: {SL: {}}"))
+    conductor = made.conductor()
+    assert names([take(conductor), take(conductor)]) == ["SL · seed 0", "SL · seed 1"]
+    jobs = []
+    for _ in range(3):
+        jobs.append(take(conductor))
+        train(conductor, jobs[-1], StubTrainer(lambda config, epoch: config.pretext["puzzling"].weight * epoch / 100))
+    assert conductor.next() is None
+    assert weights(jobs) == [2.0, 3.0, 4.0]
+    assert [(trial.state, trial.value) for trial in made.optuna_trials()] == [
+        (TrialState.COMPLETE, pytest.approx(value)) for value in (0.06, 0.09, 0.12)
+    ]
+    assert made.optuna_trials()[0].intermediate_values == {
+        epoch: pytest.approx(value) for epoch, value in ((1, 0.02), (2, 0.04), (3, 0.06))
+    }
+    run = made.runs()["search", "0"]
+    assert not any(name.startswith("test/") for name in run.data.metrics)
+
+
+def test_a_bad_draw_is_asked_to_end_and_counts_as_pruned(bench) -> None:
+    made = bench(searched())
+    conductor = made.conductor()
+    trainer = StubTrainer(lambda config, epoch: 1 / config.pretext["puzzling"].weight)
+    good, bad = take(conductor), take(conductor)
+    train(conductor, good, trainer)
+    assert not (good.folder.path / PRUNE).exists()
+    train(conductor, bad, trainer)
+    assert (bad.folder.path / PRUNE).exists()
+    result = bad.folder.result()
+    assert result is not None
+    assert (result.status, result.epochs) == ("pruned", 1)
+    assert (conductor.summary.done, conductor.summary.pruned) == (1, 1)
+    assert [trial.state for trial in made.optuna_trials()] == [TrialState.COMPLETE, TrialState.PRUNED]
+    assert made.optuna_trials()[1].intermediate_values == {1: pytest.approx(1 / 3)}
+
+
+def test_a_draw_that_is_a_running_variant_shares_its_trial_and_never_cuts_it_short(bench) -> None:
+    made = bench(
+        searched("variants: {two: {pretext: {puzzling: {weight: 3.0}}}}").replace("seeds: [0, 1]", "seeds: [0]")
+    )
+    conductor = made.conductor()
+    variant = take(conductor)
+    first = take(conductor)
+    assert weights([variant, first]) == [3.0, 2.0]
+    train(conductor, first)
+    third = take(conductor)  # 3.0 joined the variant on the way
+    assert weights([third]) == [4.0]
+    assert [draw.trial_id for draw in variant.draws] == [variant.trial_id]
+    train(conductor, variant, StubTrainer(lambda config, epoch: 0.01))  # the pruner would stop it
+    assert not (variant.folder.path / PRUNE).exists()
+    assert [(trial.state, trial.value) for trial in made.optuna_trials()][:2] == [
+        (TrialState.COMPLETE, pytest.approx(0.3)),
+        (TrialState.COMPLETE, pytest.approx(0.01)),
+    ]
+    own = [run for run in trial_runs(made.store, made.study.name) if run.data.tags["hmtl.trial_id"] == variant.trial_id]
+    assert {run.data.tags["hmtl.variant"] for run in own} == {"two", "search"}
+    assert {run.info.status for run in own} == {"FINISHED"}
+
+
+def test_a_draw_that_is_finished_already_is_told_and_not_started(bench) -> None:
+    made = bench(
+        searched("variants: {two: {pretext: {puzzling: {weight: 2.0}}}}").replace("seeds: [0, 1]", "seeds: [0]")
+    )
+    conductor = made.conductor()
+    train(conductor, take(conductor))
+    assert weights([take(conductor)]) == [3.0]
+    assert made.optuna_trials()[0].value == pytest.approx(0.3)
+    assert conductor.summary.skipped == 1
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_draw_without_an_end_is_adopted_by_the_next_run(bench, failed: bool) -> None:
+    made = bench(searched())
+    conductor = made.conductor()
+    job = take(conductor)
+    conductor.end(job, lost="x" if failed else "")
+    assert [trial.state for trial in made.optuna_trials()] == [TrialState.RUNNING]
+    again = made.conductor()
+    adopted = take(again)
+    assert (adopted.trial_id, adopted.draws[0].trial.number) == (job.trial_id, 0)
+    train(again, adopted)
+    assert made.optuna_trials()[0].state == TrialState.COMPLETE
+
+
+def test_a_diverged_draw_is_told_as_failed_and_counts(bench) -> None:
+    made = bench(searched())
+    conductor = made.conductor()
+    job = take(conductor)
+    write_result(conductor.task(job, Path("no-stop")), job.config, "failed", "the loss became NaN")
+    conductor.end(job)
+    assert made.optuna_trials()[0].state == TrialState.FAIL
+    again = made.conductor()
+    assert weights([take(again), take(again)]) == [3.0, 4.0]
+    assert again.next() is None
+
+
+def test_the_winner_is_confirmed_with_unseen_seeds_against_sl(bench) -> None:
+    made = bench(searched(confirm="true"))
+    conductor = made.conductor()
+    conductor.confirm()
+    assert conductor.queue == []  # nothing to confirm yet
+    for _ in range(3):
+        train(conductor, take(conductor), StubTrainer(lambda config, epoch: config.pretext["puzzling"].weight / 10))
+    assert conductor.next() is None
+    conductor.confirm()
+    assert names(conductor.queue) == ["best of search, SL alone · seed 1", "best of search · seed 1"]
+    assert weights(conductor.queue[1:]) == [4.0]
+    assert made.recorder.said[0].endswith("with seeds 1")
+    tags = conductor.tracking.client.get_run(conductor.parent).data.tags
+    assert json.loads(tags["hmtl.variants"]).keys() == {"best of search", "best of search, SL alone"}
+    train(conductor, take(conductor))
+    winner = take(conductor)
+    assert winner.evaluate_test
+    train(conductor, winner)
+    assert "test/accuracy" in made.runs()["best of search", "1"].data.metrics
+
+
+def test_a_lone_seed_confirms_with_itself_and_confirm_false_with_none(bench) -> None:
+    text = searched(confirm="true").replace("seeds: [0, 1]", "seeds: [7]").replace("[2.0, 3.0, 4.0]", "[2.0]")
+    conductor = bench(text).conductor()
+    train(conductor, take(conductor))
+    conductor.confirm()
+    # The winner's trial of this seed is there, but it has not seen the test split.
+    assert names(conductor.queue) == ["best of search, SL alone · seed 7", "best of search · seed 7"]
+    conductor.study = read_study(conductor.store, text.replace("confirm: true", "confirm: false"))
+    conductor.queue = []
+    conductor.confirm()
+    assert conductor.queue == []
+
+
+# The worker's task --------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_plain_data_with_all_that_a_worker_needs(bench, tmp_path: Path) -> None:
+    made = bench(PLAIN + "resources: {cpus: 2.5, workers: 3, gpus: 0.5}\n")
+    conductor = made.conductor()
+    job = take(conductor)
+    task = pickle.loads(pickle.dumps(conductor.task(job, tmp_path / "stop")))  # noqa: S301
+    assert parse_config(json.loads(json.dumps(task.config))) == job.config
+    assert (task.folder, task.pack) == (job.folder.path.resolve(), job.pack.folder.resolve())
+    assert (task.threads, task.cpus, task.workers, task.gpus) == (2, 2.5, 3, 0.5)
+    assert (task.evaluate_test, task.stop, task.imports) == (True, tmp_path / "stop", ())
+    assert TrialFolder(task.folder).path.name == job.trial_id

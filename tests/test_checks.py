@@ -1,0 +1,142 @@
+"""The checks before a run, one by one."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hmtl_ablate import checks
+from hmtl_ablate.config import NUMERICS_VERSION, TrialConfig, parse_config
+from hmtl_ablate.data.pack import Pack, open_pack
+from hmtl_ablate.errors import CheckpointError, ConfigError, DataError, HmtlError, StoreError
+from hmtl_ablate.study import Study, load_study
+from hmtl_ablate.training.folder import TrialFolder, TrialResult
+
+BASE: dict[str, Any] = {"data": {"images": 96, "size": 32}}
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    return open_pack(parse_config(BASE).data, None, tmp_path_factory.mktemp("store"))
+
+
+def study_of(folder: Path, text: str) -> Study:
+    path = folder / "study.yaml"
+    path.write_text(f"name: s\nbase: {{data: {{images: 96, size: 32}}}}\n{text}")
+    return load_study(path)
+
+
+def finish(
+    store: Path, name: str, config: TrialConfig, *, numerics: int = NUMERICS_VERSION, status: str = "finished"
+) -> None:
+    """A trial's folder as training leaves it."""
+    folder = TrialFolder(store / "trials" / name)
+    folder.write_config(config)
+    tags = {"numerics": str(numerics)}
+    values = {"trial_id": name, "status": status, "epochs": 1, "best_epoch": 1, "image_passes": 1, "seconds": 1.0}
+    folder.write_result(TrialResult.model_validate({**values, "tags": tags}))
+
+
+def test_a_module_from_the_working_folder_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    (tmp_path / "of_a_lab.py").write_text("LOADED = True\n")
+    monkeypatch.chdir(tmp_path)
+    checks.import_modules(["of_a_lab"])
+    assert sys.modules.pop("of_a_lab").LOADED
+    with pytest.raises(HmtlError, match="--import no_such_module_here"):
+        checks.import_modules(["no_such_module_here"])
+
+
+def test_a_dataset_without_a_path_is_refused(tmp_path: Path) -> None:
+    study = study_of(tmp_path, "variants: {SL: {}, real: {data.name: ferplus, data.images: null}}\n")
+    with pytest.raises(DataError, match="--data ferplus=PATH"):
+        checks.require_data(study)
+    checks.require_data(study_of(tmp_path, "variants: {SL: {}}\n"))
+
+
+def test_the_store_is_made_or_refused(tmp_path: Path) -> None:
+    assert checks.open_store(tmp_path / "a" / "store").is_dir()
+    assert not list((tmp_path / "a" / "store").iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="can't be written"):
+        checks.open_store(tmp_path / "file" / "store")
+
+
+def test_every_network_that_a_search_can_draw_is_checked(tmp_path: Path) -> None:
+    study = study_of(
+        tmp_path,
+        "variants: {SL: {}}\n"
+        "search:\n  base: {}\n  space: {model.backbone: {choice: [test_resnet, resnet10]}}\n  trials: 1\n",
+    )
+    assert [config.model.backbone for config in checks.configs_of(study)] == ["test_resnet"] * 2 + ["resnet10"]
+    with pytest.raises(ConfigError, match=r"model\.backbone: .*resnet10t"):
+        checks.check_networks(checks.configs_of(study))
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "words"),
+    [
+        ({"pretext": {"inpainting": {"perceptual": "vgg61", "perceptual_weights": None}}}, ConfigError, r"perceptual"),
+        ({"model": {"weights": "file:/nowhere/at/all"}}, CheckpointError, "can't read /nowhere/at/all"),
+    ],
+)
+def test_networks_and_weights_that_do_not_exist(config: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        checks.check_networks([parse_config(config)])
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"data": {**BASE["data"], "leave_out": ["contemt"]}}, "did you mean 'contempt'"),
+        ({**BASE, "probe": {"kind": "linear", "folds": 100}}, "too few for 100 folds"),
+    ],
+)
+def test_labels_that_the_pack_does_not_have(pack: Pack, config: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        checks.check_labels(parse_config(config), pack)
+
+
+def test_labels_that_the_pack_has(pack: Pack) -> None:
+    for task in ("emotion", "gender", "pose"):
+        checks.check_labels(parse_config({**BASE, "task": task}), pack)
+    checks.check_labels(parse_config({**BASE, "probe": {"kind": "linear", "folds": 5}}), pack)
+
+
+def test_a_finished_trial_is_skipped_and_no_other_one_is(tmp_path: Path) -> None:
+    study = study_of(tmp_path, "variants: {SL: {}, two: {data.views: 2}}\nseeds: [0, 1]\n")
+    one, two = study.variants
+    finish(tmp_path, "a" * 16, one.config(0))
+    finish(tmp_path, "b" * 16, one.config(1), numerics=NUMERICS_VERSION - 1)
+    finish(tmp_path, "c" * 16, two.config(0), status="pruned")
+    TrialFolder(tmp_path / "trials" / ("d" * 16)).write_config(two.config(1))
+    planned = checks.planned_trials(study, tmp_path)
+    assert [(trial.variant, trial.seed, trial.status, trial.trial_id) for trial in planned] == [
+        ("SL", 0, "skip", "a" * 16),
+        ("two", 0, "start", ""),
+        ("SL", 1, "start", ""),
+        ("two", 1, "start", ""),
+    ]
+    assert planned[1].config == two.config(0)
+
+
+def test_a_trial_is_known_by_the_trial_it_starts_from(tmp_path: Path) -> None:
+    """Stored configs name the source's trial_id; the study names the stage."""
+    study = study_of(
+        tmp_path,
+        "stages: {first: {training.supervised: false, pretext: {rotation: {}}}}\n"
+        'variants: {tuned: {model.weights: "trial:first"}}\nseeds: [0]\n',
+    )
+    stage, tuned = study.stages[0].config(0), study.variants[0].config(0)
+    finish(tmp_path, "b" * 16, tuned.replaced({("model", "weights"): f"trial:{'a' * 16}"}))
+    words = [(trial.variant, trial.stage, trial.status) for trial in checks.planned_trials(study, tmp_path)]
+    assert words == [("first", True, "start"), ("tuned", False, "start")]  # of another stage's weights
+    finish(tmp_path, "a" * 16, stage)
+    assert [trial.trial_id for trial in checks.planned_trials(study, tmp_path)] == ["a" * 16, "b" * 16]
+
+
+def test_planning_a_store_that_does_not_exist_makes_none(tmp_path: Path) -> None:
+    study = study_of(tmp_path, "variants: {SL: {}}\nseeds: [0]\n")
+    assert [trial.status for trial in checks.planned_trials(study, tmp_path / "runs")] == ["start"]
+    assert not (tmp_path / "runs").exists()
