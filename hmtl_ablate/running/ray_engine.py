@@ -44,7 +44,11 @@ SLOT = "trial_slot"
 
 @contextmanager
 def joined(address: str | None, resources: Resources) -> Iterator[None]:
-    """Ray on this machine, or the cluster at `address`. Raises ClusterError when it can't be reached."""
+    """Ray on this machine, or the cluster at `address`; a Ray that this process has started already is used as it is,
+    and left running. Raises ClusterError when it can't be reached."""
+    if address is None and ray.is_initialized():
+        yield
+        return
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address:
         _reach(address)

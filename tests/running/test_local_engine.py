@@ -1,0 +1,151 @@
+"""What is special to the engine in this process: threads, a second Ctrl-C, and errors of the conductor itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hmtl_ablate.config import TrialConfig
+from hmtl_ablate.data.pack import Pack
+from hmtl_ablate.errors import ClusterError, HmtlError, StoreError
+from hmtl_ablate.running.conductor import RunSummary
+from hmtl_ablate.running.listener import SilentListener
+from hmtl_ablate.running.options import RunOptions
+from hmtl_ablate.running.run import run_study
+from hmtl_ablate.running.stop import stop_on_signal
+from hmtl_ablate.study import Study
+from hmtl_ablate.tracking import Tracking, open_tracking
+from tests.running.conftest import Recorder, StubTrainer, packs_of, read_study  # type: ignore[import-not-found]
+
+LOCAL = RunOptions(engine="local")
+STUDY = """\
+name: local
+base: {data: {images: 64, size: 32}, training: {epochs: 3, warmup_epochs: 0}}
+variants: {SL: {}, two views: {data.views: 2}}
+seeds: [0]
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return read_study(tmp_path, STUDY)
+
+
+def run(study: Study, pack: Pack, store: Path, tracking: Tracking, **given: Any) -> RunSummary:
+    return run_study(study, packs=packs_of(study, pack), store=store, tracking=tracking, options=LOCAL, **given)
+
+
+def test_it_runs_in_a_thread_and_leaves_the_signal_handlers_alone(study: Study, pack: Pack, store: Path) -> None:
+    found: list[RunSummary] = []
+    thread = threading.Thread(
+        target=lambda: found.append(run(study, pack, store, open_tracking(None, store), trainer=StubTrainer()))
+    )
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    thread.start()
+    while thread.is_alive():
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+        time.sleep(0.01)
+    assert found == [RunSummary(done=2)]
+
+
+def test_a_second_signal_ends_the_run_at_once(study: Study, pack: Pack, store: Path, tracking: Tracking) -> None:
+    def twice(config: TrialConfig, epoch: int) -> None:
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(study, pack, store, tracking, trainer=StubTrainer(before=twice))
+    assert signal.getsignal(signal.SIGINT) == before
+    assert not list(store.glob("trials/*/failure.txt"))
+    assert run(study, pack, store, tracking, trainer=StubTrainer()) == RunSummary(done=2)
+
+
+def test_an_error_of_the_conductor_stops_the_run_and_is_no_failure_of_the_trial(
+    study: Study, pack: Pack, store: Path, tracking: Tracking
+) -> None:
+    class Broken(Recorder):
+        def epoch(self, trial_id: str, metrics: Any) -> None:
+            raise ZeroDivisionError("a display with a defect")
+
+    recorder = Broken()
+    with pytest.raises(ZeroDivisionError, match="a display with a defect"):
+        run(study, pack, store, tracking, progress=recorder, trainer=StubTrainer())
+    assert recorder.ended == [("SL · seed 0", "interrupted")]
+    assert not list(store.glob("trials/*/failure.txt"))
+    assert run(study, pack, store, tracking, trainer=StubTrainer()) == RunSummary(done=2)
+
+
+def test_two_runs_of_a_study_at_once_are_refused(study: Study, pack: Pack, store: Path, tracking: Tracking) -> None:
+    refused: list[str] = []
+
+    def nested(config: TrialConfig, epoch: int) -> None:
+        with pytest.raises(StoreError) as error:
+            run(study, pack, store, tracking, trainer=StubTrainer())
+        refused.append(str(error.value))
+
+    assert run(study, pack, store, tracking, trainer=StubTrainer(before=nested)).done == 2
+    assert f"local (quick) is already running in {store}" in refused[0]
+
+
+def test_workers_and_gpus_that_this_process_lacks_are_refused(
+    pack: Pack, store: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for resources, words in (("workers: 2", "2 workers per trial"), ("gpus: 1", "a trial needs 1 GPU")):
+        study = read_study(store, STUDY + f"resources: {{{resources}}}\n")
+        with pytest.raises(ClusterError, match=words):
+            run(study, pack, store, tracking, trainer=StubTrainer())
+    assert not (store / "trials").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"engine": "locl"}, "there is no engine 'locl'; did you mean 'local'?"),
+        ({"engine": "local", "address": "10.0.0.1:6379"}, "can't use the Ray cluster at 10.0.0.1:6379"),
+        ({"engine": "local", "max_concurrent": 2}, "one trial at a time, not 2"),
+        ({"max_concurrent": 0}, "max_concurrent is 0"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(HmtlError) as error:
+        RunOptions(**given)
+    assert words in str(error.value)
+
+
+def test_options_that_do_not_are_taken() -> None:
+    assert RunOptions(engine="local", max_concurrent=1).max_concurrent == 1
+    assert RunOptions(address="auto", max_concurrent=4).engine == "ray"
+
+
+def test_the_stop_file_comes_with_the_first_signal_and_goes_with_the_block() -> None:
+    with stop_on_signal() as stop:
+        assert (stop.requested, stop.path.exists()) == (False, False)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (stop.requested, stop.path.exists()) == (True, True)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert not stop.path.parent.exists()
+
+
+def test_the_silent_listener_prints_nothing_and_logs_warnings(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = SilentListener()
+    listener.expect(2)
+    listener.skip()
+    listener.say("hello")
+    listener.start("id", "SL · seed 0", TrialConfig())
+    listener.epoch("id", {"epoch": 1})
+    listener.end("id", "finished", {}, 1.0)
+    listener.warn("look at this: 100 %")
+    assert capsys.readouterr() == ("", "")
+    assert [record.getMessage() for record in caplog.records] == ["look at this: 100 %"]
