@@ -351,8 +351,8 @@ PRETEXT_OPTIONS: dict[str, type[PretextOptions]] = {
     "rotation": RotationOptions,
     "inpainting": InpaintingOptions,
 }
-"""Options class of each pretext task; `hmtl_ablate.pretext.register_pretext_task` adds to it. Tasks that change the same image do so
-in this order: tiles are put in their places, turned there, and masked last."""
+"""Options class of each pretext task; `hmtl_ablate.pretext.register_pretext_task` adds to it. Tasks that
+change the same image do so in this order: tiles are put in their places, turned there, and masked last."""
 
 
 def _typed_pretext(raw: Any) -> Any:
