@@ -156,11 +156,21 @@ def test_every_combination_continues_as_if_it_never_stopped(make, run, tmp_path:
         assert row == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("backbone", ["test_vit", "test_mambaout"])
+def test_backbones_without_a_convolutional_map_train(make, run, tmp_path: Path, backbone: str) -> None:
+    views = {"feed": "siamese", "changed_views": [[0.6, 1.0]]}
+    config = make(model__backbone=backbone, pretext={"puzzling": views, "inpainting": views}, training__epochs=2)
+    result = run(config, "x")
+    rows = curve(tmp_path / "x")
+    assert result.status == "finished"
+    assert rows[1]["train/inpainting"] < rows[0]["train/inpainting"]
+    assert (tmp_path / "x" / "pictures" / "inpainting-epoch-0002.png").exists()
+
+
 def test_combinations_differ(make, run, tmp_path: Path) -> None:
     last = {}
     for combine in ("sum", "geometric", "focused", "uncertainty", "dwa", "pcgrad"):
-        small = {"data__size": 16, "training__batch_size": 16}
-        run(make(pretext={"puzzling": {"feed": "siamese"}}, loss={"combine": combine}, **small), combine)
+        run(make(pretext={"puzzling": {"feed": "siamese"}}, loss={"combine": combine}, data__size=16), combine)
         last[combine] = curve(tmp_path / combine)[-1]["train/puzzling"]
     assert len(set(last.values())) == 6, last
 
