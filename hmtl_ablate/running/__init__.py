@@ -1,1 +1,2 @@
-"""Ray Tune executes, Optuna decides: places trials, stops them, and continues after any crash."""
+"""Runs a study: the Conductor decides what comes next, an engine (Ray, or this process) trains it, Optuna draws and
+prunes a search's trials. A stopped or crashed run is resumed from the trials' folders."""

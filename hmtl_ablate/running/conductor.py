@@ -1,7 +1,7 @@
 """The conductor of a run: from a study to finished trials, their MLflow runs and Optuna's record of them.
 
-Every trial's truth is its folder. The driver starts what is missing, and writes Optuna and MLflow from the folders;
-what a crash kept it from writing it writes at the next run.
+A trial's folder is the record of it. The driver starts what is missing, and writes Optuna and MLflow from the folders;
+what it could not write before a crash, it writes in the next run.
 """
 
 from __future__ import annotations
@@ -48,18 +48,19 @@ class RunSummary:
 
 @dataclass
 class Job:
-    """One training run and whom it serves: arms of variants and stages, a search's draw, or several of them.
-
-    config: with every trial that it starts from by its id; needs: those ids.
-    """
+    """One training run, shared by all variants, stages and draws of the search that have the same config."""
 
     trial_id: str
     config: TrialConfig
+    """Resolved: every trial that it starts from is named by its id."""
     folder: TrialFolder
     pack: Pack
     needs: frozenset[str] = frozenset()
+    """Ids of the trials it starts from."""
     arms: list[Variant] = field(default_factory=list)
+    """Variants and stages it belongs to."""
     draws: list[Draw] = field(default_factory=list)
+    """The search's draws it belongs to."""
     runs: list[str] = field(default_factory=list)
     """MLflow runs it is written to."""
 
@@ -176,7 +177,7 @@ class Conductor:
             if draw is None:
                 return None
             twin = self.running.get(draw.trial_id)
-            if twin is not None:  # a variant that is under way is this very run
+            if twin is not None:  # a running variant has the same config
                 twin.draws.append(draw)
                 self._open_runs(twin)
                 continue
@@ -288,12 +289,12 @@ class Conductor:
 
     @property
     def _optuna_search(self) -> OptunaSearch:
-        assert self.optuna_search is not None  # only a optuna_search makes draws
+        assert self.optuna_search is not None  # only a search makes draws
         return self.optuna_search
 
     def _missing(self, arms: Sequence[tuple[Variant, int, TrialConfig]]) -> list[Job]:
-        """One job for each distinct config, behind those that it starts from; what is finished already is put right in
-        MLflow and left out."""
+        """One job for each distinct config, after those that it starts from. Finished trials are recorded in MLflow and
+        left out."""
         jobs: dict[str, Job] = {}
 
         def add(variant: Variant, config: TrialConfig) -> None:

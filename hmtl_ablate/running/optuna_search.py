@@ -84,7 +84,7 @@ class OptunaSearch:
         return sum(_counts(trial) for trial in self._trials())
 
     def next(self) -> Draw | None:
-        """A draw to train, or None when the total is reached, given those under way, or the space is exhausted."""
+        """A draw to train, or None when the total is reached, running draws included, or the space is exhausted."""
         if self._adopted:
             draw = self._adopted.pop(0)
             self._mine.add(draw.trial.number)
@@ -108,7 +108,7 @@ class OptunaSearch:
         return draw.trial.should_prune()
 
     def tell(self, draw: Draw, state: TrialState, value: float | None = None) -> None:
-        """Store a trial's end. A FAIL told here is a trial that diverged: it counts."""
+        """Store a trial's end. FAIL means that the trial diverged: it counts towards the total."""
         if state == TrialState.FAIL:
             draw.trial.set_user_attr("diverged", True)
         self.study.tell(draw.trial, value, state=state)
@@ -177,7 +177,7 @@ class OptunaSearch:
         return possible
 
     def _orphans(self) -> list[Draw]:
-        """Trials a dead driver left RUNNING. One killed before its configuration was stored is told FAIL."""
+        """Trials a dead driver left RUNNING. One killed before its configuration was stored becomes FAIL."""
         adopted = []
         for frozen in self._trials():
             if frozen.state == TrialState.WAITING:
@@ -277,7 +277,7 @@ def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:
 
 
 def _encoded(value: Any) -> Any:
-    """Optuna's choices are scalars; a list or map stands as its JSON text."""
+    """Optuna's choices are scalars; a list or map is stored as JSON text."""
     return value if isinstance(value, str | int | float | bool | None) else json.dumps(value)
 
 

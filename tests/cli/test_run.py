@@ -1,4 +1,4 @@
-"""Whole runs on real Ray, Optuna and MLflow, at the smallest size."""
+"""Whole runs through the command line, on real Ray, Optuna and MLflow, at the smallest size."""
 
 import fcntl
 import json
@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from tests.conftest import PROGRAM, SPACES, Cli, environment  # type: ignore[import-not-found]
 
+pytestmark = pytest.mark.slow
 SMALL = (
     "--set",
     "training.epochs=1",
@@ -40,22 +41,39 @@ def trial_runs(store: Path) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in SPACES.glob("*.yaml")))
-def test_every_search_space_runs_and_is_reported(cli: Cli, tmp_path: Path, name: str) -> None:
-    done = (
-        cli("run", SPACES / name, *SMALL, "--trials", 2, "--quiet")
-        if "search:" in (SPACES / name).read_text()
-        else cli("run", SPACES / name, *SMALL, "--quiet")
-    )
+def test_a_study_file_runs_and_is_reported(cli: Cli, tmp_path: Path) -> None:
+    """One study file on Ray, search and all; tests/running runs each of them with a stub in the trainer's place."""
+    done = cli("run", SPACES / "puzzling.yaml", *SMALL, "--trials", 2, "--quiet")
     assert done.returncode == 0, done.stdout + done.stderr
     ended = results(tmp_path / "runs")
-    assert ended
+    assert len(ended) == 5
     assert {result["status"] for result in ended.values()} <= {"finished", "pruned"}
     report = json.loads(cli("report", "--format", "json").stdout)
-    assert report["studies"][0]["rows"]
-    for study in report["studies"]:
-        assert all(row["n_seeds"] == 1 and row["mean"] >= 0 and row["image_passes"] > 0 for row in study["rows"])
+    (study,) = report["studies"]
+    assert [row["variant"] for row in study["rows"]] == ["SL", "SL, 2 views", "SL + puzzling"]
+    assert all(row["n_seeds"] == 1 and row["mean"] >= 0 and row["image_passes"] > 0 for row in study["rows"])
     assert {claim["status"] for claim in report["claims"]} == {"Unverified"}
+
+
+def test_the_local_engine_runs_a_study_and_the_same_command_skips_it(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    done = cli("run", tiny, "--engine", "local")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "trials: 4 trained, 0 finished before" in done.stdout
+    assert {result["status"] for result in results(tmp_path / "runs").values()} == {"finished"}
+    assert {run.data.tags["hmtl.status"] for run in trial_runs(tmp_path / "runs")} == {"finished"}
+    assert "trials: 0 trained, 4 finished before" in cli("run", tiny, "--engine", "local").stdout
+    assert "trials: 0 trained, 4 finished before" in cli("run", tiny).stdout  # Ray agrees
+
+
+def test_the_local_engine_refuses_what_it_can_not_do(cli: Cli, tiny: Path) -> None:
+    for words, fault in (
+        (("--address", "localhost:6379"), "can't use the Ray cluster at localhost:6379"),
+        (("--max-concurrent", 2), "one trial at a time, not 2"),
+        (("--set", "resources.workers=2"), "2 workers per trial"),
+    ):
+        done = cli("run", tiny, "--engine", "local", *words)
+        assert done.returncode == 2
+        assert fault in done.stderr
 
 
 def test_kill_nine_and_the_same_command_again(tiny: Path, tmp_path: Path, cli: Cli) -> None:
@@ -101,74 +119,6 @@ def test_kill_nine_and_the_same_command_again(tiny: Path, tmp_path: Path, cli: C
         assert sorted(point.step for point in curve) == [1, 2, 3, 4, 5, 6]
 
 
-def test_successive_halving_stops_trials_early(cli: Cli, tmp_path: Path) -> None:
-    study = tmp_path / "halving.yaml"
-    study.write_text("""\
-name: halving
-base:
-  data: {images: 96, size: 32}
-  training: {optimizer: adamw, lookahead: false, lr: 0.004, batch_size: 32, epochs: 12, warmup_epochs: 0}
-search:
-  base: {pretext: {puzzling: {}}}
-  space: {pretext.puzzling.weight: {loguniform: [0.1, 10.0]}}
-  sampler: random
-  pruner: {name: successive_halving, grace_epochs: 1}
-  trials: 6
-""")
-    done = cli("run", study, "--max-concurrent", 1)
-    assert done.returncode == 0, done.stdout + done.stderr
-    ended = results(tmp_path / "runs").values()
-    stopped = [result for result in ended if result["status"] == "pruned"]
-    assert len(ended) == 6
-    assert stopped  # of six trials one at a time, a rung of one epoch keeps a third
-    assert all(int(str(result["epochs"])) < 12 for result in stopped)
-    assert f"{len(stopped)} stopped early" in done.stdout
-    assert all(run.data.tags["hmtl.status"] in {"finished", "pruned"} for run in trial_runs(tmp_path / "runs"))
-
-
-def test_search_reaches_its_total_over_two_runs_confirms_and_starts_nothing_twice(cli: Cli, tmp_path: Path) -> None:
-    study = tmp_path / "search.yaml"
-    study.write_text("""\
-name: found
-question: Which weight?
-base:
-  data: {images: 96, size: 32}
-  training: {optimizer: adamw, lookahead: false, lr: 0.004, batch_size: 32, epochs: 2, warmup_epochs: 0}
-seeds: [0, 1]
-search:
-  base: {pretext: {puzzling: {}}}
-  space:
-    pretext.puzzling.weight: {loguniform: [0.1, 10.0]}
-    pretext.puzzling.feed: {choice: [shared, mixed]}
-    pretext.puzzling.share: {uniform: [0.2, 0.8], when: {pretext.puzzling.feed: mixed}}
-  sampler: tpe
-  pruner: {name: successive_halving, grace_epochs: 1}
-  trials: 2
-  objective: {val/accuracy: max}
-  confirm: true
-""")
-    first = cli("run", study)
-    assert first.returncode == 0, first.stdout + first.stderr
-    store = tmp_path / "runs"
-    searched = [run for run in trial_runs(store) if run.data.tags["hmtl.variant"] == "search"]
-    assert len(searched) == 2
-    assert not any(name.startswith("test/") for run in searched for name in run.data.metrics)  # selection only
-    confirmed = {
-        run.data.tags["hmtl.variant"]: run for run in trial_runs(store) if run.data.tags["hmtl.variant"] != "search"
-    }
-    assert set(confirmed) == {"best of search", "best of search, SL alone"}
-    for run in confirmed.values():  # with a seed that the search has not seen
-        assert run.data.tags["hmtl.seed"] == "1"
-        assert "test/accuracy" in run.data.metrics
-    again = cli("run", study, "--trials", 3)
-    assert again.returncode == 0, again.stdout + again.stderr
-    searched = [run for run in trial_runs(store) if run.data.tags["hmtl.variant"] == "search"]
-    assert len(searched) == 3
-    assert {run.data.tags["hmtl.status"] for run in searched} <= {"finished", "pruned"}
-    third = cli("run", study, "--trials", 3)
-    assert "trials: 0 trained" in third.stdout
-
-
 def test_a_diverging_trial_fails_alone(cli: Cli, tiny: Path, tmp_path: Path) -> None:
     text = tiny.read_text().replace(
         "  SL + puzzling: {pretext: {puzzling: {feed: siamese}}}",
@@ -176,7 +126,7 @@ def test_a_diverging_trial_fails_alone(cli: Cli, tiny: Path, tmp_path: Path) -> 
         "         training.weight_decay: 1, training.epochs: 40}",
     )
     tiny.write_text(text)
-    done = cli("run", tiny, "--seeds", "0")
+    done = cli("run", tiny, "--seeds", "0", "--engine", "local")
     assert done.returncode == 1
     assert "wild · seed 0: failed: the loss became NaN or infinite" in done.stdout
     statuses = sorted(result["status"] for result in results(tmp_path / "runs").values())
@@ -205,6 +155,47 @@ def test_a_signal_stops_cleanly_and_says_how_to_resume(tiny: Path, tmp_path: Pat
     assert "Traceback" not in out + err
     assert not results(store)
     assert list(store.glob("trials/*/last.safetensors"))
+
+
+def test_ctrl_c_stops_the_local_engine_and_the_same_command_resumes(tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    words = [
+        "run",
+        tiny,
+        "--engine",
+        "local",
+        "--seeds",
+        "0",
+        "--set",
+        "training.epochs=20",
+        "--set",
+        "data.images=400",
+    ]
+    driver = subprocess.Popen(
+        [PROGRAM, *map(str, words)],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    store, deadline = tmp_path / "runs", time.monotonic() + 240
+    while time.monotonic() < deadline and not any(p.read_text() for p in store.glob("trials/*/metrics.jsonl")):
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGINT)
+    out, err = driver.communicate(timeout=120)
+    assert driver.returncode == 130, out + err
+    assert "run the same command again to resume" in out
+    assert "Traceback" not in out + err
+    assert len(results(store)) < 2
+    assert list(store.glob("trials/*/last.safetensors"))
+    done = cli(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(results(store)) == 2
+    for name in results(store):  # every epoch once
+        lines = (store / "trials" / name / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 21))
+    assert any("continues at epoch" in path.read_text() for path in store.glob("trials/*/log.txt"))
 
 
 def test_a_second_run_of_a_study_is_refused_while_the_first_runs(tiny: Path, tmp_path: Path, cli: Cli) -> None:

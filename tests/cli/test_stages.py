@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import PROGRAM, Cli, environment  # type: ignore[import-not-found]
 
+pytestmark = pytest.mark.slow
 STAGED = """\
 name: staged
 question: Does it start from what came before?
@@ -78,7 +79,7 @@ def test_stages_run_once_and_first_and_evaluations_have_tables(cli: Cli, staged:
 
 
 def test_killed_in_a_stage_the_same_command_resumes(cli: Cli, staged: Path, tmp_path: Path) -> None:
-    words = ["run", staged, "--set", "training.epochs=6", "--set", "data.images=400", "--max-concurrent", 1]
+    words = ["run", staged, "--set", "training.epochs=6", "--set", "data.images=400", "--engine", "local"]
     store = tmp_path / "runs"
     driver = subprocess.Popen(
         [PROGRAM, *map(str, words)],
@@ -121,7 +122,7 @@ def test_who_starts_from_a_failed_trial_fails_with_that_reason(cli: Cli, staged:
         "training.weight_decay: 1, training.epochs: 60, ",
     )
     staged.write_text(text[: text.index("evaluations:")] + "seeds: [0]\n")
-    done = cli("run", staged)
+    done = cli("run", staged, "--engine", "local")
     assert done.returncode == 1
     assert "first · seed 0: failed: the loss became NaN or infinite" in done.stdout
     assert "pre-trained · seed 0: failed: the trial" in done.stdout

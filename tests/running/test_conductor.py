@@ -445,6 +445,19 @@ def test_a_diverged_draw_is_told_as_failed_and_counts(bench) -> None:
     assert again.next() is None
 
 
+def test_a_larger_total_starts_the_difference(bench) -> None:
+    made = bench(searched().replace("trials: 3", "trials: 2"))
+    conductor = made.conductor()
+    for _ in range(2):
+        train(conductor, take(conductor))
+    assert conductor.next() is None
+    assert made.conductor().next() is None
+    made.study = read_study(made.store, made.study.text.replace("trials: 2", "trials: 3"))
+    larger = made.conductor()
+    assert weights([take(larger)]) == [4.0]
+    assert larger.next() is None
+
+
 def test_the_winner_is_confirmed_with_unseen_seeds_against_sl(bench) -> None:
     made = bench(searched(confirm="true"))
     conductor = made.conductor()

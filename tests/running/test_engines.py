@@ -217,6 +217,26 @@ def test_a_signal_stops_the_run_and_the_next_one_resumes(harness: Harness, datab
     assert (resumed.summary.done, resumed.summary.skipped, resumed.summary.interrupted) == (2, 2, False)
 
 
+@dataclass(frozen=True)
+class Death:
+    """Kills the process that trains SL, if it is not the driver's."""
+
+    driver: int
+
+    def __call__(self, config: TrialConfig, epoch: int) -> None:
+        if os.getpid() != self.driver and config.training.lr != 0.5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("harness", [pytest.param("ray", marks=pytest.mark.slow)], indirect=True)
+def test_a_worker_that_dies_fails_its_trial_alone(harness: Harness, database: Path, tmp_path: Path) -> None:
+    text = STUDY[: STUDY.index("search:")].replace('  pre-trained: {model.weights: "trial:first"}\n', "")
+    study = read_study(tmp_path, text.replace("[0, 1]", "[0]"))
+    run = harness.run(study, new_store(tmp_path / "runs", database), StubTrainer(curve, Death(os.getpid())))
+    assert run.recorder.ended == [("SL · seed 0", "failed"), ("unlucky · seed 0", "finished")]
+    assert run.logs == ["the process that trained it died: its memory ran out, or its node was lost\n"]
+
+
 TRAINED = """\
 name: trained
 base:
