@@ -183,6 +183,7 @@ class LossConfig(Frozen):
     class_weights: Literal["none", "inverse", "effective"] = "none"
     """By class: none; majority count / class count (authors' scripts); effective number (Cui et al. 2019, eq. 2)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Label smoothing of the classification losses; 0: none."""
 
 
 class TrainingConfig(Frozen):
@@ -192,14 +193,17 @@ class TrainingConfig(Frozen):
     """false: the pretext tasks alone, on labelled and unlabelled images (self-supervised pre-training); `task` then
     only says which images are held out."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Passes over the training split."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
     """Images a step over all workers, before views are counted."""
     optimizer: Literal["adabelief", "adamw", "sgd"] = "adabelief"
+    """Optimizer, from timm."""
     lookahead: bool = True
     """Lookahead (k = 6, alpha = 0.5) around the optimiser."""
     lr: Annotated[float, Field(gt=0, le=10)] = 1e-3
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    """Weight decay of the optimizer."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 3.0
     """Epochs of linear warm-up before the cosine to 0."""
     clip: Annotated[float, Field(gt=0)] | None = 5.0

@@ -121,7 +121,7 @@ def _shown(text: str, limit: int) -> str:
 
 
 def refuse(faults: list[StudyFault]) -> StudyError:
-    """All faults as one error, in the order of the file, each node's fault told once."""
+    """All faults as one error, in the order of the file, each node's fault once."""
     unique = {(m.place, m.path, m.what): m for m in faults}.values()
     ordered = sorted(unique, key=lambda m: (m.place.line == 0, m.place.line, m.place.column))
     return StudyError("\n".join(str(fault) for fault in ordered))
@@ -228,7 +228,7 @@ class _Builder:
                 raise refuse(
                     [
                         *self.faults,
-                        StudyFault(self._place(event), (), "a second document starts here", "write one study a file"),
+                        StudyFault(self._place(event), (), "a second document starts here", "write one study per file"),
                     ]
                 )
         elif isinstance(event, MappingEndEvent | SequenceEndEvent):
@@ -242,11 +242,11 @@ class _Builder:
         if isinstance(event, AliasEvent) or event.anchor is not None:
             self._fault(
                 place,
-                f"anchors and aliases are not used here ({'&*'[isinstance(event, AliasEvent)]}{event.anchor})",
+                f"anchors and aliases are not supported ({'&*'[isinstance(event, AliasEvent)]}{event.anchor})",
                 "write the value out",
             )
         elif tag := getattr(event, "tag", None):
-            self._fault(place, f"tags are not used here ({tag})", "write the plain value")
+            self._fault(place, f"tags are not supported ({tag})", "write the plain value")
         if isinstance(event, MappingStartEvent | SequenceStartEvent):
             if len(self.stack) >= MAX_DEPTH:
                 raise refuse(
@@ -292,8 +292,8 @@ class _Builder:
             elif content in top.content:
                 self._fault(
                     place,
-                    f"the key {content!r} stands here twice",
-                    f"its first place is line {top.content[content].key.line}" if place.line else "",
+                    f"the key {content!r} appears twice",
+                    f"first on line {top.content[content].key.line}" if place.line else "",
                     content,
                 )
             top.has_key, top.name, top.key = True, content if isinstance(content, str) else str(content), place

@@ -7,30 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from hmtl_ablate.config import METRICS, DataConfig, Frozen, TrialConfig, parse_config
+from hmtl_ablate.config import DataConfig, TrialConfig, parse_config
+from hmtl_ablate.study.declaration import Resources
 from hmtl_ablate.study.space import Search, combinations, resolved
 
-TABLE_METRICS = tuple(f"{split}/{metric}" for split in ("test", "best/val") for metric in METRICS)
-WINNER = "best of search"
-RESERVED = ("search", WINNER)
-"""Names, up to a comma, that results use for the search's trials, and for its confirmed winner with its baselines."""
 _PACKED = ("data.size", "data.stored")
 """Options a search may draw that ask for another pack."""
-
-
-class Resources(Frozen):
-    """What one trial is given."""
-
-    workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Processes that train one trial together; with more than 1, Ray Train's TorchTrainer runs them."""
-    cpus: Annotated[float, Field(gt=0, le=1024)] = 1
-    """CPU cores of each worker."""
-    gpus: Annotated[float, Field(ge=0, le=64)] = 0
-    """GPUs of each worker; a fraction lets trials share one."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +48,7 @@ class Variant:
 @dataclass(frozen=True)
 class Study:
     """A study at one profile. The first variant is the baseline; search trials use the first seed. The evaluations
-    stand among the variants, behind those of the study itself; stages are trials that others start from."""
+    follow the variants of the study itself; stages are trials that others start from."""
 
     name: str
     profile: str
@@ -77,7 +61,7 @@ class Study:
     text: str
     """The file, as it was read."""
     datasets: Mapping[str, Path | None] = field(default_factory=dict)
-    """Every dataset its configs use → where it lies, None where that is not said."""
+    """Every dataset its configs use → its path, None where it is not given."""
     stages: tuple[Variant, ...] = ()
 
     def source(self, name: str) -> Variant | None:
@@ -116,10 +100,10 @@ def data_configs(study: Study) -> list[DataConfig]:
 
 
 def missing_data(study: Study) -> list[str]:
-    """One line for each dataset whose place is not said; the rendered faces need none."""
+    """One line for each dataset without a path; the rendered faces need none."""
     return [
-        f"the study {study.name!r} ({study.profile}) needs the dataset {name!r}; say where it lies: "
-        f"--data {name}=PATH, or use another in its place"
+        f"the study {study.name!r} ({study.profile}) needs the dataset {name!r}; give its path, "
+        f"--data {name}=PATH, or replace it with another dataset"
         for name, path in study.datasets.items()
         if path is None and name != "rendered"
     ]

@@ -1,4 +1,4 @@
-"""Whatever a study file or an option holds: a Study or a StudyError of one line a fault, nothing else."""
+"""Whatever a study file or an option holds: a Study or a StudyError of one line per fault, nothing else."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def load(text: str | bytes, sets: Sequence[str] = (), datasets: Sequence[str] = 
     return study
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.sampled_from(TEXTS),
     st.lists(
@@ -114,7 +114,7 @@ def test_any_bytes(raw: bytes) -> None:
     load(raw)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(TEXTS), st.data())
 def test_changed_values(text: str, data: st.DataObject) -> None:
     """One value anywhere in the file becomes any other value."""
@@ -127,7 +127,7 @@ def test_changed_values(text: str, data: st.DataObject) -> None:
     load(_yaml(study))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.sampled_from(TEXTS),
     st.sampled_from(
