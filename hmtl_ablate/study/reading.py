@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.config import PRETEXT_OPTIONS, model_faults, parse_config
-from hmtl_ablate.errors import Fault, StudyError, nearest
+from hmtl_ablate.errors import Fault, nearest
+from hmtl_ablate.study.command import Command, given
 from hmtl_ablate.study.declaration import (
     MAX_NAME,
     MAX_SEED,
@@ -22,17 +23,16 @@ from hmtl_ablate.study.declaration import (
     Profile,
     Resources,
     Seed,
-    Settable,
     StudyFile,
     StudyName,
     accepts,
     default,
     keys,
-    marked,
     replaced_maps,
 )
+from hmtl_ablate.study.mapping import node_of, yaml_of
 from hmtl_ablate.study.merge import merge, override, put, tasks
-from hmtl_ablate.study.options import SECTIONS, config_faults, own_fault
+from hmtl_ablate.study.options import config_faults, own_fault
 from hmtl_ablate.study.searching import impossible, read_search
 from hmtl_ablate.study.source import Node, Place, StudyFault, parse, read_text, refuse
 from hmtl_ablate.study.space import Search
@@ -44,7 +44,7 @@ _TRIAL = re.compile(r"[0-9a-f]{16}")
 
 
 def load_study(
-    path: str | Path,
+    source: str | Path | Mapping[str, Any],
     *,
     profile: str = "quick",
     sets: Sequence[str] = (),
@@ -52,19 +52,27 @@ def load_study(
     trials: int | None = None,
     seeds: Sequence[int] | None = None,
 ) -> Study:
-    """Read a study file at one profile.
+    """Read a study at one profile.
 
+    source: path of a study file, or its content as a mapping, e.g. `{"name": "mine", "variants": {"SL": {}}}`, whose
+        YAML is then the study's `text`.
     sets: `key=value` each, the value in YAML; they come last, over every variant, profile and the search's base. A
-    searched option that is set is no longer searched. datasets: `name=path` each, or a name alone; one that the
-    study does not use takes the place of those it does. trials, seeds: replace the study's.
+        searched option that is set is no longer searched.
+    datasets: `name=path` each, or a name alone; one that the study does not use replaces those that it does.
+    trials, seeds: replace the study's.
 
-    Raises `StudyError` with all that is wrong, one line per fault.
+    Raises `StudyError` with all that is wrong, one line per fault: `FILE:LINE:COLUMN: KEY: …`, or `study: KEY: …` for a
+    mapping.
     """
-    shown = str(path)
-    text = read_text(Path(path), shown)
-    root = parse(text, shown)
+    if isinstance(source, Mapping):
+        shown, root = "the study", node_of(source)
+        text = yaml_of(root)
+    else:
+        shown = str(source)
+        text = read_text(Path(source), shown)
+        root = parse(text, shown)
     faults: list[StudyFault] = []
-    command = _Command(sets, datasets, trials, seeds, faults)
+    command = Command(sets, datasets, trials, seeds, faults)
     if root.content is None:
         raise refuse([StudyFault(root.place, (), "the file is empty", "a study starts with name: and base:")])
     if not root.is_map:
@@ -88,7 +96,7 @@ def load_study(
     study = _Reader(root, profiles.get(profile), profile, command, faults).study(text)
     for name, part in profiles.items():
         if name != profile:
-            _Reader(root, part, name, _Command((), (), None, None, faults), faults).study(text)
+            _Reader(root, part, name, Command((), (), None, None, faults), faults).study(text)
     if faults or study is None:
         raise refuse(faults)
     return study
@@ -113,78 +121,10 @@ def _check_keys(node: Node, known: Sequence[str], owner: str, faults: list[Study
     ]
 
 
-class _Command:
-    """What the command line changes: options of configs, keys of the study, and the place of datasets."""
-
-    def __init__(
-        self,
-        sets: Sequence[str],
-        datasets: Sequence[str],
-        trials: int | None,
-        seeds: Sequence[int] | None,
-        faults: list[StudyFault],
-    ) -> None:
-        self.options: list[tuple[str, Node]] = []
-        self.keys: list[tuple[str, Node]] = []
-        self.datasets: dict[str, Path | None] = {}
-        for text in sets:
-            self._set(text, faults)
-        for text in datasets:
-            self._dataset(text, faults)
-        if trials is not None:
-            self.keys.append(("search.trials", _given(f"--trials {trials}", trials, ("search", "trials"))))
-        if seeds is not None:
-            source = f"--seeds {','.join(map(str, seeds))}"
-            content = [_given(source, seed, ("seeds", number)) for number, seed in enumerate(seeds)]
-            self.keys.append(("seeds", _given(source, content, ("seeds",))))
-
-    def _set(self, text: str, faults: list[StudyFault]) -> None:
-        key, equals, value = text.partition("=")
-        key, place = key.strip(), Place(f"--set {text}")
-        first = key.partition(".")[0]
-        if not equals or not key:
-            faults.append(StudyFault(place, (), "is not key=value", "write e.g. --set training.epochs=2"))
-            return
-        settable = (*SECTIONS, *marked(StudyFile, Settable()))
-        if first not in settable:
-            inner = key.partition(".")[2]
-            hint = f"write --set {inner}=…" if first == "base" and inner else nearest(first, settable)
-            faults.append(StudyFault(place, (key,), f"there is no option {first!r} to set", hint))
-            return
-        try:
-            node = parse(value, "", place=place, path=tuple(key.split(".")))
-        except StudyError as error:
-            first = str(error).splitlines()[0].removeprefix(f"{place}: ")
-            faults.append(StudyFault(place, (), first, "the value is YAML"))
-            return
-        (self.options if first in SECTIONS else self.keys).append((key, node))
-
-    def _dataset(self, text: str, faults: list[StudyFault]) -> None:
-        name, equals, path = text.partition("=")
-        place = Place(f"--data {text}")
-        if not name.strip() or (equals and not path):
-            faults.append(StudyFault(place, (), "is not name=path", "write e.g. --data affectnet=/data/AffectNet"))
-        elif name == "rendered" and path:
-            faults.append(
-                StudyFault(place, (), "the rendered faces are generated and have no path", "write --data rendered")
-            )
-        elif name in self.datasets:
-            faults.append(StudyFault(place, (), f"the dataset {name!r} is given twice", "keep one"))
-        else:
-            self.datasets[name] = Path(path).expanduser() if path else None
-
-
-def _given(source: str, content: Any, path: tuple[str | int, ...]) -> Node:
-    place = Place(source)
-    return Node(content, place, place, path)
-
-
 class _Reader:
     """Reads one profile of a file; every fault goes to faults."""
 
-    def __init__(
-        self, root: Node, part: Node | None, profile: str, command: _Command, faults: list[StudyFault]
-    ) -> None:
+    def __init__(self, root: Node, part: Node | None, profile: str, command: Command, faults: list[StudyFault]) -> None:
         self.root, self.profile, self.command, self.faults = root, profile, command, faults
         self.part = part if part is not None and part.is_map else Node({}, root.place, root.place)
         self.seen: set[tuple[Place, Any, Any]] = set()
@@ -520,8 +460,8 @@ class _Reader:
         return list(dict.fromkeys(_dataset(steps[-1]) for steps in configs))
 
     def _replaced_dataset(self, used: set[str]) -> Node | None:
-        given = self.command.datasets
-        foreign = [name for name in given if name not in used]
+        named = self.command.datasets
+        foreign = [name for name in named if name not in used]
         if foreign and len(used) > 1:
             self.faults.append(
                 StudyFault(
@@ -532,7 +472,7 @@ class _Reader:
                 )
             )
             return None
-        if len(given) > 1 and foreign:
+        if len(named) > 1 and foreign:
             self.faults.append(
                 StudyFault(
                     Place(f"--data {foreign[0]}"),
@@ -541,7 +481,7 @@ class _Reader:
                     "keep one --data",
                 )
             )
-        return _given(f"--data {foreign[0]}", foreign[0], ("data", "name")) if foreign else None
+        return given(f"--data {foreign[0]}", foreign[0], ("data", "name")) if foreign else None
 
     def _search(self, node: Node, steps: list[Node]) -> Search | None:
         if not node.is_map:

@@ -33,6 +33,8 @@ from hmtl_ablate.errors import StudyError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+MAX_INT = 10**18 - 1
+"""Largest whole number; larger ones are refused."""
 
 _INT = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -48,7 +50,8 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U000100
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something was written: a line and column (from 1) of the file, or an option of the command (line 0)."""
+    """Where something was written: a line and column (from 1) of the file; with line 0, an option of the command, or a
+    mapping, whose column is the number of the value."""
 
     source: str
     line: int = 0

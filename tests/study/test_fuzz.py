@@ -114,17 +114,33 @@ def test_any_bytes(raw: bytes) -> None:
     load(raw)
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.sampled_from(TEXTS), st.data())
-def test_changed_values(text: str, data: st.DataObject) -> None:
-    """One value anywhere in the file becomes any other value."""
+def changed(text: str, data: st.DataObject) -> Any:
+    """The study of a file, in which one value anywhere becomes any other value."""
     study = YAML(typ="safe", pure=True).load(text)
     holder, key = study, data.draw(st.sampled_from(sorted(study)))
     while isinstance(holder[key], dict | list) and holder[key] and data.draw(st.booleans()):
         holder = holder[key]
         key = data.draw(st.sampled_from(list(holder) if isinstance(holder, dict) else list(range(len(holder)))))
     holder[key] = data.draw(VALUES)
-    load(_yaml(study))
+    return study
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from(TEXTS), st.data())
+def test_changed_values(text: str, data: st.DataObject) -> None:
+    load(_yaml(changed(text, data)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from(TEXTS), st.data())
+def test_changed_values_of_a_mapping(text: str, data: st.DataObject) -> None:
+    raw = changed(text, data)
+    try:
+        study = load_study(raw)
+    except StudyError as error:
+        assert all(line.startswith("study: ") or line.startswith("--profile") for line in str(error).split("\n"))
+    else:
+        assert load(study.text) == study
 
 
 @settings(max_examples=50, deadline=None)
