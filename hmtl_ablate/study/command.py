@@ -31,11 +31,11 @@ class Command:
         for text in datasets:
             self._dataset(text, faults)
         if trials is not None:
-            self.keys.append(("search.trials", given(f"--trials {trials}", trials, ("search", "trials"))))
+            self.keys.append(("search.trials", command_node(f"--trials {trials}", trials, ("search", "trials"))))
         if seeds is not None:
             source = f"--seeds {','.join(map(str, seeds))}"
-            content = [given(source, seed, ("seeds", number)) for number, seed in enumerate(seeds)]
-            self.keys.append(("seeds", given(source, content, ("seeds",))))
+            content = [command_node(source, seed, ("seeds", number)) for number, seed in enumerate(seeds)]
+            self.keys.append(("seeds", command_node(source, content, ("seeds",))))
 
     def _set(self, text: str, faults: list[StudyFault]) -> None:
         key, equals, value = text.partition("=")
@@ -73,7 +73,7 @@ class Command:
             self.datasets[name] = Path(path).expanduser() if path else None
 
 
-def given(source: str, content: Any, path: tuple[str | int, ...]) -> Node:
+def command_node(source: str, content: Any, path: tuple[str | int, ...]) -> Node:
     """A value of the command line; `source` is the option that gives it."""
     place = Place(source)
     return Node(content, place, place, path)

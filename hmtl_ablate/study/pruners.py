@@ -55,10 +55,10 @@ class Pruner(Frozen):
 PRUNERS: dict[str, type[Pruner]] = {}
 """Pruner by its name in a study file; `register_pruner` adds to it."""
 
-P = TypeVar("P", bound=type[Pruner])
+P = TypeVar("P", bound=Pruner)
 
 
-def register_pruner(kind: P) -> P:
+def register_pruner(kind: type[P]) -> type[P]:
     """Add a pruner, under the default of its `name`; also a class decorator.
 
     Raises SearchError when it has no name, or another pruner has it.

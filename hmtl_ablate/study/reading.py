@@ -13,7 +13,7 @@ from typing import Any
 
 from hmtl_ablate.config import PRETEXT_OPTIONS, model_faults, parse_config
 from hmtl_ablate.errors import Fault, nearest
-from hmtl_ablate.study.command import Command, given
+from hmtl_ablate.study.command import Command, command_node
 from hmtl_ablate.study.declaration import (
     MAX_NAME,
     MAX_SEED,
@@ -238,11 +238,11 @@ class _Reader:
         """What an evaluation takes from the trial that it looks at: the model, and its weights."""
         model = config.entries.get("model")
         weights = replace(entry, content=f"trial:{owner}")
-        kept = {key: node for key, node in model.entries.items() if key in ("backbone", "pose_head")} if model else {}
+        own = {key: node for key, node in model.entries.items() if key in ("backbone", "pose_head")} if model else {}
         return replace(
             entry,
             content={
-                "model": replace(entry, content={**kept, "weights": weights}),
+                "model": replace(entry, content={**own, "weights": weights}),
                 "pretext": replace(entry, content={}),
             },
         )
@@ -443,8 +443,8 @@ class _Reader:
                 config = put(config, ["data", "name"], replaced, self.faults)
                 data = config.entries["data"]
                 if data.is_map and replaced.content != "rendered":
-                    kept = {key: node for key, node in data.entries.items() if key != "images"}
-                    config = put(config, ["data"], replace(data, content=kept), self.faults)
+                    others = {key: node for key, node in data.entries.items() if key != "images"}
+                    config = put(config, ["data"], replace(data, content=others), self.faults)
             for key, node in self.command.options:
                 config = override(config, replace(node, content={key: node}), self.faults, only_present=True)
             steps.append(config)
@@ -481,7 +481,7 @@ class _Reader:
                     "keep one --data",
                 )
             )
-        return given(f"--data {foreign[0]}", foreign[0], ("data", "name")) if foreign else None
+        return command_node(f"--data {foreign[0]}", foreign[0], ("data", "name")) if foreign else None
 
     def _search(self, node: Node, steps: list[Node]) -> Search | None:
         if not node.is_map:

@@ -54,9 +54,9 @@ class _Draft(NamedTuple):
 
 
 def read_search(node: Node, base: Node, faults: list[StudyFault]) -> tuple[Search | None, Callable[[set[str]], None]]:
-    """The search of a merged `search` map whose base is merged already; faults go to faults, and there is no search.
+    """The search that a merged `search` map declares, on its merged base; None after appending faults.
 
-    Also a function that notes the values, of these keys, which no combination makes possible.
+    Also a function that reports which values of some keys no combination makes possible.
     """
     before = len(faults)
 
@@ -445,7 +445,7 @@ def _ends_only(parameter: Parameter) -> Parameter:
 
 
 def _narrowed(own: Parameter, ends: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
-    """All parameters, with `own` as given and those that it waits for narrowed to values with which it exists."""
+    """All parameters: `own` unchanged, those in its conditions narrowed to the values with which it exists."""
     known = {parameter.key: parameter for parameter in ends} | {own.key: own}
     waiting = [own]
     while waiting:

@@ -63,15 +63,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value of a study file. `content` is dict[str, Node], list[Node], or None, bool, int, float, str.
-
-    place: of the value; key: of the key that holds it; path: keys from the top of the file.
-    """
+    """A value of a study file."""
 
     content: Any
+    """dict[str, Node], list[Node], or None, bool, int, float, str."""
     place: Place
+    """Place of the value."""
     key: Place
+    """Place of the key that holds it."""
     path: tuple[str | int, ...] = ()
+    """Keys and list positions from the top of the file."""
 
     @property
     def is_map(self) -> bool:

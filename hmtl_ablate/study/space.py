@@ -19,20 +19,21 @@ MAX_GRID = 10_000
 
 @dataclass(frozen=True)
 class Parameter:
-    """One searched option.
-
-    key: dotted key of a TrialConfig; choices: for kind choice; low, high: both within the range, for the other kinds;
-    step: int only, low + a multiple of it; when: dotted key of another parameter → the values of it (a tuple) with
-    which this one exists.
-    """
+    """One searched option."""
 
     key: str
+    """Dotted key of a TrialConfig's option."""
     kind: Kind
     choices: tuple[Any, ...] = ()
+    """Its values, of kind choice."""
     low: float = 0.0
+    """Lower end of the range, included; of the other kinds."""
     high: float = 0.0
+    """Upper end of the range, included."""
     step: int = 1
+    """Of kind int: values are low plus a multiple of it."""
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Dotted key of another parameter → its values with which this one exists."""
 
     @property
     def values(self) -> tuple[Any, ...] | range | None:

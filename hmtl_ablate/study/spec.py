@@ -19,18 +19,17 @@ _PACKED = ("data.size", "data.stored")
 
 @dataclass(frozen=True)
 class Variant:
-    """A named arm of an ablation, or a stage: a trial that others start from.
-
-    sources: the variants and stages whose weights it names, by name; evaluation: the evaluation that it is, "" for a
-    variant of the study itself.
-    """
+    """A named arm of an ablation, or a stage: a trial that others start from."""
 
     name: str
     raw: Mapping[str, Any]
     """The merged data of its TrialConfig, without a seed. Weights of another variant or stage are `trial:NAME`."""
     sources: Mapping[str, Variant] = field(default_factory=dict)
+    """The variants and stages whose weights it names, by name."""
     evaluation: str = ""
+    """Name of the evaluation that it is one of; "" for a variant of the study itself."""
     stage: bool = False
+    """Whether it is a stage, and so in no table."""
 
     def config(self, seed: int) -> TrialConfig:
         """Its config for one seed."""
@@ -76,7 +75,7 @@ def planned(study: Study) -> list[tuple[Variant, int, TrialConfig]]:
 
 
 def needed(study: Study) -> list[tuple[Variant, int, TrialConfig]]:
-    """The trials of `planned`, each behind the stages that it starts from."""
+    """The trials of `planned`, each after the stages that it starts from."""
     found: dict[tuple[str, int], Variant] = {}
 
     def add(variant: Variant, seed: int) -> None:

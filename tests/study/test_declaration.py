@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ MAPS: dict[tuple[str, ...], tuple[str, ...]] = {
 """Maps of a study → the keys that are declared for them."""
 
 
+@cache
 def validator() -> Any:
     return jsonschema.Draft202012Validator(study_schema())
 
