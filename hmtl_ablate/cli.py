@@ -261,11 +261,13 @@ def import_(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a reference for people to read instead.")] = False,
+) -> None:
     """Print the JSON Schema of study files, for editors."""
-    from hmtl_ablate.study import schema_text
+    from hmtl_ablate.study import schema_text, study_reference
 
-    sys.stdout.write(schema_text())
+    sys.stdout.write(study_reference() if markdown else schema_text())
 
 
 @data_app.command("pack")

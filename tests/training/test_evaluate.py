@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from hmtl_ablate.training.metrics import classification_metrics, confusion_matrix
 from torch import Generator
 
 from hmtl_ablate.data.pack import Pack
@@ -11,7 +12,6 @@ from hmtl_ablate.training import evaluate
 from hmtl_ablate.training.batches import EvaluationImages
 from hmtl_ablate.training.device import Setup
 from hmtl_ablate.training.loop import best_metrics, selection_value
-from hmtl_ablate.training.metrics import classification_metrics, confusion_matrix
 
 CPU = Setup(torch.device("cpu"), False, True, "CPU")
 
