@@ -54,6 +54,11 @@ def load_study(
 ) -> Study:
     """Read a study at one profile.
 
+    >>> import hmtl_ablate as ha
+    >>> study = ha.load_study({"name": "mine", "variants": {"SL": {}, "SL, 2 views": {"data.views": 2}}}, seeds=[0])
+    >>> [variant.name for variant in study.variants]
+    ['SL', 'SL, 2 views']
+
     source: path of a study file, or its content as a mapping, e.g. `{"name": "mine", "variants": {"SL": {}}}`, whose
         YAML is then the study's `text`.
     sets: `key=value` each, the value in YAML; they come last, over every variant, profile and the search's base. A

@@ -95,14 +95,16 @@ def test_a_run_its_results_and_a_second_run(
     done = ha.run(STUDY, store=store)
     assert (done.trained, done.skipped, done.failed) == (1, 1, ())
     assert "[2/2] SL, 2 views · seed 0: finished" in capsys.readouterr().out
-    rows = done.results.declared()
+    results = done.results
+    [run] = results.studies.query("study == 'api'")["run_id"]
+    rows = results.declared(run)
     assert rows["variant"].tolist() == ["SL", "SL, 2 views"]
     own = rows.set_index("variant").loc["SL"]
     assert own["trial_id"] == trial.trial_id
     assert own["metrics.test/accuracy"] == pytest.approx(trial.metrics["test/accuracy"])
     again = ha.run(ha.load_study(STUDY), store=store, progress=False)
     assert (again.trained, again.skipped) == (0, 2)
-    assert ha.load_results(store).trials.shape == done.results.trials.shape
+    assert ha.load_results(store).trials.shape == results.trials.shape
 
 
 @pytest.mark.slow
