@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hmtl_ablate.config import METRICS, TASK_METRICS, in_percent
-from hmtl_ablate.report.render import label, write_page
-from hmtl_ablate.report.statistics import Summary, paired_difference
+from hmtl_ablate.config import in_percent
+from hmtl_ablate.report.pages import write_page
+from hmtl_ablate.report.statistics import Estimate, paired_difference
+from hmtl_ablate.report.wording import label, lower_is_better
 from hmtl_ablate.study import WINNER
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
@@ -118,7 +119,7 @@ def _command(study: Mapping[str, Any]) -> str:
     return found[0].split("   ")[0] if found else f"hmtl-ablate run search_spaces/{study['name']}.yaml"
 
 
-def _paired(row: Row, base: Row | None) -> Summary | None:
+def _paired(row: Row, base: Row | None) -> Estimate | None:
     if base is None or row is base:
         return None
     values, others = ({int(seed): value for seed, value in one["values"].items()} for one in (row, base))
@@ -144,13 +145,7 @@ def _difference(row: Row, base: Row | None, percent: bool) -> str:
 
 
 def _conclusion(study: Mapping[str, Any], bases: Bases) -> str:
-    name = next(metric for metric in sorted(METRICS, key=len, reverse=True) if study["metric"].endswith(metric))
-    better = (
-        next(metrics[name] for metrics in TASK_METRICS.values() if name in metrics)
-        if "/" not in name
-        else TASK_METRICS[name.partition("/")[0]][name.partition("/")[2]]
-    )
-    sign = 1 if better == "max" else -1
+    sign = -1 if lower_is_better(study["metric"]) else 1
     sentences = []
     for title, settings in bases.items():
         ahead: list[str] = []

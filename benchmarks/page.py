@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import Row, table
-from hmtl_ablate.report.render import write_page
+from hmtl_ablate.report.pages import write_page
 
 HEAD = """# Performance
 
@@ -20,7 +20,7 @@ ratio (×) or the difference, with its smallest and largest value. A goal that w
 
 
 def page(folder: Path) -> str:
-    """The page from every record in `folder`; notes that a person adds stand beside it in NAME.md."""
+    """The page from every record in `folder`; NAME.md next to NAME.json holds notes written by hand."""
     sections = [HEAD]
     for file in sorted(folder.glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))

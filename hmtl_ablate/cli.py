@@ -9,7 +9,6 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +16,7 @@ import typer
 
 from hmtl_ablate import __version__
 from hmtl_ablate.errors import DataError, HmtlError
+from hmtl_ablate.report.formats import check_format, format_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,14 +60,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print failures and the sum
 DEFAULT_RUNS = Path("runs")
 _NETWORKS = ("model.backbone", "pretext.inpainting.perceptual")
 """Options that a search may draw and that name a network."""
-
-
-class Format(StrEnum):
-    terminal = "terminal"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-    json = "json"
 
 
 @app.command()
@@ -172,14 +164,17 @@ def report(
     runs: Runs = DEFAULT_RUNS,
     tracking_uri: TrackingUri = None,
     study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="One study only.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.terminal,
+    form: Annotated[
+        str, typer.Option("--format", metavar="|".join(format_names()), help="How to print it.")
+    ] = "terminal",
     output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write it there.")] = None,
 ) -> None:
     """The paper's claims beside what was measured, and one table a study."""
     from hmtl_ablate.report.render import build_report, render
     from hmtl_ablate.report.results import load_results
 
-    text = render(build_report(load_results(tracking_uri, runs), study), form.value)
+    check_format(form)
+    text = render(build_report(load_results(tracking_uri, runs), study), form)
     if output is None:
         print(text)
         return

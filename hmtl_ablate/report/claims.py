@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hmtl_ablate.report.results import Results
-from hmtl_ablate.report.statistics import Summary, summarise
+from hmtl_ablate.report.statistics import Estimate, estimate
 from hmtl_ablate.report.tables import finished
 
 Status = Literal["Reproduced", "Not reproduced", "Partial", "Unverified"]
@@ -167,7 +167,7 @@ def _trained_as(claim: Claim, trial: Mapping[Hashable, Any], images: int) -> boo
     )
 
 
-def status_of(score: Summary, claimed: float, tolerance: float) -> Status:
+def status_of(score: Estimate, claimed: float, tolerance: float) -> Status:
     """The rule in `RULE`; score and claim in percent, tolerance in points."""
     if score.n == 0:
         return "Unverified"
@@ -180,7 +180,7 @@ def status_of(score: Summary, claimed: float, tolerance: float) -> Status:
 
 def _row(claim: Claim, trials: list[dict[Hashable, Any]], tolerance: float) -> ClaimRow:
     chosen = _one_configuration(trials)
-    score = summarise([100 * trial["metrics.test/accuracy"] for trial in chosen])
+    score = estimate([100 * trial["metrics.test/accuracy"] for trial in chosen])
     return ClaimRow(
         claim.dataset,
         claim.model,

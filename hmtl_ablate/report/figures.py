@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import StudyError
-from hmtl_ablate.report.render import label
 from hmtl_ablate.report.results import Results
-from hmtl_ablate.report.statistics import Summary, summarise
+from hmtl_ablate.report.statistics import Estimate, estimate
 from hmtl_ablate.report.tables import finished
+from hmtl_ablate.report.wording import label
 
 NAMES = {"inpainting": "in-painting"}
 # Okabe and Ito's colours: readers with any colour vision tell them apart.
@@ -28,7 +28,7 @@ class Line:
     """One method: its score at each fraction of the training split, in the metric's own unit, fractions ascending."""
 
     method: str
-    points: tuple[tuple[float, Summary], ...]
+    points: tuple[tuple[float, Estimate], ...]
 
 
 def low_data_lines(results: Results, run_id: str, metric: str) -> list[Line]:
@@ -53,7 +53,7 @@ def low_data_lines(results: Results, run_id: str, metric: str) -> list[Line]:
     return [
         Line(
             method if names.count(method) == 1 else variant,
-            tuple((fraction, summarise(values)) for fraction, values in sorted(groups[config].items())),
+            tuple((fraction, estimate(values)) for fraction, values in sorted(groups[config].items())),
         )
         for config, (method, variant) in methods.items()
     ]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hmtl_ablate.errors import StudyError, nearest
 from hmtl_ablate.report.results import Results
-from hmtl_ablate.report.statistics import Summary, paired_difference, summarise
+from hmtl_ablate.report.statistics import Estimate, estimate, paired_difference
 from hmtl_ablate.study import WINNER
 
 
@@ -24,8 +24,8 @@ class StudyRow:
     """
 
     variant: str
-    score: Summary
-    difference: Summary | None
+    score: Estimate
+    difference: Estimate | None
     image_passes: float | None
     seconds: float | None
     values: Mapping[int, float]
@@ -92,7 +92,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
     rows = tuple(
         StudyRow(
             variant=name,
-            score=summarise([values[seed] for seed in sorted(values)]),
+            score=estimate([values[seed] for seed in sorted(values)]),
             difference=None if name == baseline else paired_difference(values, scores[str(baseline)]),
             image_passes=_mean(done, name, "image_passes"),
             seconds=_mean(done, name, "seconds"),
@@ -124,7 +124,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
 
 def _mean(done: list[dict[Hashable, Any]], variant: str, metric: str) -> float | None:
     values = [finite(trial.get(f"metrics.{metric}")) for trial in done if trial["variant"] == variant]
-    return summarise([value for value in values if value is not None]).mean
+    return estimate([value for value in values if value is not None]).mean
 
 
 def _joined(words: Any) -> str:

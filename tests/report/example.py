@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hmtl_ablate.report.claims import ClaimRow
 from hmtl_ablate.report.render import Report
-from hmtl_ablate.report.statistics import paired_difference, summarise
+from hmtl_ablate.report.statistics import estimate, paired_difference
 from hmtl_ablate.report.tables import StudyRow, StudyTable
 
 NASTY = r"a|b & c_d 50% $x$ #1 {e} ~ ^ \n [red]bold[/] *i* <b>"
@@ -38,7 +38,7 @@ def study(
         rows=tuple(
             StudyRow(
                 variant=variant,
-                score=summarise(list(values.values())),
+                score=estimate(list(values.values())),
                 difference=None if values is baseline else paired_difference(values, baseline),
                 image_passes=image_passes if values else None,
                 seconds=seconds if values else None,

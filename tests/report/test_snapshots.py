@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from hmtl_ablate.report.formats import format_names
 from hmtl_ablate.report.render import render
 from tests.report import example  # type: ignore[import-not-found]
 
 FOLDER = Path(__file__).parent / "snapshots"
 
 
-@pytest.mark.parametrize("format", ["terminal", "markdown", "latex", "csv", "json"])
+@pytest.mark.parametrize("format", format_names())
 @pytest.mark.parametrize("name", ["example", "empty"])
 def test_the_text_is_that_of_the_snapshot(name: str, format: str) -> None:
     file = FOLDER / f"{name}.{format}.txt"
