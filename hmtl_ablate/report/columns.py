@@ -41,7 +41,7 @@ def claim_columns(*, protocol: bool) -> tuple[Column[ClaimRow], ...]:
         Column("dataset", lambda row: row.dataset, "Dataset", align="left", csv="data"),
         Column("model", lambda row: row.model, "Model", align="left", csv="variant"),
         Column("metric", lambda row: row.metric, "Metric", align="left"),
-        Column("claimed", lambda row: row.claimed, "Claimed", lambda row: f"{row.claimed:.2f}", wrap=True),
+        Column("claimed", lambda row: row.claimed, "Claimed", lambda row: f"{row.claimed:.2f}"),
         Column("verified", lambda row: row.verified, "Verified", _verified_text, csv="mean"),
         Column("sd", lambda row: row.sd),
         Column("mean_ci95_low", lambda row: row.low, json=""),
