@@ -71,7 +71,7 @@ class Table(Generic[Row]):
     csv: Mapping[str, Value] = field(default_factory=dict)
     """Cells that all rows share in CSV."""
     json: Mapping[str, Any] = field(default_factory=dict)
-    """What JSON says of the table in addition to its rows."""
+    """Keys of the table's JSON object in addition to `rows`."""
 
     @property
     def shown(self) -> tuple[Column[Row], ...]:
@@ -89,7 +89,7 @@ class Section:
 
     heading: str
     text: str
-    """What stands between the heading and the first table, or ""."""
+    """Text between the heading and the first table, or ""."""
     tables: tuple[Table[Any], ...]
 
 

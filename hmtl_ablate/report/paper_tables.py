@@ -48,10 +48,10 @@ def tables_of(results: Results, study: str) -> list[StudyTable]:
 
 
 def error_table(table: StudyTable) -> Table[StudyRow]:
-    """Each variant's error, and by how many percent of itself it is lower than the first row's.
+    """Each variant's error, and its reduction relative to the first row's error, in percent.
 
-    Error: 1 − accuracy and the like, or the error itself in degrees. The reduction is paired by seed, as the paper's
-    "error down by up to 11 %" is meant; its interval is Student's.
+    Error: 1 − accuracy and the like, or the metric itself where that is an error (degrees). The reduction is paired by
+    seed, which is how we read the paper's "up to 11 %"; its interval is Student's.
     """
     percent = in_percent(table.metric)
     baseline = table.rows[0]
@@ -72,7 +72,7 @@ def error_table(table: StudyTable) -> Table[StudyRow]:
         Column[StudyRow](
             "reduction",
             lambda row: reduction(row).mean,
-            "Error down by [95 %], %",
+            "Error reduction [95 %], %",
             lambda row: DASH if row is baseline else difference_text(reduction(row), True),
             wrap=True,
         ),

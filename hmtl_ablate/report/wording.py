@@ -5,15 +5,15 @@ from __future__ import annotations
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.report.document import DASH
 
-NO_RUNS = "No runs yet. The first one: hmtl-ablate run search_spaces/puzzling.yaml"
+NO_RUNS = "No runs yet. Start with: hmtl-ablate run search_spaces/puzzling.yaml"
 PROTOCOLS = {
-    "selection": "weights selected on a split apart from test",
-    "paper": "weights selected on the official validation set, which is also the test split, as published work does",
+    "selection": "weights selected on a split separate from the test split",
+    "paper": "weights selected on the official validation set, which is also the test split, as in published work",
 }
 """Protocol → what it means for the weights that were measured."""
 READING = (
-    "Mean ± standard deviation over the seeds; differences to a table's first row are paired by seed; image "
-    "passes and seconds are means a trial."
+    "Mean ± standard deviation over the seeds. Differences from a table's first row are paired by seed. Image "
+    "passes and seconds are means per trial."
 )
 """How to read the tables of studies."""
 

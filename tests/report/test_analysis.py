@@ -157,10 +157,13 @@ def test_results_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert script("results_page").main([str(reports), str(page)]) == 0
     text = page.read_text()
     assert "hmtl-ablate run search_spaces/pretext.yaml --profile standin --data ferplus=PATH\n" in text
-    assert "Commit f6480f8, cpu, torch 2.15.0; 1 minutes of training in all." in text
+    assert "Commit f6480f8, cpu, torch 2.15.0; 1 minutes of training in total." in text
     assert "| SL + puzzling | 3 | 64.20 ± 0.20 | +4.20 [+3.70, +4.70] |" in text
-    assert "Against SL, better beyond noise: SL, 2 views; SL + puzzling; the others are within it." in text
-    assert "Against SL, 2 views, better beyond noise: SL + puzzling. And worse beyond noise: SL;" in text
+    assert (
+        "Compared with SL, better beyond noise: SL, 2 views; SL + puzzling. The others are within noise. "
+        "Compared with SL, 2 views, better beyond noise: SL + puzzling. Worse beyond noise: SL. The others are within "
+        "noise.\n"
+    ) in text
     assert "- 1 of 12 trials failed\n" in text
 
 
@@ -169,7 +172,7 @@ def test_the_results_page_of_an_error_calls_less_better(tmp_path: Path) -> None:
     table = study(rows, name="head_pose", data="csv", metric="test/pose/mae")
     (tmp_path / "head_pose.json").write_text(render(replace(example(), tables=(table,)), "json"))
     text = script("results_page").page(tmp_path)
-    assert "Against SL, better beyond noise: HMTL. And worse beyond noise: worse; the others are within it." in text
+    assert "\nCompared with SL, better beyond noise: HMTL. Worse beyond noise: worse.\n" in text
 
 
 def test_the_page_in_docs_is_that_of_its_reports() -> None:

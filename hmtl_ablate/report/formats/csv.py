@@ -11,7 +11,7 @@ from hmtl_ablate.report.formats import register_data
 
 FIRST = ("table", "study", "profile", "evaluation", "data", "variant", "metric", "unit", "claimed")
 LAST = ("status", "protocol")
-"""What a row is comes first and what it is worth last; the statistics are between, in the order of their columns."""
+"""What a row is comes first, how far to trust it last; the statistics are in between, in the order of their columns."""
 
 
 def write(document: Document) -> str:
