@@ -2,11 +2,13 @@
 
 import pkgutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from hmtl_ablate.cli import report
 from hmtl_ablate.errors import HmtlError
-from hmtl_ablate.report import formats
+from hmtl_ablate.report import formats, results
 from hmtl_ablate.report.document import Column, Document, Section, Table, one_line
 from hmtl_ablate.report.formats import (
     DATA_FORMATS,
@@ -16,7 +18,8 @@ from hmtl_ablate.report.formats import (
     register_data,
     register_text,
 )
-from hmtl_ablate.report.render import render, render_sections
+from hmtl_ablate.report.render import build_report, render, render_sections
+from hmtl_ablate.report.results import load_results
 from tests.report.example import empty, example  # type: ignore[import-not-found]
 
 COLUMNS = (
@@ -94,3 +97,15 @@ def test_sections_alone_are_no_whole_report() -> None:
 
 def test_one_line() -> None:
     assert one_line("a\nb\x1b[31m\u2028c\td") == "a b [31m c d"
+
+
+@pytest.mark.parametrize("name", format_names())
+def test_the_command_line_takes_every_format(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report(runs=tmp_path, form=name)
+    assert capsys.readouterr().out.strip() == render(build_report(load_results(None, tmp_path)), name).strip()
+
+
+def test_the_command_line_refuses_a_format_before_it_reads_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "load_results", None)
+    with pytest.raises(HmtlError, match="no report format 'latx'; did you mean 'latex'"):
+        report(form="latx")

@@ -31,7 +31,7 @@ def test_the_error_of_an_accuracy_and_by_how_much_it_is_lower() -> None:
         "Variant",
         "Seeds",
         "1 − test accuracy, %",
-        "Error down by [95 %], %",
+        "Error reduction [95 %], %",
         "Image passes",
     ]
     assert table.cells() == [
