@@ -1,4 +1,4 @@
-"""Test metric over the share of the training split, one line a method, from a store's `low_data` study.
+"""Test metric over the share of the training split, one line per method, from a store's `low_data` study.
 
 python analysis/low_data_figure.py --runs runs --output low_data.png
 """

@@ -1,4 +1,4 @@
-"""The paper's nine claims (PAPER.md's list; arXiv 2105.06421) and the rule that gives each its status."""
+"""The paper's nine claims (docs/paper.md; arXiv 2105.06421) and the rule that gives each its status."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hmtl_ablate.report.results import Results
-from hmtl_ablate.report.statistics import Summary, summarise
+from hmtl_ablate.report.statistics import Estimate, estimate
 from hmtl_ablate.report.tables import finished
 
 Status = Literal["Reproduced", "Not reproduced", "Partial", "Unverified"]
 
 TOLERANCE = 0.5
-"""Points by which the upper 95 % end may miss a claim. An assumption: the claims come without seeds, spread or
-interval, and one number on 4,000 test images has a sampling sd of about 0.77 points (√(0.6 · 0.4 / 4000)); 0.5 stays
-below that one sd, and below the differences of about 1 point that the claims are about."""
+"""Points by which the upper end of the 95 % interval may miss a claim.
+
+An assumption: the claims are published without seeds, spread or interval, and one number on 4,000 test images has a
+sampling sd of about 0.77 points (√(0.6 · 0.4 / 4000)); 0.5 is below that sd, and below the differences of about 1 point
+that the claims are about."""
 
 HALF_WIDTH = 1.0
-"""Points: a mean known less well than this reproduces nothing."""
+"""Largest half-width of the 95 % interval, in points, at which a claim counts as reproduced."""
 
 MIN_SEEDS = 3
 MIN_EPOCHS, MIN_SIZE = 80, 112
@@ -27,31 +29,33 @@ MIN_EPOCHS, MIN_SIZE = 80, 112
 
 PROBE = "nonlinear probe"
 AFFECTNET_IMAGES = 200_000
-"""Least training images of the real set, which has about 287,000."""
+"""Fewest training images that the real set can have, which has about 287,000."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A published number, in percent, and the trials that speak for or against it.
-
-    data, backbone, pretext, fraction: of the trial's config. perceptual: the in-painting loss has a perceptual part.
-    classes: of the supervised task. images: the least training images that the real dataset has (at fraction 1), so
-    that a small sample in the same layout verifies nothing. evaluation: the tag `hmtl.evaluation`, "" for the trained
-    model itself; with one, `pretext` and the schedule are those of the trial whose backbone is probed, on AffectNet.
-    """
+    """A published number and which trials count for or against it."""
 
     dataset: str
     model: str
     metric: str
     claimed: float
+    """In percent."""
     data: str
+    """`data.name` of the trials."""
     backbone: str
     pretext: frozenset[str] = frozenset()
+    """Names of the pretext tasks; with an `evaluation`, those of the trial whose backbone is probed, on AffectNet."""
     perceptual: bool = False
+    """Whether the in-painting loss has a perceptual part."""
     fraction: float = 1.0
+    """Share of the training split."""
     classes: int = 8
+    """Of the supervised task."""
     images: int = AFFECTNET_IMAGES
+    """Fewest training images of the real dataset, at fraction 1: a small sample in the same layout verifies nothing."""
     evaluation: str = ""
+    """The tag `hmtl.evaluation`; "" for the trained model itself."""
 
 
 def _affectnet(
@@ -97,31 +101,30 @@ CLAIMS = (
 RULE = (
     f"Reproduced: at least {MIN_SEEDS} seeds at the paper's schedule ({MIN_EPOCHS} epochs, {MIN_SIZE} px or more) "
     "on the claim's own data, the upper end of the 95 % interval reaches claim − {tolerance:g}, and its half-width "
-    f"is at most {HALF_WIDTH:g} point. Not reproduced: the upper end stays below. Partial: fewer seeds or a wider "
+    f"is at most {HALF_WIDTH:g} point. Not reproduced: the upper end is below that. Partial: fewer seeds or a wider "
     "interval. Unverified: no such run."
 )
-"""What people read below the table; `{tolerance:g}` is still to be filled in."""
+"""Printed below the table of claims; `format` fills in `tolerance`."""
 
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """A claim and what the store says of it; accuracies in percent, as published.
-
-    verified, sd: over n_seeds trials; None when there is nothing to say. low, high: 95 % interval of the mean.
-    protocol: how weights were selected, None when unverified.
-    """
+    """A claim and what the store's runs say about it; accuracies in percent, as published."""
 
     dataset: str
     model: str
     metric: str
     claimed: float
     verified: float | None
+    """Mean over `n_seeds` trials; None without any."""
     sd: float | None
     low: float | None
     high: float | None
+    """Ends of the 95 % interval of the mean."""
     n_seeds: int
     status: Status
     protocol: str | None
+    """How the weights were selected; None when unverified."""
 
 
 def claims_table(results: Results, tolerance: float = TOLERANCE) -> list[ClaimRow]:
@@ -132,8 +135,10 @@ def claims_table(results: Results, tolerance: float = TOLERANCE) -> list[ClaimRo
 
 
 def matches(claim: Claim, trial: Mapping[Hashable, Any], by_id: Mapping[str, Mapping[Hashable, Any]]) -> bool:
-    """Whether a trial (a row of `Results.trials`) is a run of the claim's model on the claim's data at the paper's
-    schedule. by_id: finished trials, among which a probe's source is looked up."""
+    """Whether a trial (a row of `Results.trials`) is a run of the claim's model on its data at the paper's schedule.
+
+    by_id: finished trials by trial id, among which the trial that a probe starts from is looked up.
+    """
     if trial["evaluation"] != claim.evaluation or trial["data"] != claim.data or trial["classes"] != claim.classes:
         return False
     source = _text(trial, "params.model.weights")
@@ -167,7 +172,7 @@ def _trained_as(claim: Claim, trial: Mapping[Hashable, Any], images: int) -> boo
     )
 
 
-def status_of(score: Summary, claimed: float, tolerance: float) -> Status:
+def status_of(score: Estimate, claimed: float, tolerance: float) -> Status:
     """The rule in `RULE`; score and claim in percent, tolerance in points."""
     if score.n == 0:
         return "Unverified"
@@ -180,7 +185,7 @@ def status_of(score: Summary, claimed: float, tolerance: float) -> Status:
 
 def _row(claim: Claim, trials: list[dict[Hashable, Any]], tolerance: float) -> ClaimRow:
     chosen = _one_configuration(trials)
-    score = summarise([100 * trial["metrics.test/accuracy"] for trial in chosen])
+    score = estimate([100 * trial["metrics.test/accuracy"] for trial in chosen])
     return ClaimRow(
         claim.dataset,
         claim.model,
@@ -197,9 +202,11 @@ def _row(claim: Claim, trials: list[dict[Hashable, Any]], tolerance: float) -> C
 
 
 def _one_configuration(trials: list[dict[Hashable, Any]]) -> list[dict[Hashable, Any]]:
-    """Several configurations may match (another grid, weight, protocol). Theirs are not pooled, and the best is not
-    picked, which would select on test: the one with the most seeds speaks; of equals one with the published protocol,
-    then the newest. A trial that two studies share counts once."""
+    """The trials of one configuration, when several match a claim (another grid, weight or protocol).
+
+    They are not pooled, and the best is not picked, which would select on the test split. The one with the most seeds
+    counts; among equals, one with the published protocol, then the newest. A trial that two studies share counts once.
+    """
     groups: dict[tuple[Any, ...], dict[int, dict[Hashable, Any]]] = defaultdict(dict)
     for trial in sorted(trials, key=lambda trial: trial["started"]):
         groups[trial["variant_key"], trial["fingerprint"]][trial["seed"]] = trial

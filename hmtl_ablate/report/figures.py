@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import StudyError
-from hmtl_ablate.report.render import label
 from hmtl_ablate.report.results import Results
-from hmtl_ablate.report.statistics import Summary, summarise
+from hmtl_ablate.report.statistics import Estimate, estimate
 from hmtl_ablate.report.tables import finished
+from hmtl_ablate.report.wording import label
 
 NAMES = {"inpainting": "in-painting"}
-# Okabe and Ito's colours: readers with any colour vision tell them apart.
+# Okabe and Ito's palette, which readers with any colour vision can distinguish.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "osD^vPX"
 
@@ -28,11 +28,11 @@ class Line:
     """One method: its score at each fraction of the training split, in the metric's own unit, fractions ascending."""
 
     method: str
-    points: tuple[tuple[float, Summary], ...]
+    points: tuple[tuple[float, Estimate], ...]
 
 
 def low_data_lines(results: Results, run_id: str, metric: str) -> list[Line]:
-    """One line a configuration, whatever its fraction, in the order of the study's variants."""
+    """One line per configuration over all its fractions, in the order of the study's variants."""
     variants = next(row["variants"] for row in results.studies.to_dict("records") if row["run_id"] == run_id)
     groups: dict[tuple[Any, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     methods: dict[tuple[Any, ...], tuple[str, str]] = {}
@@ -53,15 +53,18 @@ def low_data_lines(results: Results, run_id: str, metric: str) -> list[Line]:
     return [
         Line(
             method if names.count(method) == 1 else variant,
-            tuple((fraction, summarise(values)) for fraction, values in sorted(groups[config].items())),
+            tuple((fraction, estimate(values)) for fraction, values in sorted(groups[config].items())),
         )
         for config, (method, variant) in methods.items()
     ]
 
 
 def low_data_figure(results: Results, study: str = "low_data") -> Figure:
-    """Test metric over the fraction of the training split that was used, with 95 % intervals of the mean; one panel a
-    profile and dataset, one line a method. Raises StudyError when the store has no finished trial of the study."""
+    """Test metric over the fraction of the training split, with 95 % intervals of the mean.
+
+    One panel per profile and dataset, one line per method. Raises StudyError when the store has no finished trial of
+    the study.
+    """
     panels = []
     for row in results.studies[results.studies["study"] == study].to_dict("records"):
         lines = low_data_lines(results, row["run_id"], row["metric"])

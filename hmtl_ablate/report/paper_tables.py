@@ -1,15 +1,38 @@
-"""The paper's arguments as tables: what analysis/ prints, from one study each."""
+"""The paper's arguments as tables, each from one study: what `analysis/table.py` prints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import StudyError
-from hmtl_ablate.report.render import DASH, Table, difference_text, label, score_text
+from hmtl_ablate.report.columns import difference_text, score_text, study_columns
+from hmtl_ablate.report.document import DASH, Column, Section, Table
 from hmtl_ablate.report.results import Results
-from hmtl_ablate.report.statistics import summarise
+from hmtl_ablate.report.statistics import Estimate, estimate
 from hmtl_ablate.report.tables import StudyRow, StudyTable, study_tables
+from hmtl_ablate.report.wording import READING, label
+
+GridRow = tuple[str, Mapping[str, str]]
+"""A row's name and its cells by column; one that is missing prints as a dash."""
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One table of the paper."""
+
+    heading: str
+    summary: str
+    """What it shows, in one line."""
+    build: Callable[[Sequence[StudyTable]], list[Table[StudyRow]] | list[Table[GridRow]]]
+    """From the tables of the study of the same name: one for each profile, dataset and evaluation."""
+
+
+def paper_section(name: str, results: Results) -> Section:
+    """The table `name` of `PAPER_TABLES`, under its heading. Raises StudyError when its study has no finished trial."""
+    table = PAPER_TABLES[name]
+    return Section(table.heading, READING, tuple(table.build(tables_of(results, name))))
 
 
 def tables_of(results: Results, study: str) -> list[StudyTable]:
@@ -24,49 +47,56 @@ def tables_of(results: Results, study: str) -> list[StudyTable]:
     return found
 
 
-def error_table(table: StudyTable) -> Table:
-    """Each variant's error, and by how many percent of itself it is lower than the first row's.
+def error_table(table: StudyTable) -> Table[StudyRow]:
+    """Each variant's error, and its reduction relative to the first row's error, in percent.
 
-    Error: 1 − accuracy and the like, or the error itself in degrees. The reduction is paired by seed, as the paper's
-    "error down by up to 11 %" is meant; its interval is Student's.
+    Error: 1 − accuracy and the like, or the metric itself where that is an error (degrees). The reduction is paired by
+    seed, which is how we read the paper's "up to 11 %"; its interval is Student's.
     """
     percent = in_percent(table.metric)
-    baseline = _errors(table.rows[0], percent)
-    rows = []
-    for row in table.rows:
-        errors = _errors(row, percent)
-        lower = summarise([1 - errors[seed] / baseline[seed] for seed in sorted(errors) if baseline.get(seed)])
-        rows.append(
-            (
-                row.variant,
-                str(row.score.n),
-                score_text(summarise(list(errors.values())), percent),
-                DASH if row is table.rows[0] else difference_text(lower, True),
-                DASH if row.image_passes is None else f"{row.image_passes:,.0f}",
-            )
-        )
-    what = f"1 − {label(table.metric)}" if percent else label(table.metric)
-    return Table(
-        _title(table),
-        table.question,
-        ("Variant", "Seeds", what, "Error down by [95 %], %", "Image passes"),
-        tuple(rows),
-        frozenset({1, 2, 3, 4}),
-        table.notes,
+    baseline = table.rows[0]
+    shared = {column.key: column for column in study_columns(table.metric)}
+
+    def reduction(row: StudyRow) -> Estimate:
+        return error_reduction(row, baseline, percent)
+
+    columns = (
+        shared["variant"],
+        shared["n_seeds"],
+        Column[StudyRow](
+            "error",
+            lambda row: _error(row, percent).mean,
+            f"1 − {label(table.metric)}" if percent else label(table.metric),
+            lambda row: score_text(_error(row, percent), percent),
+        ),
+        Column[StudyRow](
+            "reduction",
+            lambda row: reduction(row).mean,
+            "Error reduction [95 %], %",
+            lambda row: DASH if row is baseline else difference_text(reduction(row), True),
+            wrap=True,
+        ),
+        shared["image_passes"],
     )
+    return Table(_title(table), table.question, columns, table.rows, table.notes)
 
 
-def grid_table(table: StudyTable, separator: str = ", ") -> Table:
-    """Variants named "row, column" as a grid, e.g. "scratch, weak": columns are what stands before the separator."""
+def error_reduction(row: StudyRow, baseline: StudyRow, percent: bool) -> Estimate:
+    """1 − error / baseline's error, from 1 (no error left) through 0 (the same) down, over the seeds both have."""
+    errors, others = _errors(row, percent), _errors(baseline, percent)
+    return estimate([1 - errors[seed] / others[seed] for seed in sorted(errors) if others.get(seed)])
+
+
+def grid_table(table: StudyTable, separator: str = ", ") -> Table[GridRow]:
+    """Variants named "column, row" as a grid: "scratch, weak" is the cell of column `scratch` and row `weak`."""
     cells: dict[str, dict[str, str]] = {}
     for row in table.rows:
         column, _, name = row.variant.partition(separator)
         cells.setdefault(name, {})[column] = score_text(row.score, in_percent(table.metric))
-    columns = list(dict.fromkeys(column for line in cells.values() for column in line))
-    return _grid(table, label(table.metric), columns, cells)
+    return _grid(table, label(table.metric), cells)
 
 
-def transfer_table(tables: list[StudyTable]) -> Table:
+def transfer_table(tables: Sequence[StudyTable]) -> Table[GridRow]:
     """A study's variants against its evaluations, on the datasets they were evaluated on."""
     cells: dict[str, dict[str, str]] = {}
     for table in tables:
@@ -74,15 +104,25 @@ def transfer_table(tables: list[StudyTable]) -> Table:
         for row in table.rows:
             name = row.variant.partition(" → ")[0]
             cells.setdefault(name, {})[column] = score_text(row.score, in_percent(table.metric))
-    columns = list(dict.fromkeys(column for line in cells.values() for column in line))
-    return _grid(tables[0], "Variant", columns, cells)
+    return _grid(tables[0], "Variant", cells)
 
 
-def _grid(table: StudyTable, corner: str, columns: list[str], cells: Mapping[str, Mapping[str, str]]) -> Table:
-    rows = tuple((name, *(line.get(column, DASH) for column in columns)) for name, line in cells.items())
-    return Table(
-        _title(table), table.question, (corner, *columns), rows, frozenset(range(1, len(columns) + 1)), table.notes
-    )
+def _error_tables(tables: Sequence[StudyTable]) -> list[Table[StudyRow]]:
+    return [error_table(table) for table in tables]
+
+
+def _grid(table: StudyTable, corner: str, cells: Mapping[str, Mapping[str, str]]) -> Table[GridRow]:
+    names = dict.fromkeys(name for line in cells.values() for name in line)
+    columns = (Column[GridRow]("row", lambda row: row[0], corner, align="left"), *map(_grid_column, names))
+    return Table(_title(table), table.question, columns, tuple(cells.items()), table.notes)
+
+
+def _grid_column(name: str) -> Column[GridRow]:
+    return Column(name, lambda row: row[1].get(name), name, wrap=True)
+
+
+def _error(row: StudyRow, percent: bool) -> Estimate:
+    return estimate(list(_errors(row, percent).values()))
 
 
 def _errors(row: StudyRow, percent: bool) -> dict[int, float]:
@@ -92,3 +132,31 @@ def _errors(row: StudyRow, percent: bool) -> dict[int, float]:
 def _title(table: StudyTable) -> str:
     kind = f", {table.evaluation}" if table.evaluation else ""
     return f"{table.name} ({table.profile}{kind}), data: {table.data}"
+
+
+PAPER_TABLES = {
+    "augmentation": PaperTable(
+        "Augmentation and initial weights",
+        "argument 1: augmentation × initial weights, as a grid",
+        lambda tables: [grid_table(table) for table in tables],
+    ),
+    "pretext": PaperTable(
+        "HMTL against SL", "argument 2: HMTL against SL, for each pretext task and pair of them", _error_tables
+    ),
+    "pretraining": PaperTable(
+        "HMTL against pre-training",
+        "argument 4: HMTL against self-supervised pre-training with the same pretext task",
+        _error_tables,
+    ),
+    "transfer": PaperTable(
+        "Transfer",
+        "argument 5: how well a trained backbone serves another dataset",
+        lambda tables: [transfer_table(tables)],
+    ),
+    "head_pose": PaperTable("Head pose", "argument 6: mean absolute error of head pose, against SL", _error_tables),
+    "gender": PaperTable("Gender recognition", "argument 6: error of gender recognition, against SL", _error_tables),
+    "loss_combination": PaperTable(
+        "Loss combination", "ways of combining the losses, against SL with two views", _error_tables
+    ),
+}
+"""Study → its table, in the paper's order."""

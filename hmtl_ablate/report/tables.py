@@ -1,4 +1,4 @@
-"""One table a study: each variant's mean over the seeds, and its difference to the baseline paired by seed."""
+"""One table per study: each variant's mean over the seeds, and its difference from the baseline, paired by seed."""
 
 from __future__ import annotations
 
@@ -11,33 +11,30 @@ import pandas as pd
 
 from hmtl_ablate.errors import StudyError, nearest
 from hmtl_ablate.report.results import Results
-from hmtl_ablate.report.statistics import Summary, paired_difference, summarise
+from hmtl_ablate.report.statistics import Estimate, estimate, paired_difference
+from hmtl_ablate.report.wording import plural
 from hmtl_ablate.study import WINNER
 
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One variant. `score` and `difference` are in the metric's own unit (accuracy from 0 to 1).
-
-    difference: to the baseline over the seeds both have; None for the baseline itself, n = 0 where they share no seed.
-    image_passes, seconds: means a trial, None without a finished trial. values: seed → score.
-    """
+    """One variant; scores are in the metric's own unit (accuracy from 0 to 1)."""
 
     variant: str
-    score: Summary
-    difference: Summary | None
+    score: Estimate
+    difference: Estimate | None
+    """From the baseline, over the seeds that both have (n = 0 where they share none); None for the baseline itself."""
     image_passes: float | None
+    """Mean per trial; None without a finished trial."""
     seconds: float | None
+    """Mean per trial; None without a finished trial."""
     values: Mapping[int, float]
+    """Seed → score."""
 
 
 @dataclass(frozen=True)
 class StudyTable:
-    """One study at one profile on one dataset, or one of its evaluations; the first row is the baseline.
-
-    protocol: how weights were selected, as tagged (several are comma-joined). notes: what is missing or left out.
-    made: commit, device and torch of the finished trials, and their seconds in all.
-    """
+    """One study at one profile on one dataset, or one of its evaluations."""
 
     name: str
     profile: str
@@ -45,15 +42,22 @@ class StudyTable:
     data: str
     metric: str
     protocol: str
+    """How the weights were selected, as tagged; several are joined by commas."""
     rows: tuple[StudyRow, ...]
+    """The first one is the baseline."""
     notes: tuple[str, ...]
+    """What is missing or left out, and the weights that trials started from."""
     evaluation: str
+    """Name of the evaluation, "" for the trained models themselves."""
     made: Mapping[str, str | float]
+    """`commit`, `device` and `torch` of the finished trials, and their `seconds` in total."""
 
 
 def study_tables(results: Results, study: str | None = None) -> list[StudyTable]:
-    """The tables of all studies, or of the one named, oldest first. Raises StudyError when there are studies, but none
-    of that name."""
+    """The tables of all studies, or of the one named, oldest first.
+
+    Raises StudyError when there are studies, but none of that name.
+    """
     studies = results.studies
     if study is not None and not results.empty:
         names = set(studies["study"])
@@ -92,7 +96,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
     rows = tuple(
         StudyRow(
             variant=name,
-            score=summarise([values[seed] for seed in sorted(values)]),
+            score=estimate([values[seed] for seed in sorted(values)]),
             difference=None if name == baseline else paired_difference(values, scores[str(baseline)]),
             image_passes=_mean(done, name, "image_passes"),
             seconds=_mean(done, name, "seconds"),
@@ -124,7 +128,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
 
 def _mean(done: list[dict[Hashable, Any]], variant: str, metric: str) -> float | None:
     values = [finite(trial.get(f"metrics.{metric}")) for trial in done if trial["variant"] == variant]
-    return summarise([value for value in values if value is not None]).mean
+    return estimate([value for value in values if value is not None]).mean
 
 
 def _joined(words: Any) -> str:
@@ -132,7 +136,7 @@ def _joined(words: Any) -> str:
 
 
 def _expected(names: list[str], seeds: list[int]) -> int:
-    """Trials that the rows should have; a search's winner gets the seeds that the search has not seen."""
+    """Number of trials that the rows should have; a search's winner gets the seeds that the search has not used."""
     winners = sum(name.partition(",")[0] == WINNER for name in names)
     return (len(names) - winners) * len(seeds) + winners * max(len(seeds) - 1, 1)
 
@@ -146,7 +150,7 @@ def _gaps(expected: int, declared: pd.DataFrame, done: int, metric: str) -> list
         notes.append(f"{len(failed)} of {expected} trials failed: {named}{more}")
     ended = int((declared["status"] == "finished").sum())
     if ended > done:
-        notes.append(f"{ended - done} of {expected} trials finished without a value of {metric}")
+        notes.append(f"{ended - done} of {expected} trials finished without a value for {metric}")
     missing = expected - ended - len(failed)
     if missing > 0:
         notes.append(f"{missing} of {expected} trials not finished yet")
@@ -160,30 +164,30 @@ def _failure(trial: dict[Hashable, Any]) -> str:
 
 def _left_out(study: dict[Hashable, Any], results: Results) -> list[str]:
     trials = results.trials[results.trials["parent"] == study["run_id"]]
-    over = trials[trials["status"] == "finished"]["standing"].value_counts()
-    superseded, older = int(over.get("superseded", 0)), int(over.get("older data", 0))
+    standings = trials[trials["status"] == "finished"]["standing"].value_counts()
+    superseded, older = int(standings.get("superseded", 0)), int(standings.get("older data", 0))
     search = int((trials["standing"] == "search").sum())
     notes = []
     if superseded:
-        notes.append(f"{_count(superseded, 'trial')} of older declarations left out")
+        notes.append(f"{plural(superseded, 'trial')} left out: the study has changed since")
     if older:
-        notes.append(f"{_count(older, 'trial')} on older content of the data left out")
+        notes.append(f"{plural(older, 'trial')} left out: the data has changed since")
     if search:
-        notes.append(f"{_count(search, 'search trial')} left out: a search never sees the test split")
+        notes.append(f"{plural(search, 'search trial')} left out: a search never sees the test split")
     return notes
 
 
 def _pairing(rows: tuple[StudyRow, ...]) -> list[str]:
-    """Where a difference rests on other seeds than the mean beside it."""
+    """Rows whose difference rests on fewer seeds than their mean."""
     return [
-        f"{row.variant}: {_count(row.difference.n, 'seed')} in common with the baseline"
+        f"{row.variant}: {plural(row.difference.n, 'seed')} in common with the baseline"
         for row in rows
         if row.difference is not None and row.difference.n < row.score.n
     ]
 
 
 def _weights(done: list[dict[Hashable, Any]]) -> list[str]:
-    """Weights that were not random, and the perceptual networks: a table without them could not be repeated."""
+    """Initial weights that were not random, and the perceptual networks: both are needed to reproduce a table."""
     found: dict[str, list[str]] = {}
     for trial in done:
         parts = []
@@ -203,7 +207,3 @@ def _weights(done: list[dict[Hashable, Any]]) -> list[str]:
 def _param(trial: dict[Hashable, Any], name: str) -> str:
     value = trial.get(f"params.{name}")
     return value if isinstance(value, str) and value != "None" else ""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -5,7 +5,7 @@ import pytest
 
 from hmtl_ablate.report.claims import CLAIMS, ClaimRow, claims_table, status_of
 from hmtl_ablate.report.results import load_results
-from hmtl_ablate.report.statistics import summarise
+from hmtl_ablate.report.statistics import estimate
 
 PAPER = {"model.backbone": "efficientnet_b0", "data.size": "112", "training.epochs": "100"}
 PUZZLING = {"pretext.puzzling.grid": "2", "pretext.puzzling.weight": "1.2"}
@@ -97,13 +97,13 @@ def test_partial(store: Any, scores: dict[int, float]) -> None:
 
 def test_the_rule_at_its_edges() -> None:
     # sd 0.1: half-width 4.302653 · 0.1 / √3 = 0.248414, so the upper end of these is 59.948414.
-    score = summarise([59.6, 59.7, 59.8])
+    score = estimate([59.6, 59.7, 59.8])
     assert status_of(score, 60.44, 0.5) == "Reproduced"
     assert status_of(score, 60.45, 0.5) == "Not reproduced"
     assert status_of(score, 60.45, 0.51) == "Reproduced"
     # half-width 1 point needs sd 0.4026
-    assert status_of(summarise([59.6, 60.0, 60.4]), 60.0, 0.5) == "Reproduced"
-    assert status_of(summarise([59.59, 60.0, 60.41]), 60.0, 0.5) == "Partial"
+    assert status_of(estimate([59.6, 60.0, 60.4]), 60.0, 0.5) == "Reproduced"
+    assert status_of(estimate([59.59, 60.0, 60.41]), 60.0, 0.5) == "Partial"
 
 
 @pytest.mark.parametrize(

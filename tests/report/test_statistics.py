@@ -3,26 +3,26 @@ import math
 import pytest
 from scipy import stats
 
-from hmtl_ablate.report.statistics import paired_difference, summarise
+from hmtl_ablate.report.statistics import estimate, paired_difference
 
 
 def test_three_values_by_hand() -> None:
     # mean 4, deviations -2, 0, 2: variance (4 + 0 + 4) / 2 = 4; t(0.975, 2) = 4.302653; half = 4.302653 · 2 / √3
-    summary = summarise([2.0, 4.0, 6.0])
-    assert (summary.n, summary.mean, summary.sd) == (3, 4.0, 2.0)
-    assert summary.low == pytest.approx(4 - 4.968275, abs=1e-5)
-    assert summary.high == pytest.approx(4 + 4.968275, abs=1e-5)
+    estimated = estimate([2.0, 4.0, 6.0])
+    assert (estimated.n, estimated.mean, estimated.sd) == (3, 4.0, 2.0)
+    assert estimated.low == pytest.approx(4 - 4.968275, abs=1e-5)
+    assert estimated.high == pytest.approx(4 + 4.968275, abs=1e-5)
 
 
 def test_few_values_say_less() -> None:
-    assert summarise([]) == summarise(())
-    assert (summarise([]).n, summarise([]).mean) == (0, None)
-    one = summarise([0.7])
+    assert estimate([]) == estimate(())
+    assert (estimate([]).n, estimate([]).mean) == (0, None)
+    one = estimate([0.7])
     assert (one.n, one.mean, one.sd, one.low, one.high) == (1, 0.7, None, None, None)
 
 
 def test_equal_values_have_an_interval_without_width() -> None:
-    same = summarise([0.5, 0.5, 0.5])
+    same = estimate([0.5, 0.5, 0.5])
     assert (same.sd, same.low, same.high) == (0.0, 0.5, 0.5)
 
 
@@ -49,5 +49,5 @@ def test_only_seeds_that_both_have_are_compared() -> None:
 
 def test_the_interval_holds_the_mean_95_times_in_100() -> None:
     rng = stats.norm(loc=3.0).rvs(size=(4000, 3), random_state=7)
-    inside = [s.low <= 3.0 <= s.high for s in map(summarise, rng.tolist()) if s.low is not None and s.high is not None]
+    inside = [s.low <= 3.0 <= s.high for s in map(estimate, rng.tolist()) if s.low is not None and s.high is not None]
     assert math.isclose(sum(inside) / len(inside), 0.95, abs_tol=0.012)

@@ -37,7 +37,7 @@ def test_a_table(store: Any) -> None:
     assert (other.difference.low, other.difference.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_what_is_missing_or_left_out_is_said(store: Any) -> None:
+def test_the_notes_say_what_is_missing_or_left_out(store: Any) -> None:
     parent = store.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2])
     fill(store, parent, {"SL": {0: 0.7, 1: 0.6}, "puzzling": {0: 0.8}})
     store.trial(parent, "puzzling", "puzzling", 1, status="failed", reason="the loss became NaN in epoch 3")
@@ -47,9 +47,9 @@ def test_what_is_missing_or_left_out_is_said(store: Any) -> None:
     (table,) = study_tables(load_results(None, store.path))
     assert table.notes == (
         "1 of 6 trials failed: puzzling, seed 1 (the loss became NaN in epoch 3)",
-        "1 of 6 trials finished without a value of test/accuracy",
+        "1 of 6 trials finished without a value for test/accuracy",
         "1 of 6 trials not finished yet",
-        "1 trial of older declarations left out",
+        "1 trial left out: the study has changed since",
         "1 search trial left out: a search never sees the test split",
     )
     puzzling = table.rows[1]
@@ -59,7 +59,7 @@ def test_what_is_missing_or_left_out_is_said(store: Any) -> None:
     assert puzzling.difference.mean == pytest.approx(0.1)
 
 
-def test_fewer_pairs_than_seeds_are_said(store: Any) -> None:
+def test_a_note_when_there_are_fewer_pairs_than_seeds(store: Any) -> None:
     parent = store.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2])
     fill(store, parent, {"SL": {0: 0.7}, "puzzling": {0: 0.8, 1: 0.9, 2: 0.9}})
     (table,) = study_tables(load_results(None, store.path))
@@ -76,7 +76,7 @@ def test_a_variant_without_trials_keeps_its_row(store: Any) -> None:
     assert row.difference.mean is None
 
 
-def test_one_table_a_dataset(store: Any) -> None:
+def test_one_table_per_dataset(store: Any) -> None:
     for data in ("rendered", "ferplus"):
         parent = store.study({"SL": data}, [0], data=data)
         store.trial(parent, "SL", data, 0, 0.7, data=data)
@@ -96,7 +96,7 @@ def test_an_empty_store_has_no_tables(tmp_path: Any) -> None:
     assert study_tables(load_results(None, tmp_path), "puzzling") == []
 
 
-def test_weights_and_perceptual_networks_are_told(store: Any) -> None:
+def test_the_notes_name_weights_and_perceptual_networks(store: Any) -> None:
     parent = store.study({"SL": "a", "ImageNet": "b", "pl": "c"}, [0])
     store.trial(parent, "SL", "a", 0, 0.5)
     store.trial(parent, "ImageNet", "b", 0, 0.5, params={"model.weights": "imagenet"})
