@@ -30,10 +30,11 @@ class StudyLog:
     """
 
     def __init__(self, tracking: Tracking, study: Study, *, pictures: bool, warn: Callable[[str], None]) -> None:
-        self._tracking, self._study, self._pictures, self._warn = tracking, study, pictures, warn
+        self.tracking = tracking
+        self._study, self._pictures, self._warn = study, pictures, warn
         self._commit = commit()
-        self._parent = ""
-        """run_id of the study's run."""
+        self.parent = ""
+        """run_id of the study's run; "" before `open_study`."""
         self._records: dict[str, list[TrialRecord]] = {}
         """trial_id → its records that are open in MLflow, one for each variant that it serves."""
         self._down = False
@@ -52,7 +53,7 @@ class StudyLog:
             seeds=study.seeds,
             commit=self._commit,
         )
-        self._parent = self._tracking.study_run(record, study.text)
+        self.parent = self.tracking.study_run(record, study.text)
 
     def open(self, job: Job) -> None:
         """Create the job's runs, or find them again: one for each arm, and one for its search. A job that has gained
@@ -61,13 +62,13 @@ class StudyLog:
         if len(records) == len(self._records.get(job.trial_id, ())):
             return
         with self._tolerant():
-            self._records[job.trial_id] = [replace(one, run_id=self._tracking.trial_run(one)) for one in records]
+            self._records[job.trial_id] = [replace(one, run_id=self.tracking.trial_run(one)) for one in records]
 
     def epochs(self, job: Job, history: Sequence[Mapping[str, float]]) -> None:
         """Log those epochs of an open job that MLflow lacks."""
         with self._tolerant():
             for record in self._records.get(job.trial_id, ()):
-                self._tracking.log_epochs(record.run_id, history)
+                self.tracking.log_epochs(record.run_id, history)
 
     def finish(self, job: Job, result: TrialResult) -> None:
         """End an open job's runs with its result and the files of its folder."""
@@ -96,13 +97,13 @@ class StudyLog:
     def finish_study(self, *, failed: bool, interrupted: bool) -> None:
         """End the study's run."""
         with self._tolerant():
-            self._tracking.finish_study(self._parent, "KILLED" if interrupted else "FAILED" if failed else "FINISHED")
+            self.tracking.finish_study(self.parent, "KILLED" if interrupted else "FAILED" if failed else "FINISHED")
 
     def _records_of(self, job: Job) -> list[TrialRecord]:
         """What is logged when the job starts, one record for each run."""
         config = job.config
         record = TrialRecord(
-            parent=self._parent,
+            parent=self.parent,
             study=self._study.name,
             profile=self._study.profile,
             commit=self._commit,
@@ -123,7 +124,7 @@ class StudyLog:
     def _finish(self, records: Sequence[TrialRecord], artifacts: Mapping[str, Path]) -> None:
         with self._tolerant():
             for record in records:
-                self._tracking.finish_trial(record.run_id, record, artifacts)
+                self.tracking.finish_trial(record.run_id, record, artifacts)
 
     def _artifacts(self, folder: TrialFolder, result: TrialResult) -> dict[str, Path]:
         names = ["config.json", "result.json", "log.txt"] + (["best.safetensors"] if result.best_epoch else [])
