@@ -1,14 +1,17 @@
-"""A real MLflow store on SQLite, and a way to log studies into it in the layout that `run` writes."""
+"""A real MLflow store on SQLite, and a way to log studies into it as `run` does."""
 
 from __future__ import annotations
 
-import json
+import ast
 import shutil
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+
+from hmtl_ablate.tracking.records import RunData, StudyRecord, TrialRecord, TrialStatus, nested
 
 DEFAULTS = {
     "task": "emotion",
@@ -25,7 +28,7 @@ DEFAULTS = {
 
 
 class Store:
-    """Logs synthetic runs; clock ticks so that later runs are newer."""
+    """Logs synthetic runs; its clock ticks, so that later runs are newer."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,18 +53,18 @@ class Store:
         question: str = "Does it help?",
         evaluations: dict[str, str] | None = None,
     ) -> str:
-        tags = {
-            "kind": "study",
-            "study": name,
-            "profile": profile,
-            "question": question,
-            "metric": metric,
-            "data": data,
-            "variants": json.dumps(variants),
-            "seeds": json.dumps(seeds),
-            "evaluations": json.dumps(evaluations or {}),
-        }
-        return self._run({f"hmtl.{key}": value for key, value in tags.items()})
+        """Log a study; gives its run_id."""
+        record = StudyRecord(
+            name=name,
+            profile=profile,
+            metric=metric,
+            data=data,
+            question=question,
+            variants=variants,
+            evaluations=evaluations or {},
+            seeds=tuple(seeds),
+        )
+        return self.log(record.to_run())
 
     def trial(
         self,
@@ -83,46 +86,53 @@ class Store:
         evaluation: str = "",
         trial_id: str = "",
         images: int = 0,
+        stage: bool = False,
         params: dict[str, str] | None = None,
     ) -> str:
-        tags = {
-            "kind": "trial",
-            "variant": variant,
-            "variant_key": key,
-            "seed": str(seed),
-            "status": status,
-            "reason": reason,
-            "data": data,
-            "data_fingerprint": fingerprint,
-            "protocol": protocol,
-            "task": "emotion",
-            "trial_id": trial_id or f"{key}-{seed}-{fingerprint}",
-        }
-        if evaluation:
-            tags["evaluation"] = evaluation
+        """Log a trial; gives its run_id. params: dotted option → its value as Python writes it."""
         metrics: dict[str, float] = {f"val/recall/{index}": 0.5 for index in range(classes)}
         if status == "finished":
             metrics |= {"image_passes": passes, "seconds": seconds} | ({"images": images} if images else {})
         if value is not None:
             metrics[metric] = value
-        return self._run(
-            {f"hmtl.{name}": text for name, text in tags.items()} | {"mlflow.parentRunId": parent},
-            DEFAULTS | {"data.name": data} | (params or {}),
-            metrics,
+        options = DEFAULTS | {"data.name": data} | (params or {})
+        record = TrialRecord(
+            parent=parent,
+            trial_id=trial_id or f"{key}-{seed}-{fingerprint}",
+            variant=variant,
+            variant_key=key,
+            seed=seed,
+            data=data,
+            fingerprint=fingerprint,
+            protocol=protocol,
+            task="emotion",
+            evaluation=evaluation,
+            stage=stage,
+            config=nested({key: _value(text) for key, text in options.items()}),
+            status=cast(TrialStatus, status),
+            reason=reason,
+            metrics=metrics,
         )
+        return self.log(record.to_run())
 
-    def _run(
-        self, tags: dict[str, str], params: dict[str, str] | None = None, metrics: dict[str, float] | None = None
-    ) -> str:
+    def log(self, data: RunData) -> str:
+        """Log a run as it is; gives its run_id."""
         self.clock += 1000
         run_id: str = self.client.create_run(self.experiment, start_time=self.clock).info.run_id
         self.client.log_batch(
             run_id,
-            metrics=[Metric(key, value, self.clock, 0) for key, value in (metrics or {}).items()],
-            params=[Param(key, value) for key, value in (params or {}).items()],
-            tags=[RunTag(key, value) for key, value in tags.items()],
+            metrics=[Metric(key, value, self.clock, 0) for key, value in data.metrics.items()],
+            params=[Param(key, value) for key, value in data.params.items()],
+            tags=[RunTag(key, value) for key, value in data.tags.items()],
         )
         return run_id
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 @pytest.fixture(scope="session")

@@ -109,9 +109,9 @@ def test_the_notes_name_weights_and_perceptual_networks(store: Any) -> None:
         params={
             "pretext.inpainting.perceptual": "vgg16",
             "pretext.inpainting.perceptual_weights": "None",
-            "pretext.inpainting.perceptual_layers": "('relu2_2',)",
+            "pretext.inpainting.perceptual_layers": "['relu2_2']",
         },
     )
     (table,) = study_tables(load_results(None, store.path))
     assert "ImageNet: starts from imagenet weights" in table.notes
-    assert "pl: perceptual network vgg16, weights random, ('relu2_2',)" in table.notes
+    assert "pl: perceptual network vgg16, weights random, ['relu2_2']" in table.notes
