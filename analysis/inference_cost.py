@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.model import HMTLModel
-from hmtl_ablate.report.document import Column, Section, Table
-from hmtl_ablate.report.formats import TEXT_FORMATS
-from hmtl_ablate.report.render import render_sections
+from hmtl_ablate.reporting.document import Column, Section, Table
+from hmtl_ablate.reporting.formats import TEXT_FORMATS
+from hmtl_ablate.reporting.render import render_sections
 from hmtl_ablate.study import Study, load_study
 
 CLASSES = 8

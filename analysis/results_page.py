@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.config import in_percent
-from hmtl_ablate.report.pages import write_page
-from hmtl_ablate.report.statistics import Estimate, paired_difference
-from hmtl_ablate.report.wording import label, lower_is_better
+from hmtl_ablate.reporting.pages import write_page
+from hmtl_ablate.reporting.statistics import Estimate, paired_difference
+from hmtl_ablate.reporting.wording import label, lower_is_better
 from hmtl_ablate.study import WINNER
 
 SPACES = Path(__file__).parent.parent / "search_spaces"

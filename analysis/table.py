@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hmtl_ablate.errors import HmtlError
-from hmtl_ablate.report.claims import claims_table
-from hmtl_ablate.report.formats import format_names
-from hmtl_ablate.report.paper_tables import PAPER_TABLES, paper_section
-from hmtl_ablate.report.render import Report, render, render_sections
-from hmtl_ablate.report.results import Results, load_results
+from hmtl_ablate.reporting.claims import claims_table
+from hmtl_ablate.reporting.formats import format_names
+from hmtl_ablate.reporting.paper_tables import PAPER_TABLES, paper_section
+from hmtl_ablate.reporting.render import Report, render, render_sections
+from hmtl_ablate.reporting.results import Results, load_results
 
 CLAIMS = "claims"
 SUMMARIES = {CLAIMS: "the nine published numbers, verified by the runs"} | {

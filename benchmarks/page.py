@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import Row, table
-from hmtl_ablate.report.pages import write_page
+from hmtl_ablate.reporting.pages import write_page
 
 HEAD = """# Performance
 

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from hmtl_ablate import __version__
 from hmtl_ablate.errors import HmtlError
-from hmtl_ablate.report.formats import check_format, format_names
+from hmtl_ablate.reporting.formats import check_format, format_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -206,8 +206,8 @@ def report(
     ] = None,
 ) -> None:
     """Print one table per study, and the paper's claims compared with what was measured."""
-    from hmtl_ablate.report.render import build_report, render
-    from hmtl_ablate.report.results import load_results
+    from hmtl_ablate.reporting.render import build_report, render
+    from hmtl_ablate.reporting.results import load_results
 
     check_format(form)
     text = render(build_report(load_results(tracking_uri, runs), study), form)

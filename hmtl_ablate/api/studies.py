@@ -12,7 +12,7 @@ from hmtl_ablate.checks import PlannedTrial, planned_trials, prepare
 from hmtl_ablate.study import Study, load_study
 
 if TYPE_CHECKING:
-    from hmtl_ablate.report.results import Results
+    from hmtl_ablate.reporting.results import Results
     from hmtl_ablate.running.listener import ProgressListener
     from hmtl_ablate.running.options import Engine
 
@@ -134,7 +134,7 @@ def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None)
 
     tracking_uri: MLflow tracking store; None for SQLite in the store. Raises TrackingError when it can't be read.
     """
-    from hmtl_ablate.report.results import load_results
+    from hmtl_ablate.reporting.results import load_results
 
     return load_results(tracking_uri, Path(store))
 

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from hmtl_ablate.report.claims import CLAIMS, ClaimRow, claims_table, status_of
-from hmtl_ablate.report.results import load_results
-from hmtl_ablate.report.statistics import estimate
+from hmtl_ablate.reporting.claims import CLAIMS, ClaimRow, claims_table, status_of
+from hmtl_ablate.reporting.results import load_results
+from hmtl_ablate.reporting.statistics import estimate
 
 PAPER = {"model.backbone": "efficientnet_b0", "data.size": "112", "training.epochs": "100"}
 PUZZLING = {"pretext.puzzling.grid": "2", "pretext.puzzling.weight": "1.2"}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from hmtl_ablate.report.pages import write_page
+from hmtl_ablate.reporting.pages import write_page
 
 
 def names(folder: Path) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hmtl_ablate.report.document import Document, Table, Value
-from hmtl_ablate.report.formats import register_data
+from hmtl_ablate.reporting.document import Document, Table, Value
+from hmtl_ablate.reporting.formats import register_data
 
 
 def write(document: Document) -> str:

@@ -6,8 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hmtl_ablate.report.document import Section, Table, one_line
-from hmtl_ablate.report.formats import register_text
+from hmtl_ablate.reporting.document import Section, Table, one_line
+from hmtl_ablate.reporting.formats import register_text
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable

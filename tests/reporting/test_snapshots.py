@@ -1,6 +1,6 @@
 """The exact text of every format.
 
-To change it on purpose: `UPDATE_SNAPSHOTS=1 pytest tests/report/test_snapshots.py`, then read `git diff`.
+To change it on purpose: `UPDATE_SNAPSHOTS=1 pytest tests/reporting/test_snapshots.py`, then read `git diff`.
 """
 
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hmtl_ablate.report.formats import format_names
-from hmtl_ablate.report.render import render
-from tests.report import example  # type: ignore[import-not-found]
+from hmtl_ablate.reporting.formats import format_names
+from hmtl_ablate.reporting.render import render
+from tests.reporting import example  # type: ignore[import-not-found]
 
 FOLDER = Path(__file__).parent / "snapshots"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hmtl_ablate.report.claims import ClaimRow
-from hmtl_ablate.report.render import Report
-from hmtl_ablate.report.statistics import estimate, paired_difference
-from hmtl_ablate.report.tables import StudyRow, StudyTable
+from hmtl_ablate.reporting.claims import ClaimRow
+from hmtl_ablate.reporting.render import Report
+from hmtl_ablate.reporting.statistics import estimate, paired_difference
+from hmtl_ablate.reporting.tables import StudyRow, StudyTable
 
 NASTY = r"a|b & c_d 50% $x$ #1 {e} ~ ^ \n [red]bold[/] *i* <b>"
 """What Markdown, LaTeX and rich would each take for markup."""

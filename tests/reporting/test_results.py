@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hmtl_ablate.errors import TrackingError
-from hmtl_ablate.report.results import TRIAL_COLUMNS, load_results, results_of
+from hmtl_ablate.reporting.results import TRIAL_COLUMNS, load_results, results_of
 from hmtl_ablate.tracking.records import RunData, StudyRecord, TrialRecord
 
 OLD = json.loads((Path(__file__).parents[1] / "tracking" / "runs_at_5b007a3.json").read_text(encoding="utf-8"))

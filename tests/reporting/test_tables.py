@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from hmtl_ablate.errors import StudyError
-from hmtl_ablate.report.results import load_results
-from hmtl_ablate.report.tables import study_tables
+from hmtl_ablate.reporting.results import load_results
+from hmtl_ablate.reporting.tables import study_tables
 
 
 def fill(store: Any, parent: str, scores: dict[str, dict[int, float]], **options: Any) -> None:

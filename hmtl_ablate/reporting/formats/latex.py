@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hmtl_ablate.report.document import Section, Table, one_line
-from hmtl_ablate.report.formats import register_text
+from hmtl_ablate.reporting.document import Section, Table, one_line
+from hmtl_ablate.reporting.formats import register_text
 
 _ESCAPES = str.maketrans(
     {

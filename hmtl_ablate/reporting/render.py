@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import HmtlError, nearest
-from hmtl_ablate.report.claims import CLAIMS, RULE, TOLERANCE, ClaimRow, claims_table
-from hmtl_ablate.report.columns import claim_columns, study_columns
-from hmtl_ablate.report.document import Column, Document, Section, Table
-from hmtl_ablate.report.formats import DATA_FORMATS, TEXT_FORMATS, check_format
-from hmtl_ablate.report.results import Results
-from hmtl_ablate.report.tables import StudyRow, StudyTable, study_tables
-from hmtl_ablate.report.wording import NO_RUNS, PROTOCOLS, READING, lower_is_better
+from hmtl_ablate.reporting.claims import CLAIMS, RULE, TOLERANCE, ClaimRow, claims_table
+from hmtl_ablate.reporting.columns import claim_columns, study_columns
+from hmtl_ablate.reporting.document import Column, Document, Section, Table
+from hmtl_ablate.reporting.formats import DATA_FORMATS, TEXT_FORMATS, check_format
+from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.tables import StudyRow, StudyTable, study_tables
+from hmtl_ablate.reporting.wording import NO_RUNS, PROTOCOLS, READING, lower_is_better
 
 StudyColumns = Callable[[str], Sequence[Column[StudyRow]]]
 """A study's metric → the columns of its table, as `columns.study_columns`."""

@@ -8,9 +8,9 @@ import pytest
 
 from hmtl_ablate.cli import report
 from hmtl_ablate.errors import HmtlError
-from hmtl_ablate.report import formats, results
-from hmtl_ablate.report.document import Column, Document, Section, Table, one_line
-from hmtl_ablate.report.formats import (
+from hmtl_ablate.reporting import formats, results
+from hmtl_ablate.reporting.document import Column, Document, Section, Table, one_line
+from hmtl_ablate.reporting.formats import (
     DATA_FORMATS,
     TEXT_FORMATS,
     check_format,
@@ -18,9 +18,9 @@ from hmtl_ablate.report.formats import (
     register_data,
     register_text,
 )
-from hmtl_ablate.report.render import build_report, render, render_sections
-from hmtl_ablate.report.results import load_results
-from tests.report.example import empty, example  # type: ignore[import-not-found]
+from hmtl_ablate.reporting.render import build_report, render, render_sections
+from hmtl_ablate.reporting.results import load_results
+from tests.reporting.example import empty, example  # type: ignore[import-not-found]
 
 COLUMNS = (
     Column[tuple[str, float]]("name", lambda row: row[0], "Name", align="left"),

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hmtl_ablate.report.paper_tables import PAPER_TABLES
-from hmtl_ablate.report.render import render
-from tests.report.example import example, study  # type: ignore[import-not-found]
+from hmtl_ablate.reporting.paper_tables import PAPER_TABLES
+from hmtl_ablate.reporting.render import render
+from tests.reporting.example import example, study  # type: ignore[import-not-found]
 
 ANALYSIS = Path(__file__).parents[2] / "analysis"
 

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import StudyError
-from hmtl_ablate.report.results import Results
-from hmtl_ablate.report.statistics import Estimate, estimate
-from hmtl_ablate.report.tables import finished
-from hmtl_ablate.report.wording import label
+from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.statistics import Estimate, estimate
+from hmtl_ablate.reporting.tables import finished
+from hmtl_ablate.reporting.wording import label
 
 NAMES = {"inpainting": "in-painting"}
 # Okabe and Ito's palette, which readers with any colour vision can distinguish.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from hmtl_ablate.errors import HmtlError, nearest
-from hmtl_ablate.report.document import Document, Section
+from hmtl_ablate.reporting.document import Document, Section
 
 TextWriter = Callable[[Sequence[Section], int], str]
 """(sections, columns of the terminal) → text that ends with a newline."""

@@ -1,6 +1,6 @@
 import pytest
 
-from hmtl_ablate.report.wording import count_text, label, lower_is_better, number_text, plural
+from hmtl_ablate.reporting.wording import count_text, label, lower_is_better, number_text, plural
 
 
 @pytest.mark.parametrize(

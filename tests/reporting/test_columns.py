@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from hmtl_ablate.report.columns import claim_columns, difference_text, score_text, study_columns
-from hmtl_ablate.report.document import Column
-from hmtl_ablate.report.formats import format_names
-from hmtl_ablate.report.render import Report, render
-from hmtl_ablate.report.statistics import Estimate
-from hmtl_ablate.report.tables import StudyRow
-from tests.report.example import study  # type: ignore[import-not-found]
+from hmtl_ablate.reporting.columns import claim_columns, difference_text, score_text, study_columns
+from hmtl_ablate.reporting.document import Column
+from hmtl_ablate.reporting.formats import format_names
+from hmtl_ablate.reporting.render import Report, render
+from hmtl_ablate.reporting.statistics import Estimate
+from hmtl_ablate.reporting.tables import StudyRow
+from tests.reporting.example import study  # type: ignore[import-not-found]
 
 LOWEST = Column[StudyRow](
     "lowest",

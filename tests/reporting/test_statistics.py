@@ -3,7 +3,7 @@ import math
 import pytest
 from scipy import stats
 
-from hmtl_ablate.report.statistics import estimate, paired_difference
+from hmtl_ablate.reporting.statistics import estimate, paired_difference
 
 
 def test_three_values_by_hand() -> None:

@@ -5,8 +5,8 @@ import cv2
 import pytest
 
 from hmtl_ablate.errors import StudyError
-from hmtl_ablate.report.figures import low_data_figure, low_data_lines
-from hmtl_ablate.report.results import load_results
+from hmtl_ablate.reporting.figures import low_data_figure, low_data_lines
+from hmtl_ablate.reporting.results import load_results
 
 METHODS: dict[str, dict[str, str]] = {
     "SL": {"data.views": "2"},

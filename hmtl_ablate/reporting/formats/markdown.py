@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hmtl_ablate.report.document import Section, Table, one_line
-from hmtl_ablate.report.formats import register_text
+from hmtl_ablate.reporting.document import Section, Table, one_line
+from hmtl_ablate.reporting.formats import register_text
 
 
 def write(sections: Sequence[Section], width: int) -> str:

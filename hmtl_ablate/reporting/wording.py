@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hmtl_ablate.config import metric_info
-from hmtl_ablate.report.document import DASH
+from hmtl_ablate.reporting.document import DASH
 
 NO_RUNS = "No runs yet. Start with: hmtl-ablate run search_spaces/puzzling.yaml"
 PROTOCOLS = {

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hmtl_ablate.report.formats import DATA_FORMATS, format_names
-from hmtl_ablate.report.render import Report, build_report, render
-from hmtl_ablate.report.results import load_results
-from tests.report.example import NASTY  # type: ignore[import-not-found]
+from hmtl_ablate.reporting.formats import DATA_FORMATS, format_names
+from hmtl_ablate.reporting.render import Report, build_report, render
+from hmtl_ablate.reporting.results import load_results
+from tests.reporting.example import NASTY  # type: ignore[import-not-found]
 
 CLAIM_KEYS = ["dataset", "model", "metric", "claimed", "verified", "sd", "n_seeds", "status", "protocol"]
 STUDY_KEYS = ["name", "profile", "evaluation", "data", "metric", "protocol", "question", "notes", "made", "rows"]

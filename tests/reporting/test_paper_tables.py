@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from hmtl_ablate.errors import StudyError
-from hmtl_ablate.report.document import Table
-from hmtl_ablate.report.paper_tables import (
+from hmtl_ablate.reporting.document import Table
+from hmtl_ablate.reporting.paper_tables import (
     PAPER_TABLES,
     GridRow,
     error_reduction,
@@ -15,8 +15,8 @@ from hmtl_ablate.report.paper_tables import (
     paper_section,
     transfer_table,
 )
-from hmtl_ablate.report.results import results_of
-from tests.report.example import study  # type: ignore[import-not-found]
+from hmtl_ablate.reporting.results import results_of
+from tests.reporting.example import study  # type: ignore[import-not-found]
 
 
 def titles(table: Table[GridRow]) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from hmtl_ablate.config import in_percent
-from hmtl_ablate.report.claims import ClaimRow
-from hmtl_ablate.report.document import DASH, Column
-from hmtl_ablate.report.statistics import Estimate
-from hmtl_ablate.report.tables import StudyRow
-from hmtl_ablate.report.wording import count_text, label, number_text
+from hmtl_ablate.reporting.claims import ClaimRow
+from hmtl_ablate.reporting.document import DASH, Column
+from hmtl_ablate.reporting.statistics import Estimate
+from hmtl_ablate.reporting.tables import StudyRow
+from hmtl_ablate.reporting.wording import count_text, label, number_text
 
 
 def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:

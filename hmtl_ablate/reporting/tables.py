@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from hmtl_ablate.errors import StudyError, nearest
-from hmtl_ablate.report.results import Results
-from hmtl_ablate.report.statistics import Estimate, estimate, paired_difference
-from hmtl_ablate.report.wording import plural
+from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.statistics import Estimate, estimate, paired_difference
+from hmtl_ablate.reporting.wording import plural
 from hmtl_ablate.study import WINNER
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import StudyError
-from hmtl_ablate.report.columns import difference_text, score_text, study_columns
-from hmtl_ablate.report.document import DASH, Column, Section, Table
-from hmtl_ablate.report.results import Results
-from hmtl_ablate.report.statistics import Estimate, estimate
-from hmtl_ablate.report.tables import StudyRow, StudyTable, study_tables
-from hmtl_ablate.report.wording import READING, label
+from hmtl_ablate.reporting.columns import difference_text, score_text, study_columns
+from hmtl_ablate.reporting.document import DASH, Column, Section, Table
+from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.statistics import Estimate, estimate
+from hmtl_ablate.reporting.tables import StudyRow, StudyTable, study_tables
+from hmtl_ablate.reporting.wording import READING, label
 
 GridRow = tuple[str, Mapping[str, str]]
 """A row's name and its cells by column; one that is missing prints as a dash."""

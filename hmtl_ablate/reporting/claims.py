@@ -7,9 +7,9 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hmtl_ablate.report.results import Results
-from hmtl_ablate.report.statistics import Estimate, estimate
-from hmtl_ablate.report.tables import finished
+from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.statistics import Estimate, estimate
+from hmtl_ablate.reporting.tables import finished
 
 Status = Literal["Reproduced", "Not reproduced", "Partial", "Unverified"]
 

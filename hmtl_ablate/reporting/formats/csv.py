@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Mapping
 
-from hmtl_ablate.report.document import Document, Value
-from hmtl_ablate.report.formats import register_data
+from hmtl_ablate.reporting.document import Document, Value
+from hmtl_ablate.reporting.formats import register_data
 
 FIRST = ("table", "study", "profile", "evaluation", "data", "variant", "metric", "unit", "claimed")
 LAST = ("status", "protocol")
