@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from hmtl_ablate import __version__
 from hmtl_ablate.errors import HmtlError
-from hmtl_ablate.reporting.formats import check_format, format_names
+from hmtl_ablate.reporting.formats import format_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -206,11 +206,9 @@ def report(
     ] = None,
 ) -> None:
     """Print one table per study, and the paper's claims compared with what was measured."""
-    from hmtl_ablate.reporting.render import build_report, render
-    from hmtl_ablate.reporting.results import load_results
+    from hmtl_ablate.api import studies
 
-    check_format(form)
-    text = render(build_report(load_results(tracking_uri, runs), study), form)
+    text = studies.report(runs, form, study=study, tracking_uri=tracking_uri)
     if output is None:
         print(text)
         return

@@ -139,5 +139,30 @@ def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None)
     return load_results(tracking_uri, Path(store))
 
 
+def report(
+    store: str | Path = "runs", format: str = "markdown", *, study: str | None = None, tracking_uri: str | None = None
+) -> str:
+    """One table per study, and the paper's claims compared with what was measured, as text.
+
+    >>> import hmtl_ablate as ha
+    >>> "No runs yet" in ha.report("an empty store", "terminal")
+    True
+
+    Args:
+        store: the folder of trials and databases.
+        format: markdown, terminal, latex, csv or json.
+        study: name of the one study to report; None for all.
+        tracking_uri: MLflow tracking store; None for SQLite in the store.
+
+    Raises:
+        HmtlError: there is no such format or study, or the tracking store can't be read.
+    """
+    from hmtl_ablate.reporting.formats import check_format
+    from hmtl_ablate.reporting.render import build_report, render
+
+    check_format(format)
+    return render(build_report(load_results(store, tracking_uri=tracking_uri), study), format)
+
+
 def _study(study: StudyLike) -> Study:
     return study if isinstance(study, Study) else load_study(study)

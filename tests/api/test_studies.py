@@ -102,9 +102,19 @@ def test_a_run_its_results_and_a_second_run(
     own = rows.set_index("variant").loc["SL"]
     assert own["trial_id"] == trial.trial_id
     assert own["metrics.test/accuracy"] == pytest.approx(trial.metrics["test/accuracy"])
+    table = ha.report(store, "csv", study="api")
+    assert "SL, 2 views" in table
+    assert "example" not in table
+    with pytest.raises(StudyError, match="elsewhere"):
+        ha.report(store, study="elsewhere")
     again = ha.run(ha.load_study(STUDY), store=store, progress=False)
     assert (again.trained, again.skipped) == (0, 2)
     assert ha.load_results(store).trials.shape == results.trials.shape
+
+
+def test_a_report_in_a_format_that_there_is_not(tmp_path: Path) -> None:
+    with pytest.raises(HmtlError, match="did you mean 'markdown'"):
+        ha.report(tmp_path, "markdwon")
 
 
 @pytest.mark.slow
