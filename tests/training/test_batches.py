@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from hmtl_ablate.training.tasks import build_tasks
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.training.batches import EvaluationImages, TrainingBatches, seed_of, stream
+from hmtl_ablate.training.supervised import build_tasks
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from hmtl_ablate.training.metrics import classification_metrics, confusion_matrix
 from torch import Generator
 
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.model import HMTLModel, normalisation
+from hmtl_ablate.supervised.classification import classification_metrics, confusion_matrix
 from hmtl_ablate.training import evaluate
 from hmtl_ablate.training.batches import EvaluationImages
 from hmtl_ablate.training.device import Setup
