@@ -1,4 +1,4 @@
-"""A contact sheet of the rendered faces: one row an emotion.
+"""A contact sheet of the rendered faces: one row per emotion.
 
 python analysis/contact_sheet.py docs/faces.jpg
 """
@@ -16,7 +16,7 @@ from hmtl_ablate.data.renderer import render_faces
 
 
 def contact_sheet(columns: int = 10, size: int = 80, seed: int = 0) -> np.ndarray:
-    """RGB picture, uint8 [H, W, 3]."""
+    """RGB image, uint8 [emotions · size, 90 + columns · size, 3]."""
     images, labels = render_faces(columns * len(EMOTIONS) * 4, size, seed)
     rows = []
     for number, name in enumerate(EMOTIONS):

@@ -1,4 +1,4 @@
-"""Test metric over the share of the training split, one line a method, from a store's `low_data` study.
+"""Test metric over the share of the training split, one line per method, from a store's `low_data` study.
 
 python analysis/low_data_figure.py --runs runs --output low_data.png
 """
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hmtl_ablate.errors import HmtlError
-from hmtl_ablate.report.figures import low_data_figure
-from hmtl_ablate.report.results import load_results
+from hmtl_ablate.reporting.figures import low_data_figure
+from hmtl_ablate.reporting.results import load_results
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

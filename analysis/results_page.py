@@ -1,10 +1,10 @@
-"""docs/results.md from the reports under docs/results/: one section a study, with an honest sentence each.
+"""docs/results.md from the reports in docs/results/: one section per study, each with its conclusion.
 
     hmtl-ablate report --study gender --format json --output docs/results/gender.json
     python analysis/results_page.py docs/results docs/results.md
 
-The sentence follows a rule, not a wish: it names the variants whose 95 % interval of the difference, paired by seed,
-lies on one side of zero, against plain SL (equal epochs) and against SL with more views (equal image passes).
+The conclusion follows a fixed rule: it names the variants whose 95 % interval of the difference, paired by seed,
+excludes zero, compared with plain SL (equal epochs) and with SL with more views (equal image passes).
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hmtl_ablate.config import in_percent, metric_info
-from hmtl_ablate.report.render import label, write_page
-from hmtl_ablate.report.statistics import Summary, paired_difference
+from hmtl_ablate.config import in_percent
+from hmtl_ablate.reporting.pages import write_page
+from hmtl_ablate.reporting.statistics import Estimate, paired_difference
+from hmtl_ablate.reporting.wording import label, lower_is_better
 from hmtl_ablate.study import WINNER
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 HEAD = """# Results on stand-in data
 
-Rendered by `python analysis/results_page.py docs/results docs/results.md` from the reports in docs/results/. Small nets
-on two CPU cores and on public sets that are not the paper's: these numbers verify no claim. Mean ± standard deviation
-over paired seeds; differences with 95 % intervals, not corrected for the number of comparisons. Image passes are a
-trial's, with those of the trials that it started from. The machine did other work beside: minutes say what it took, and
-compare nothing. Commits before f6480f8 had numerics version 1: the steps of an augmentation drew the same random
-numbers, so that, with `weak`, nearly all colour jitter fell on flipped faces and none on the others. Every arm had it
-alike; the next round trains them anew.
+Rendered by `python analysis/results_page.py docs/results docs/results.md` from the reports in docs/results/. Small
+networks on two CPU cores, on public datasets that are not the paper's: these numbers verify no claim. Scores are mean ±
+standard deviation over paired seeds; differences have 95 % intervals, not corrected for the number of comparisons.
+Image passes are per trial and include those of the trials it started from. Other work ran on the same machine, so the
+minutes are not comparable between studies. Commits before f6480f8 had numerics version 1, in which the steps of an
+augmentation shared their random numbers: with `weak`, nearly all colour jitter fell on flipped faces and none on the
+others. All variants were affected equally; the next round retrains them.
 """
 
 SETTING = re.compile(r"( \+ \d+% train)?( \(B\d\))?$")
-"""What a variant's name says of data and backbone: variants stand against those of the same setting."""
+"""The part of a variant's name that gives data and backbone; variants are compared within the same setting."""
 BASELINE = re.compile(rf"SL|SL, \d views|{WINNER}, SL alone|{WINNER}, SL with \d views")
-"""What the others stand against: SL at equal epochs, and SL at equal image passes."""
+"""What the others are compared with: SL at equal epochs, and SL at equal image passes."""
 
 Row = Mapping[str, Any]
 Bases = Mapping[str, Mapping[str, Row]]
@@ -104,7 +105,7 @@ def _split(row: Row) -> tuple[str, str]:
 
 def _made(commit: str, device: str, torch: str, seconds: float) -> str:
     commits = ", ".join(one[:7] for one in commit.split(", "))
-    return f"Commit {commits}, {device}, torch {torch}; {seconds / 60:.0f} minutes of training in all."
+    return f"Commit {commits}, {device}, torch {torch}; {seconds / 60:.0f} minutes of training in total."
 
 
 def _base(row: Row, settings: Mapping[str, Row]) -> Row | None:
@@ -118,7 +119,7 @@ def _command(study: Mapping[str, Any]) -> str:
     return found[0].split("   ")[0] if found else f"hmtl-ablate run search_spaces/{study['name']}.yaml"
 
 
-def _paired(row: Row, base: Row | None) -> Summary | None:
+def _paired(row: Row, base: Row | None) -> Estimate | None:
     if base is None or row is base:
         return None
     values, others = ({int(seed): value for seed, value in one["values"].items()} for one in (row, base))
@@ -144,25 +145,29 @@ def _difference(row: Row, base: Row | None, percent: bool) -> str:
 
 
 def _conclusion(study: Mapping[str, Any], bases: Bases) -> str:
-    sign = 1 if metric_info(study["metric"]).direction == "max" else -1
-    sentences = []
-    for title, settings in bases.items():
-        ahead: list[str] = []
-        behind: list[str] = []
-        for row in study["rows"]:
-            apart = _paired(row, _base(row, settings))
-            if apart is not None and apart.low is not None and apart.high is not None and apart.low * apart.high > 0:
-                (ahead if sign * apart.low > 0 else behind).append(row["variant"])
-        against = f"Against {title}"
-        if not ahead and not behind:
-            seeds = max(base["n_seeds"] for base in settings.values())
-            sentences.append(f"{against} no variant differs beyond the noise of {seeds} seeds.")
+    return " ".join(_comparison(study, title, settings) for title, settings in bases.items())
+
+
+def _comparison(study: Mapping[str, Any], title: str, settings: Mapping[str, Row]) -> str:
+    """The variants that differ from a baseline by more than noise, each way; rows without an interval are not named."""
+    sign = -1 if lower_is_better(study["metric"]) else 1
+    found: dict[str, list[str]] = {"better beyond noise": [], "worse beyond noise": [], "within noise": []}
+    for row in study["rows"]:
+        apart = _paired(row, _base(row, settings))
+        if apart is None or apart.low is None or apart.high is None:
             continue
-        parts = ([f"better beyond noise: {'; '.join(ahead)}"] if ahead else []) + (
-            [f"worse beyond noise: {'; '.join(behind)}"] if behind else []
-        )
-        sentences.append(f"{against}, {'. And '.join(parts)}; the others are within it.")
-    return " ".join(sentences)
+        if apart.low * apart.high <= 0:
+            found["within noise"].append(row["variant"])
+        else:
+            found["better beyond noise" if sign * apart.low > 0 else "worse beyond noise"].append(row["variant"])
+    within = found.pop("within noise")
+    clear = [f"{what}: {'; '.join(names)}." for what, names in found.items() if names]
+    if not clear:
+        seeds = max(base["n_seeds"] for base in settings.values())
+        return f"Compared with {title}, no variant differs by more than the noise of {seeds} seeds."
+    first, *others = clear
+    sentences = [f"Compared with {title}, {first}", *(f"{other[0].upper()}{other[1:]}" for other in others)]
+    return " ".join([*sentences, *(["The others are within noise."] if within else [])])
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -240,8 +240,8 @@ def _stub(folder: Path, trial: str, number: int, on_epoch: Callable[[int], None]
 
 
 def _report(store: Path, repeats: int) -> list[float]:
-    from hmtl_ablate.report.render import build_report, render
-    from hmtl_ablate.report.results import load_results
+    from hmtl_ablate.reporting.render import build_report, render
+    from hmtl_ablate.reporting.results import load_results
 
     return [_timed(lambda: render(build_report(load_results(None, store), None), "markdown")) for _ in range(repeats)]
 

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import Row, table
-from hmtl_ablate.report.render import write_page
+from hmtl_ablate.reporting.pages import write_page
 
 HEAD = """# Performance
 
 Made by `make bench` (`python -m benchmarks NAME` for one) and rendered by `python -m benchmarks.page docs/performance
-docs/performance.md`. The sides of each comparison took turns in one run; a figure is the median over the repeats of the
-ratio (×) or the difference, with its smallest and largest value. A goal that was missed says NO, and the notes say why.
+docs/performance.md`. The sides of each comparison are measured in turns within one run. A figure is the median over the
+repeats of the ratio (×) or the difference, with its minimum and maximum. NO marks a missed goal; the notes give the
+reason.
 """
 
 
 def page(folder: Path) -> str:
-    """The page from every record in `folder`; notes that a person adds stand beside it in NAME.md."""
+    """The page from every record in `folder`; NAME.md next to NAME.json holds notes written by hand."""
     sections = [HEAD]
     for file in sorted(folder.glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hmtl_ablate.api.models import Prediction, TrainedModel, load_model
-    from hmtl_ablate.api.studies import StudyRun, load_results, plan, run
+    from hmtl_ablate.api.studies import StudyRun, load_results, plan, report, run
     from hmtl_ablate.api.trials import TrainedTrial, train
     from hmtl_ablate.config import TrialConfig
     from hmtl_ablate.data.registry import register_dataset
@@ -40,6 +40,7 @@ __all__ = [
     "register_dataset",
     "register_pretext_task",
     "register_supervised_task",
+    "report",
     "run",
     "train",
 ]
@@ -57,6 +58,7 @@ _MODULES = {
     "register_dataset": "hmtl_ablate.data.registry",
     "register_pretext_task": "hmtl_ablate.pretext",
     "register_supervised_task": "hmtl_ablate.supervised",
+    "report": "hmtl_ablate.api.studies",
     "run": "hmtl_ablate.api.studies",
     "train": "hmtl_ablate.api.trials",
 }

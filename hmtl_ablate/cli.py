@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from hmtl_ablate import __version__
 from hmtl_ablate.errors import HmtlError
+from hmtl_ablate.reporting.formats import format_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,14 +93,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print only failures and th
 NamedPath = Annotated[str, typer.Argument(metavar="NAME=PATH", help="e.g. ferplus=/data/FERPlus")]
 Size = Annotated[int, typer.Option("--size", min=16, max=2048, help="Side of the stored images in pixels.")]
 DEFAULT_RUNS = Path("runs")
-
-
-class Format(StrEnum):
-    terminal = "terminal"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-    json = "json"
 
 
 class Engine(StrEnum):
@@ -205,16 +198,17 @@ def report(
     runs: Runs = DEFAULT_RUNS,
     tracking_uri: TrackingUri = None,
     study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="Report one study only.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.terminal,
+    form: Annotated[
+        str, typer.Option("--format", metavar="|".join(format_names()), help="Output format.")
+    ] = "terminal",
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write to a file instead of the terminal.")
     ] = None,
 ) -> None:
     """Print one table per study, and the paper's claims compared with what was measured."""
-    from hmtl_ablate.report.render import build_report, render
-    from hmtl_ablate.report.results import load_results
+    from hmtl_ablate.api import studies
 
-    text = render(build_report(load_results(tracking_uri, runs), study), form.value)
+    text = studies.report(runs, form, study=study, tracking_uri=tracking_uri)
     if output is None:
         print(text)
         return
@@ -261,11 +255,13 @@ def import_(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a reference for people to read instead.")] = False,
+) -> None:
     """Print the JSON Schema of study files, for editors."""
-    from hmtl_ablate.study import schema_text
+    from hmtl_ablate.study import schema_text, study_reference
 
-    sys.stdout.write(schema_text())
+    sys.stdout.write(study_reference() if markdown else schema_text())
 
 
 @data_app.command("pack")

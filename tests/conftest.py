@@ -3,8 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,3 +58,19 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY)
     return path
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """Forgets afterwards what a test registers."""
+    from hmtl_ablate.config import PRETEXT_OPTIONS
+    from hmtl_ablate.data.registry import DATASETS
+    from hmtl_ablate.pretext import PRETEXT_TASKS
+    from hmtl_ablate.supervised import SUPERVISED_TASKS
+
+    known: list[dict[str, Any]] = [PRETEXT_OPTIONS, PRETEXT_TASKS, SUPERVISED_TASKS, DATASETS]
+    before = [registry.copy() for registry in known]
+    yield
+    for registry, entries in zip(known, before, strict=True):
+        registry.clear()
+        registry.update(entries)

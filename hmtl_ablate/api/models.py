@@ -127,7 +127,8 @@ def load_model(trial: TrainedTrial | str | Path, store: str | Path = "runs") -> 
         raise CheckpointError(f"{folder.path}: this trial is {kind}, so it has no supervised head to load")
     classes = _classes(config, result, folder.path)
     width = sum(_task(name, config, names).width for name, names in classes.items())
-    network = InferenceModel(config.model, width)
+    with torch.random.fork_rng(devices=()):  # the random initial weights are replaced, so nobody should notice them
+        network = InferenceModel(config.model, width, config.data.size)
     path = folder.path / "best.safetensors"
     try:
         state = load_file(path)

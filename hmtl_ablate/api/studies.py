@@ -12,7 +12,7 @@ from hmtl_ablate.checks import PlannedTrial, planned_trials, prepare
 from hmtl_ablate.study import Study, load_study
 
 if TYPE_CHECKING:
-    from hmtl_ablate.report.results import Results
+    from hmtl_ablate.reporting.results import Results
     from hmtl_ablate.running.listener import ProgressListener
     from hmtl_ablate.running.options import Engine
 
@@ -134,9 +134,34 @@ def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None)
 
     tracking_uri: MLflow tracking store; None for SQLite in the store. Raises TrackingError when it can't be read.
     """
-    from hmtl_ablate.report.results import load_results
+    from hmtl_ablate.reporting.results import load_results
 
     return load_results(tracking_uri, Path(store))
+
+
+def report(
+    store: str | Path = "runs", format: str = "markdown", *, study: str | None = None, tracking_uri: str | None = None
+) -> str:
+    """One table per study, and the paper's claims compared with what was measured, as text.
+
+    >>> import hmtl_ablate as ha
+    >>> "No runs yet" in ha.report("an empty store", "terminal")
+    True
+
+    Args:
+        store: the folder of trials and databases.
+        format: markdown, terminal, latex, csv or json.
+        study: name of the one study to report; None for all.
+        tracking_uri: MLflow tracking store; None for SQLite in the store.
+
+    Raises:
+        HmtlError: there is no such format or study, or the tracking store can't be read.
+    """
+    from hmtl_ablate.reporting.formats import check_format
+    from hmtl_ablate.reporting.render import build_report, render
+
+    check_format(format)
+    return render(build_report(load_results(store, tracking_uri=tracking_uri), study), format)
 
 
 def _study(study: StudyLike) -> Study:

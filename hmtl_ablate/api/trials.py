@@ -94,7 +94,7 @@ def train(
     data: str | Path | Mapping[str, str | Path] | None = None,
     evaluate_test: bool = True,
     progress: bool | OnEpoch | None = None,
-    threads: int | None = None,
+    threads: int = 1,
 ) -> TrainedTrial:
     """Train one trial in this process and return it; a finished one is read from the store.
 
@@ -115,7 +115,7 @@ def train(
         evaluate_test: measure the test split, once, with the best weights.
         progress: None shows a bar on a terminal or in a notebook; True prints one line per epoch; False is silent; a
             function is called with each epoch's row of the history.
-        threads: CPU threads; None for as many as torch uses now.
+        threads: CPU threads. With 1, as in studies by default, the numbers are those that a study gets.
 
     Raises:
         ConfigError: the config is wrong; the error lists every fault.
@@ -143,7 +143,7 @@ def train(
                 evaluate_test=evaluate_test,
                 on_epoch=on_epoch,
                 stop=lambda: stop.requested,
-                threads=threads or torch.get_num_threads(),
+                threads=threads,
             )
         except TrialInterrupted:
             raise KeyboardInterrupt("training stopped; the same call resumes from the checkpoint") from None

@@ -1,4 +1,4 @@
-"""Puzzling: cut the image into n × n tiles, shuffle them, and predict which tile is where (docs/paper.md, the method)."""
+"""Puzzling: cut the image into n × n tiles, shuffle them, and predict their places (docs/paper.md, the method)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def shuffle_tiles(images: Tensor, order: Tensor, grid: int) -> Tensor:
     """Shuffle the tiles of each image: position p shows tile order[p].
 
     images: [B, C, S, S]; order: [B, grid²], a permutation of 0 … grid² − 1 per image, row by row from the top left.
-    Returns [B, C, S, S] in the memory format of `images`; the remainder at the edges, when grid does not divide S, is 0.
+    Returns [B, C, S, S] in the memory format of `images`; the remainder at the edges, if grid does not divide S, is 0.
     """
     if images.is_contiguous(memory_format=torch.channels_last):
         return _shuffled(images.permute(0, 2, 3, 1), order, grid).permute(0, 3, 1, 2)

@@ -19,6 +19,11 @@ PRETEXT_TASKS: dict[str, type[PretextTask]] = {"puzzling": Puzzling, "rotation":
 def register_pretext_task(name: str, options: type[PretextOptions], task: type[PretextTask]) -> None:
     """Register a pretext task; study files then name it under `pretext:`.
 
+    >>> from hmtl_ablate import register_pretext_task
+    >>> from hmtl_ablate.config import RotationOptions
+    >>> from hmtl_ablate.pretext.rotation import Rotation
+    >>> register_pretext_task("turning", RotationOptions, Rotation)
+
     Tasks that change the same images do so in the order of registration, after the built-in ones. Registering the same
     class again is allowed. Raises HmtlError when another task has this name.
     """

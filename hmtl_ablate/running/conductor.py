@@ -6,28 +6,22 @@ what it could not write before a crash, it writes in the next run.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from optuna.trial import TrialState
 
-import hmtl_ablate
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
 from hmtl_ablate.data.pack import Pack
-from hmtl_ablate.errors import StoreError, TrackingError
+from hmtl_ablate.errors import StoreError
 from hmtl_ablate.running.listener import ProgressListener
 from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
+from hmtl_ablate.running.study_log import StudyLog
 from hmtl_ablate.running.task import PRUNE, TrialTask
 from hmtl_ablate.study import WINNER, Study, Variant, planned
-from hmtl_ablate.tracking import StudyStatus, Tracking, TrialStatus
-from hmtl_ablate.training.folder import TrialFolder, TrialResult, commit, is_complete
-
-PROBES = {"none": "", "linear": "linear probe", "nonlinear": "nonlinear probe", "knn": "k-NN", "direct": "direct"}
-"""Tag of what was trained on a frozen backbone; the claims know it."""
+from hmtl_ablate.tracking import Tracking
+from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete
 
 
 @dataclass
@@ -61,8 +55,6 @@ class Job:
     """Variants and stages it belongs to."""
     draws: list[Draw] = field(default_factory=list)
     """The search's draws it belongs to."""
-    runs: list[str] = field(default_factory=list)
-    """MLflow runs it is written to."""
 
     @property
     def name(self) -> str:
@@ -141,17 +133,14 @@ class Conductor:
         progress: ProgressListener,
         pictures: bool,
     ) -> None:
-        self.study, self.packs, self.store, self.tracking = study, packs, store, tracking
+        self.study, self.packs, self.store = study, packs, store
         self.resolver = Resolver(study, packs)
-        self.optuna_search, self.progress, self.pictures = optuna_search, progress, pictures
+        self.optuna_search, self.progress = optuna_search, progress
         self.summary = RunSummary()
         self.running: dict[str, Job] = {}
-        self._tracking_down = False
-        self.commit = commit()
         self.variants = list(study.variants)
-        self.parent = tracking.study_run(
-            study.name, study.profile, ", ".join(sorted(study.datasets)), tags=self._study_tags(), study_text=study.text
-        )
+        self.log = StudyLog(tracking, study, pictures=pictures, warn=progress.warn)
+        self.log.open_study(self.variants)
         arms = planned(study)
         if study.search is not None:  # what the search's trials start from
             seed = study.seeds[0]
@@ -179,7 +168,7 @@ class Conductor:
             twin = self.running.get(draw.trial_id)
             if twin is not None:  # a running variant has the same config
                 twin.draws.append(draw)
-                self._open_runs(twin)
+                self.log.open(twin)
                 continue
             job = self._job(draw.config)
             job.draws.append(draw)
@@ -207,9 +196,9 @@ class Conductor:
     def _fail_for(self, job: Job, reason: str) -> None:
         """Fail a job that could not start; the next run tries again."""
         job.folder.write_failure(f"{reason}\n")
-        self._open_runs(job)
+        self.log.open(job)
         self._fail(job, reason)
-        self._finish_runs(job, "failed", {}, {"hmtl.reason": reason})
+        self.log.fail(job, reason)
         for draw in job.draws:
             self._optuna_search.leave(draw)
 
@@ -220,7 +209,7 @@ class Conductor:
         if metrics is None:
             return
         self.progress.epoch(job.trial_id, metrics)
-        self._track(job, history)
+        self.log.epochs(job, history)
         for draw in job.draws:
             stop = self._optuna_search.report(draw, number, metrics[self._optuna_search.search.metric])
             if stop and not job.arms:
@@ -238,8 +227,8 @@ class Conductor:
                 failure = f"the process that trained it died: {lost}\n"
                 job.folder.write_failure(failure)
             self._fail(job, failure.strip().splitlines()[-1])
-            self._track(job, job.folder.history())
-            self._finish_runs(job, "failed", {}, {"hmtl.reason": failure[-400:]})
+            self.log.epochs(job, job.folder.history())
+            self.log.fail(job, failure[-400:])
             for draw in job.draws:
                 self._optuna_search.leave(draw)
         else:
@@ -260,13 +249,7 @@ class Conductor:
         seeds = self.study.seeds[1:] or self.study.seeds
         winners = winners_of(best.config)
         self.variants += winners
-        self.tracking.study_run(
-            self.study.name,
-            self.study.profile,
-            ", ".join(sorted(self.study.datasets)),
-            tags=self._study_tags(),
-            study_text=self.study.text,
-        )
+        self.log.open_study(self.variants)
         self.progress.say(f"confirming the search's best, {best.trial_id[:6]}, with seeds {', '.join(map(str, seeds))}")
         self.queue = self._missing([(one, seed, one.config(seed)) for seed in seeds for one in winners])
 
@@ -320,7 +303,7 @@ class Conductor:
         return Job(identity, resolved, TrialFolder(self.store / "trials" / identity), pack, needs)
 
     def _start(self, job: Job) -> Job:
-        self._open_runs(job)
+        self.log.open(job)
         (job.folder.path / PRUNE).unlink(missing_ok=True)
         (job.folder.path / "failure.txt").unlink(missing_ok=True)
         self.running[job.trial_id] = job
@@ -332,14 +315,14 @@ class Conductor:
         result = self._result(job.folder)
         if result is None or not job.complete(result):
             return False
-        self._open_runs(job)
+        self.log.open(job)
         self._settle(job, result, known=True)
         return True
 
     def _settle(self, job: Job, result: TrialResult, known: bool = False) -> None:
         history = job.folder.history()
-        self._track(job, history)
-        self._finish_runs(job, result.status, result.metrics, self._result_tags(result), self._artifacts(job, result))
+        self.log.epochs(job, history)
+        self.log.finish(job, result)
         for draw in job.draws:
             self._tell(draw, job, result, history)
         if result.status == "failed":
@@ -373,104 +356,9 @@ class Conductor:
             folder.write_failure(f"{error}\n")
             return None
 
-    # MLflow. A store that goes down in the middle stops no training: the next run delivers what is missing. -----
-
-    def _open_runs(self, job: Job) -> None:
-        served = [(arm.name, arm.key, arm) for arm in job.arms] + ([("search", "", None)] if job.draws else [])
-        if len(job.runs) == len(served):
-            return
-        with self._tolerant():
-            job.runs = [
-                self.tracking.trial_run(
-                    self.parent,
-                    f"{name} · seed {job.config.seed}" if key else f"search · {job.trial_id[:6]}",
-                    trial_id=job.trial_id,
-                    variant=name,
-                    params=_flat(job.config.model_dump(mode="json")),
-                    tags={
-                        **self._common_tags(),
-                        "hmtl.kind": "trial",
-                        "hmtl.trial_id": job.trial_id,
-                        "hmtl.variant": name,
-                        "hmtl.variant_key": key,
-                        "hmtl.seed": str(job.config.seed),
-                        "hmtl.task": "+".join(job.config.tasks),
-                        "hmtl.data": job.config.data.name,
-                        "hmtl.evaluation": PROBES[job.config.probe.kind],
-                        "hmtl.stage": "yes" if arm is not None and arm.stage else "",
-                        "hmtl.protocol": job.config.data.protocol,
-                        "hmtl.data_fingerprint": job.pack.fingerprint,
-                        "hmtl.numerics": str(hmtl_ablate.config.NUMERICS_VERSION),
-                    },
-                )
-                for name, key, arm in served
-            ]
-
-    def _track(self, job: Job, history: Sequence[Mapping[str, float]]) -> None:
-        with self._tolerant():
-            for run in job.runs:
-                self.tracking.log_epochs(run, history)
-
-    def _finish_runs(
-        self,
-        job: Job,
-        status: TrialStatus,
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str],
-        artifacts: Mapping[str, Path] | None = None,
-    ) -> None:
-        with self._tolerant():
-            for run in job.runs:
-                self.tracking.finish_trial(
-                    run, status=status, metrics=dict(metrics), tags=dict(tags), artifacts=dict(artifacts or {})
-                )
-
     def finish_study(self) -> None:
-        with self._tolerant():
-            ended: StudyStatus = "FAILED" if self.summary.failed else "FINISHED"
-            status: StudyStatus = "KILLED" if self.summary.interrupted else ended
-            self.tracking.finish_study(self.parent, status, {})
-
-    @contextmanager
-    def _tolerant(self) -> Iterator[None]:
-        try:
-            yield
-        except TrackingError as error:
-            if not self._tracking_down:
-                self.progress.warn(
-                    f"MLflow can't be written just now: {error}. Training goes on; the same command "
-                    "delivers what is missing."
-                )
-            self._tracking_down = True
-
-    def _study_tags(self) -> dict[str, str]:
-        return {
-            **self._common_tags(),
-            "hmtl.kind": "study",
-            "hmtl.question": self.study.question,
-            "hmtl.metric": self.study.metric,
-            "hmtl.seeds": json.dumps(list(self.study.seeds)),
-            "hmtl.variants": json.dumps({variant.name: variant.key for variant in self.variants}, ensure_ascii=False),
-            "hmtl.evaluations": json.dumps(
-                {variant.name: variant.evaluation for variant in self.variants if variant.evaluation},
-                ensure_ascii=False,
-            ),
-            "mlflow.note.content": self.study.question,
-        }
-
-    def _common_tags(self) -> dict[str, str]:
-        return {"hmtl.study": self.study.name, "hmtl.profile": self.study.profile, "hmtl.git_commit": self.commit}
-
-    def _result_tags(self, result: TrialResult) -> dict[str, str]:
-        return {"hmtl.reason": result.reason, **{f"hmtl.{name}": value for name, value in result.tags.items()}}
-
-    def _artifacts(self, job: Job, result: TrialResult) -> dict[str, Path]:
-        names = ["config.json", "result.json", "log.txt"] + (["best.safetensors"] if result.best_epoch else [])
-        files = {name: job.folder.path / name for name in names}
-        for picture in sorted((job.folder.path / "pictures").glob("*.png")):
-            if self.pictures or picture.name.startswith("confusion"):  # a confusion matrix shows no face
-                files[f"pictures/{picture.name}"] = picture
-        return {name: path for name, path in files.items() if path.exists()}
+        """Write down that the study's run is over."""
+        self.log.finish_study(failed=bool(self.summary.failed), interrupted=self.summary.interrupted)
 
 
 def winners_of(best: TrialConfig) -> list[Variant]:
@@ -490,14 +378,3 @@ def winners_of(best: TrialConfig) -> list[Variant]:
             Variant(f"{WINNER}, SL with {views} views", {**alone, "data": {**raw.get("data", {}), "views": views}})
         )
     return [*found, winner]
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested config as dotted keys, for MLflow's parameters."""
-    flat: dict[str, str] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat

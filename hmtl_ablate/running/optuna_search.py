@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.errors import ConfigError, SearchError
-from hmtl_ablate.study import Parameter, Search
+from hmtl_ablate.study import SAMPLERS, Parameter, Search
 
 MAX_FRUITLESS = 50
 """Draws in a row that are repeats or impossible, after which the space counts as exhausted."""
@@ -69,13 +69,17 @@ class OptunaSearch:
         direction = "maximize" if search.direction == "max" else "minimize"
         # The seed moves on with the number of trials: a restarted sampler would repeat its first draws.
         self.study = optuna.create_study(
-            storage=storage, study_name=name, direction=direction, load_if_exists=True, pruner=_pruner(search)
+            storage=storage,
+            study_name=name,
+            direction=direction,
+            load_if_exists=True,
+            pruner=search.pruner.build(search.epochs),
         )
         if name not in known:
             for other in sorted(known):
                 if other.startswith(f"{prefix}#"):
                     self._copy(optuna.load_study(study_name=other, storage=storage))
-        self.study.sampler = _sampler(search.sampler, seed + len(self.study.trials))
+        self.study.sampler = SAMPLERS[search.sampler].build(seed + len(self.study.trials))
         self._adopted = self._orphans()
         self._mine: set[int] = set()
 
@@ -236,22 +240,6 @@ def _counts(trial: optuna.trial.FrozenTrial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (
         trial.state == TrialState.FAIL and "diverged" in trial.user_attrs
     )
-
-
-def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-    if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed)
-    if name == "cmaes":
-        return optuna.samplers.CmaEsSampler(seed=seed)
-    return optuna.samplers.RandomSampler(seed=seed)  # random; grid's values are enqueued, not sampled
-
-
-def _pruner(search: Search) -> optuna.pruners.BasePruner:
-    if search.pruner.name == "none":
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.SuccessiveHalvingPruner(min_resource=search.pruner.grace_epochs, reduction_factor=3)
 
 
 def _distribution(parameter: Parameter) -> optuna.distributions.BaseDistribution:

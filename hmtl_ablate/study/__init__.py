@@ -1,11 +1,13 @@
-"""From a YAML file to trials: spec, merging, search space, plan. Pure: it reads the study file and nothing else."""
+"""From a study file to trials: its declaration, merging, search space and plan. Pure: reads the study file only."""
 
+from hmtl_ablate.study.declaration import WINNER, Resources
+from hmtl_ablate.study.pruners import PRUNERS, Pruner, register_pruner
 from hmtl_ablate.study.reading import load_study
+from hmtl_ablate.study.reference import study_reference
+from hmtl_ablate.study.samplers import SAMPLERS, Sampler, register_sampler
 from hmtl_ablate.study.schema import schema_text, study_schema
-from hmtl_ablate.study.space import Parameter, Pruner, Search, combinations, resolved
+from hmtl_ablate.study.space import Parameter, Search, combinations, resolved
 from hmtl_ablate.study.spec import (
-    WINNER,
-    Resources,
     Study,
     Variant,
     data_configs,
@@ -15,10 +17,13 @@ from hmtl_ablate.study.spec import (
 )
 
 __all__ = [
+    "PRUNERS",
+    "SAMPLERS",
     "WINNER",
     "Parameter",
     "Pruner",
     "Resources",
+    "Sampler",
     "Search",
     "Study",
     "Variant",
@@ -28,7 +33,10 @@ __all__ = [
     "missing_data",
     "needed",
     "planned",
+    "register_pruner",
+    "register_sampler",
     "resolved",
     "schema_text",
+    "study_reference",
     "study_schema",
 ]

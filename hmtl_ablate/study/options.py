@@ -57,12 +57,12 @@ def value_faults(key: str, value: Any) -> list[Fault]:
     model = _single(*_owner(key))
     if faults := model_faults(model, {"value": value}):
         return faults
-    kept = getattr(model.model_validate({"value": value}), "value", None)
-    return [_drift(("value",), value)] if _drifts(value, kept) else []
+    parsed = getattr(model.model_validate({"value": value}), "value", None)
+    return [_drift(("value",), value)] if _drifts(value, parsed) else []
 
 
 def own_fault(fault: Fault) -> bool:
-    """Is this fault of a TrialConfig one of the value by itself, and not of how it goes with others?"""
+    """Whether a fault of a TrialConfig is one of the value alone, and not of its combination with others."""
     key = ".".join(map(str, fault.path))
     return key not in option_fields() or bool(value_faults(key, fault.value))
 
@@ -96,27 +96,27 @@ def config_faults(raw: Mapping[str, Any]) -> list[Fault]:
     return _drifted(raw, config, ())
 
 
-def _drifted(raw: Any, kept: Any, path: tuple[str | int, ...]) -> list[Fault]:
+def _drifted(raw: Any, parsed: Any, path: tuple[str | int, ...]) -> list[Fault]:
     if isinstance(raw, Mapping):
         return [
             fault
             for key, value in raw.items()
             for fault in _drifted(
-                value, kept.get(key) if isinstance(kept, Mapping) else getattr(kept, key, None), (*path, key)
+                value, parsed.get(key) if isinstance(parsed, Mapping) else getattr(parsed, key, None), (*path, key)
             )
         ]
-    if isinstance(raw, list) and isinstance(kept, list | tuple) and len(raw) == len(kept):
+    if isinstance(raw, list) and isinstance(parsed, list | tuple) and len(raw) == len(parsed):
         return [
             fault
-            for number, pair in enumerate(zip(raw, kept, strict=True))
+            for number, pair in enumerate(zip(raw, parsed, strict=True))
             for fault in _drifted(*pair, (*path, number))
         ]
-    return [_drift(path, raw)] if _drifts(raw, kept) else []
+    return [_drift(path, raw)] if _drifts(raw, parsed) else []
 
 
-def _drifts(raw: Any, kept: Any) -> bool:
-    """Was text or true / false taken for a number?"""
-    return isinstance(kept, int | float) and not isinstance(kept, bool) and isinstance(raw, str | bool)
+def _drifts(raw: Any, parsed: Any) -> bool:
+    """Whether text, true or false was parsed as a number."""
+    return isinstance(parsed, int | float) and not isinstance(parsed, bool) and isinstance(raw, str | bool)
 
 
 def _drift(path: tuple[str | int, ...], raw: Any) -> Fault:

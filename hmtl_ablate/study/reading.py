@@ -12,41 +12,39 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.config import PRETEXT_OPTIONS, model_faults, parse_config
-from hmtl_ablate.errors import Fault, StudyError, nearest
+from hmtl_ablate.errors import Fault, nearest
+from hmtl_ablate.study.command import Command, command_node
+from hmtl_ablate.study.declaration import (
+    MAX_NAME,
+    MAX_SEED,
+    RESERVED,
+    Evaluation,
+    Profile,
+    Resources,
+    Seed,
+    StudyFile,
+    StudyName,
+    accepts,
+    default,
+    keys,
+    replaced_maps,
+    table_metrics,
+)
+from hmtl_ablate.study.mapping import node_of, yaml_of
 from hmtl_ablate.study.merge import merge, override, put, tasks
-from hmtl_ablate.study.options import SECTIONS, config_faults, own_fault
+from hmtl_ablate.study.options import config_faults, own_fault
 from hmtl_ablate.study.searching import impossible, read_search
 from hmtl_ablate.study.source import Node, Place, StudyFault, parse, read_text, refuse
 from hmtl_ablate.study.space import Search
-from hmtl_ablate.study.spec import RESERVED, Resources, Study, Variant, table_metrics
+from hmtl_ablate.study.spec import Study, Variant
 
-KEYS = (
-    "name",
-    "question",
-    "metric",
-    "base",
-    "stages",
-    "variants",
-    "evaluations",
-    "seeds",
-    "search",
-    "profiles",
-    "resources",
-)
-PROFILE_KEYS = ("base", "stages", "variants", "evaluations", "seeds", "search", "resources")
-SETTABLE = ("question", "metric", "seeds", "search", "resources")
 ARROW = " → "
 """Between a variant's name and that of an evaluation of it."""
-DEFAULT_SEEDS = (0, 1, 2)
-MAX_NAME = 80
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _TRIAL = re.compile(r"[0-9a-f]{16}")
-_REPLACED = {("objective",), ("pruner",), ("space", "*")}
-"""Maps of `search` that a profile replaces as a whole: half an objective or range of each would mean nothing."""
 
 
 def load_study(
-    path: str | Path,
+    source: str | Path | Mapping[str, Any],
     *,
     profile: str = "quick",
     sets: Sequence[str] = (),
@@ -54,29 +52,42 @@ def load_study(
     trials: int | None = None,
     seeds: Sequence[int] | None = None,
 ) -> Study:
-    """Read a study file at one profile.
+    """Read a study at one profile.
 
+    >>> import hmtl_ablate as ha
+    >>> study = ha.load_study({"name": "mine", "variants": {"SL": {}, "SL, 2 views": {"data.views": 2}}}, seeds=[0])
+    >>> [variant.name for variant in study.variants]
+    ['SL', 'SL, 2 views']
+
+    source: path of a study file, or its content as a mapping, e.g. `{"name": "mine", "variants": {"SL": {}}}`, whose
+        YAML is then the study's `text`.
     sets: `key=value` each, the value in YAML; they come last, over every variant, profile and the search's base. A
-    searched option that is set is no longer searched. datasets: `name=path` each, or a name alone; one that the
-    study does not use takes the place of those it does. trials, seeds: replace the study's.
+        searched option that is set is no longer searched.
+    datasets: `name=path` each, or a name alone; one that the study does not use replaces those that it does.
+    trials, seeds: replace the study's.
 
-    Raises `StudyError` with all that is wrong, one line a fault.
+    Raises `StudyError` with all that is wrong, one line per fault: `FILE:LINE:COLUMN: KEY: …`, or `study: KEY: …` for a
+    mapping.
     """
-    shown = str(path)
-    text = read_text(Path(path), shown)
-    root = parse(text, shown)
+    if isinstance(source, Mapping):
+        shown, root = "the study", node_of(source)
+        text = yaml_of(root)
+    else:
+        shown = str(source)
+        text = read_text(Path(source), shown)
+        root = parse(text, shown)
     faults: list[StudyFault] = []
-    command = _Command(sets, datasets, trials, seeds, faults)
+    command = Command(sets, datasets, trials, seeds, faults)
     if root.content is None:
         raise refuse([StudyFault(root.place, (), "the file is empty", "a study starts with name: and base:")])
     if not root.is_map:
         raise refuse(
             [StudyFault(root.place, (), f"a study is a map, not {_kind(root)}", "it starts with name: and base:")]
         )
-    _check_keys(root, KEYS, "a study", faults)
+    _check_keys(root, keys(StudyFile), "a study", faults)
     profiles = _map(root.entries.get("profiles"), faults)
     for part in profiles.values():
-        _check_keys(part, PROFILE_KEYS, "a profile", faults)
+        _check_keys(part, keys(Profile), "a profile", faults)
         _map(part, faults)
     if profile not in profiles and (profiles or profile != "quick"):
         faults.append(
@@ -90,7 +101,7 @@ def load_study(
     study = _Reader(root, profiles.get(profile), profile, command, faults).study(text)
     for name, part in profiles.items():
         if name != profile:
-            _Reader(root, part, name, _Command((), (), None, None, faults), faults).study(text)
+            _Reader(root, part, name, Command((), (), None, None, faults), faults).study(text)
     if faults or study is None:
         raise refuse(faults)
     return study
@@ -107,85 +118,18 @@ def _map(node: Node | None, faults: list[StudyFault]) -> dict[str, Node]:
     return node.entries if node else {}
 
 
-def _check_keys(node: Node, keys: Sequence[str], owner: str, faults: list[StudyFault]) -> None:
+def _check_keys(node: Node, known: Sequence[str], owner: str, faults: list[StudyFault]) -> None:
     faults += [
-        StudyFault(entry.key, entry.path, f"there is no key {key!r} in {owner}", nearest(key, keys))
+        StudyFault(entry.key, entry.path, f"there is no key {key!r} in {owner}", nearest(key, known))
         for key, entry in node.entries.items()
-        if key not in keys
+        if key not in known
     ]
-
-
-class _Command:
-    """What the command line changes: options of configs, keys of the study, and the place of datasets."""
-
-    def __init__(
-        self,
-        sets: Sequence[str],
-        datasets: Sequence[str],
-        trials: int | None,
-        seeds: Sequence[int] | None,
-        faults: list[StudyFault],
-    ) -> None:
-        self.options: list[tuple[str, Node]] = []
-        self.keys: list[tuple[str, Node]] = []
-        self.datasets: dict[str, Path | None] = {}
-        for text in sets:
-            self._set(text, faults)
-        for text in datasets:
-            self._dataset(text, faults)
-        if trials is not None:
-            self.keys.append(("search.trials", _given(f"--trials {trials}", trials, ("search", "trials"))))
-        if seeds is not None:
-            source = f"--seeds {','.join(map(str, seeds))}"
-            content = [_given(source, seed, ("seeds", number)) for number, seed in enumerate(seeds)]
-            self.keys.append(("seeds", _given(source, content, ("seeds",))))
-
-    def _set(self, text: str, faults: list[StudyFault]) -> None:
-        key, equals, value = text.partition("=")
-        key, place = key.strip(), Place(f"--set {text}")
-        first = key.partition(".")[0]
-        if not equals or not key:
-            faults.append(StudyFault(place, (), "is not key=value", "write e.g. --set training.epochs=2"))
-            return
-        if first not in (*SECTIONS, *SETTABLE):
-            inner = key.partition(".")[2]
-            hint = f"write --set {inner}=…" if first == "base" and inner else nearest(first, [*SECTIONS, *SETTABLE])
-            faults.append(StudyFault(place, (key,), f"there is no option {first!r} to set", hint))
-            return
-        try:
-            node = parse(value, "", place=place, path=tuple(key.split(".")))
-        except StudyError as error:
-            first = str(error).splitlines()[0].removeprefix(f"{place}: ")
-            faults.append(StudyFault(place, (), first, "the value is YAML"))
-            return
-        (self.options if first in SECTIONS else self.keys).append((key, node))
-
-    def _dataset(self, text: str, faults: list[StudyFault]) -> None:
-        name, equals, path = text.partition("=")
-        place = Place(f"--data {text}")
-        if not name.strip() or (equals and not path):
-            faults.append(StudyFault(place, (), "is not name=path", "write e.g. --data affectnet=/data/AffectNet"))
-        elif name == "rendered" and path:
-            faults.append(
-                StudyFault(place, (), "the rendered faces are drawn and lie nowhere", "write --data rendered")
-            )
-        elif name in self.datasets:
-            faults.append(StudyFault(place, (), f"the dataset {name!r} is given twice", "keep one"))
-        else:
-            self.datasets[name] = Path(path).expanduser() if path else None
-
-
-def _given(source: str, content: Any, path: tuple[str | int, ...]) -> Node:
-    place = Place(source)
-    return Node(content, place, place, path)
 
 
 class _Reader:
     """Reads one profile of a file; every fault goes to faults."""
 
-    def __init__(
-        self, root: Node, part: Node | None, profile: str, command: _Command, faults: list[StudyFault]
-    ) -> None:
+    def __init__(self, root: Node, part: Node | None, profile: str, command: Command, faults: list[StudyFault]) -> None:
         self.root, self.profile, self.command, self.faults = root, profile, command, faults
         self.part = part if part is not None and part.is_map else Node({}, root.place, root.place)
         self.seen: set[tuple[Place, Any, Any]] = set()
@@ -196,7 +140,7 @@ class _Reader:
         variants = {name: [*base, *steps] for name, steps in self._named("variants", base[-1]).items()}
         stages = {name: [*base, *steps] for name, steps in self._named("stages", base[-1]).items()}
         for name in stages.keys() & variants.keys():
-            self._fault(self._entry("stages", name), f"{name!r} is a variant too", "choose another name", at_key=True)
+            self._fault(self._entry("stages", name), f"{name!r} is also a variant", "choose another name", at_key=True)
         evaluated = self._evaluations(base, stages | variants, variants)
         search_map = self._section("search")
         if search_map is not None and search_map.content is None:
@@ -209,7 +153,7 @@ class _Reader:
             self._check_config(steps)
         search = self._search(search_map, search_base) if search_map is not None else None
         if not variants and search_map is None:
-            self._fault(self.root, "there is nothing to run", "give it variants, a search, or both")
+            self._fault(self.root, "there is nothing to run", "add variants, a search, or both")
         name, question, metric = self._text("name"), self._text("question"), self._text("metric")
         self._check_name(name)
         if metric and metric not in table_metrics():
@@ -269,7 +213,9 @@ class _Reader:
                 merged = [
                     None
                     if node is None
-                    else replace(node, content={key: value for key, value in node.entries.items() if key != "of"})
+                    else replace(
+                        node, content={key: value for key, value in node.entries.items() if key not in keys(Evaluation)}
+                    )
                     for node in (own.get(name), over.get(name))
                 ]
                 steps = self._steps(base[-1], [self._handed(entry, owner, owners[owner][-1]), *merged])
@@ -281,22 +227,27 @@ class _Reader:
         if listed is None:
             return list(variants)
         if not isinstance(listed.content, list) or not listed.content:
-            self._fault(listed, f"is a list of variants or stages, not {listed.plain()!r}", "write e.g. of: [SL]")
+            self._fault(
+                listed, f"should be a list of variants or stages, not {listed.plain()!r}", "write e.g. of: [SL]"
+            )
             return []
+        found = []
         for item in listed.content:
-            if item.content not in owners:
+            if isinstance(item.content, str) and item.content in owners:
+                found.append(item.content)
+            else:
                 self._fault(item, f"there is no variant or stage {item.plain()!r}", nearest(item.plain(), owners))
-        return [item.content for item in listed.content if item.content in owners]
+        return found
 
     def _handed(self, entry: Node, owner: str, config: Node) -> Node:
         """What an evaluation takes from the trial that it looks at: the model, and its weights."""
         model = config.entries.get("model")
         weights = replace(entry, content=f"trial:{owner}")
-        kept = {key: node for key, node in model.entries.items() if key in ("backbone", "pose_head")} if model else {}
+        own = {key: node for key, node in model.entries.items() if key in ("backbone", "pose_head")} if model else {}
         return replace(
             entry,
             content={
-                "model": replace(entry, content={**kept, "weights": weights}),
+                "model": replace(entry, content={**own, "weights": weights}),
                 "pretext": replace(entry, content={}),
             },
         )
@@ -327,7 +278,7 @@ class _Reader:
                 self._entry(
                     "variants" if owner in (self.root.entries.get("variants") or self.root).entries else "stages", owner
                 ),
-                f"{owner!r} waits for its own weights, by way of " + ", ".join(sorted(needs[owner])),
+                f"{owner!r} depends on its own weights, through " + ", ".join(sorted(needs[owner])),
                 "start one of them from other weights",
                 at_key=True,
             )
@@ -371,12 +322,12 @@ class _Reader:
     def _section(self, key: str) -> Node | None:
         """A key of the study: the file's, the profile's over it, the command's over both."""
         own, over = self.root.entries.get(key), self.part.entries.get(key)
-        node = merge(own, over, _REPLACED if key == "search" else ()) if own and over else over or own
+        node = merge(own, over, replaced_maps() if key == "search" else ()) if own and over else over or own
         for name, value in self.command.keys:
             first, *rest = name.split(".")
             if name == key == "search" and value.content is not None:
                 self._fault(
-                    value, "a search is not set as a whole", "set its keys, e.g. search.trials=8, or search=null"
+                    value, "a search can't be set as a whole", "set its keys, e.g. search.trials=8, or search=null"
                 )
             elif rest and first == key == "search" and (node is None or node.content is None):
                 self._fault(value, "the study has no search")
@@ -402,29 +353,29 @@ class _Reader:
     def _check_name(self, name: str) -> None:
         if not name:
             self._fault(self._found("name"), "the study has no name", "write e.g. name: puzzling")
-        elif not _NAME.fullmatch(name):
+        elif not accepts(StudyName, name):
             self._fault(
                 self._found("name"),
-                f"{name!r} is no name for a study",
+                f"{name!r} is not a valid study name",
                 "use up to 64 letters, digits, - and _, the first a letter or digit",
             )
 
     def _seeds(self) -> tuple[int, ...]:
         node = self._section("seeds")
         if node is None:
-            return DEFAULT_SEEDS
+            return tuple(default(StudyFile, "seeds"))
         if not isinstance(node.content, list) or not node.content:
             self._fault(node, f"should be a list of whole numbers, not {node.plain()!r}", "write e.g. seeds: [0, 1, 2]")
-            return DEFAULT_SEEDS
+            return ()
         seen: list[Any] = []
         for entry in node.content:
             seed = entry.content
-            if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
+            if not accepts(Seed, seed):
                 self._fault(
-                    entry, f"should be a whole number from 0 on, not {entry.plain()!r}", f"use 0 to {2**31 - 1}"
+                    entry, f"should be a whole number, 0 or more, not {entry.plain()!r}", f"use 0 to {MAX_SEED}"
                 )
             elif seed in seen:
-                self._fault(entry, f"the seed {seed} stands here twice", "seeds are repeats; each counts once")
+                self._fault(entry, f"the seed {seed} appears twice", "each seed is one repetition")
             seen.append(seed)
         return tuple(seen)
 
@@ -444,7 +395,9 @@ class _Reader:
                 self._fault(entry, f"should be a number, not {entry.plain()!r}")
         gpus = node.entries.get("gpus")
         if not faults and gpus and isinstance(gpus.content, float) and gpus.content > 1 and gpus.content % 1:
-            self._fault(gpus, f"{gpus.content:g} GPUs can't be given", "use a whole number, or a share of one below 1")
+            self._fault(
+                gpus, f"{gpus.content:g} GPUs can't be assigned", "use a whole number, or a share of one below 1"
+            )
         return Resources() if faults else Resources.model_validate(raw)
 
     def _fault_in(self, node: Node, fault: Fault) -> None:
@@ -495,8 +448,8 @@ class _Reader:
                 config = put(config, ["data", "name"], replaced, self.faults)
                 data = config.entries["data"]
                 if data.is_map and replaced.content != "rendered":
-                    kept = {key: node for key, node in data.entries.items() if key != "images"}
-                    config = put(config, ["data"], replace(data, content=kept), self.faults)
+                    others = {key: node for key, node in data.entries.items() if key != "images"}
+                    config = put(config, ["data"], replace(data, content=others), self.faults)
             for key, node in self.command.options:
                 config = override(config, replace(node, content={key: node}), self.faults, only_present=True)
             steps.append(config)
@@ -512,28 +465,28 @@ class _Reader:
         return list(dict.fromkeys(_dataset(steps[-1]) for steps in configs))
 
     def _replaced_dataset(self, used: set[str]) -> Node | None:
-        given = self.command.datasets
-        foreign = [name for name in given if name not in used]
+        named = self.command.datasets
+        foreign = [name for name in named if name not in used]
         if foreign and len(used) > 1:
             self.faults.append(
                 StudyFault(
                     Place(f"--data {foreign[0]}"),
                     (),
-                    f"the study uses {', '.join(sorted(used))}: {foreign[0]!r} can't take the place of several",
+                    f"the study uses {', '.join(sorted(used))}: {foreign[0]!r} can't replace several",
                     nearest(foreign[0], used),
                 )
             )
             return None
-        if len(given) > 1 and foreign:
+        if len(named) > 1 and foreign:
             self.faults.append(
                 StudyFault(
                     Place(f"--data {foreign[0]}"),
                     (),
-                    f"the study uses {', '.join(sorted(used))}; one other dataset can take its place, not several",
+                    f"the study uses {', '.join(sorted(used))}; only one other dataset can replace it",
                     "keep one --data",
                 )
             )
-        return _given(f"--data {foreign[0]}", foreign[0], ("data", "name")) if foreign else None
+        return command_node(f"--data {foreign[0]}", foreign[0], ("data", "name")) if foreign else None
 
     def _search(self, node: Node, steps: list[Node]) -> Search | None:
         if not node.is_map:
@@ -545,7 +498,7 @@ class _Reader:
             entries = {**space.entries, **{key: _fixed(space.entries[key], value) for key, value in fixed.items()}}
             node = put(node, ["space"], replace(space, content=entries), self.faults)
         search, check_values = read_search(node, steps[-1], self.faults)
-        # How values go together, a drawn one can still mend; a value that is bad by itself it can't.
+        # How values go together, a drawn value can still fix; a value that is invalid by itself, it can't.
         own = [fault for fault in config_faults(steps[-1].plain()) if own_fault(fault)]
         if search is None or own:
             self._check_config(steps, own)
@@ -619,11 +572,11 @@ def _dataset(config: Node) -> str:
 
 def _variant_name_fault(name: str) -> tuple[str, str] | None:
     if not name.strip():
-        return "a variant has a name", "write e.g. SL"
+        return "a variant needs a name", "write e.g. SL"
     if not name.isprintable():
         return f"{name!r} has characters that can't be printed", "use one line of text"
     if len(name) > MAX_NAME:
         return f"a name of {len(name)} characters is too long for a table", f"use at most {MAX_NAME}"
     if name.strip().lower().partition(",")[0] in RESERVED:
-        return f"{name!r} is the name that results give to the search", "use another"
+        return f"{name!r} is a name that results use for the search", "use another"
     return None

@@ -6,19 +6,29 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
-from hmtl_ablate.config import metric_names, model_faults, parse_config
-from hmtl_ablate.errors import Fault, nearest
+from hmtl_ablate.config import parse_config
+from hmtl_ablate.errors import ConfigError, Fault, nearest
+from hmtl_ablate.study.declaration import (
+    KINDS,
+    MAX_TRIALS,
+    Range,
+    SearchSection,
+    Step,
+    TrialCount,
+    accepts,
+    default,
+    keys,
+    objectives,
+)
 from hmtl_ablate.study.merge import tasks
 from hmtl_ablate.study.options import config_faults, key_fault, option_fields, value_faults
+from hmtl_ablate.study.pruners import NoPruner, Pruner, parse_pruner
+from hmtl_ablate.study.samplers import SAMPLERS
 from hmtl_ablate.study.source import Node, StudyFault
-from hmtl_ablate.study.space import MAX_GRID, Kind, Parameter, Pruner, Search, combinations, contains, resolved
+from hmtl_ablate.study.space import MAX_GRID, Parameter, Search, combinations, contains, resolved
 
-SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes")
-KINDS: tuple[Kind, ...] = get_args(Kind)
-KEYS = ("base", "space", "sampler", "pruner", "trials", "objective", "confirm")
-MAX_TRIALS = 1_000_000
 FIXED = (
     "task",
     "data.name",
@@ -30,9 +40,9 @@ FIXED = (
     "probe.kind",
     "probe.folds",
 )
-"""Options that say what is measured and on which images: a score across their values compares nothing."""
+"""Options that define what is measured and on which images: scores at their different values are not comparable."""
 _ATTEMPTS = 2000
-"""Combinations tried before a value is given the benefit of the doubt."""
+"""Combinations that are tried before a value is assumed to be possible."""
 
 Report = Callable[..., None]
 """report(node, what, hint="", at_key=False): notes a fault at a node."""
@@ -44,9 +54,9 @@ class _Draft(NamedTuple):
 
 
 def read_search(node: Node, base: Node, faults: list[StudyFault]) -> tuple[Search | None, Callable[[set[str]], None]]:
-    """The search of a merged `search` map whose base is merged already; faults go to faults, and there is no search.
+    """The search that a merged `search` map declares, on its merged base; None after appending faults.
 
-    Also a function that notes the values, of these keys, which no combination makes possible.
+    Also a function that reports which values of some keys no combination makes possible.
     """
     before = len(faults)
 
@@ -54,15 +64,15 @@ def read_search(node: Node, base: Node, faults: list[StudyFault]) -> tuple[Searc
         faults.append(StudyFault(where.key if at_key else where.place, where.path, what, hint))
 
     for key, entry in node.entries.items():
-        if key not in KEYS:
-            report(entry, f"there is no key {key!r} in search", nearest(key, KEYS), at_key=True)
+        if key not in keys(SearchSection):
+            report(entry, f"there is no key {key!r} in search", nearest(key, keys(SearchSection)), at_key=True)
     sampler = _sampler(node, report)
     drafts = _parameters(node, base, report)
     pruner = _pruner(node, report)
     trials = _trials(node, report)
     metric, direction = _objective(node, base, report)
     confirm = node.entries.get("confirm")
-    if confirm is not None and not isinstance(confirm.content, bool):
+    if confirm is not None and not accepts(bool, confirm.content):
         report(confirm, f"should be true or false, not {confirm.plain()!r}")
     space = node.entries.get("space")
     ordered = _check_when(drafts, set(space.entries) if space else set(), report)
@@ -82,7 +92,7 @@ def read_search(node: Node, base: Node, faults: list[StudyFault]) -> tuple[Searc
         trials=trials,
         metric=metric,
         direction=direction,
-        confirm=bool(confirm and confirm.content),
+        confirm=confirm.content if confirm else default(SearchSection, "confirm"),
     )
     return search, check_values
 
@@ -90,34 +100,34 @@ def read_search(node: Node, base: Node, faults: list[StudyFault]) -> tuple[Searc
 def _sampler(node: Node, report: Report) -> str:
     entry = node.entries.get("sampler")
     if entry is None:
-        return "tpe"
-    if entry.content not in SAMPLERS:
+        return str(default(SearchSection, "sampler"))
+    if not isinstance(entry.content, str) or entry.content not in SAMPLERS:
         report(entry, f"there is no sampler {entry.plain()!r}", nearest(entry.plain(), SAMPLERS))
     return str(entry.content)
 
 
 def _pruner(node: Node, report: Report) -> Pruner:
     entry = node.entries.get("pruner")
-    if entry is None or entry.content is None:
-        return Pruner()
-    raw = entry.plain() if entry.is_map else {"name": entry.plain()}
-    faults = model_faults(Pruner, raw)
-    for fault in faults:
-        where = entry.entries.get(str(fault.path[0]), entry)
-        report(where, fault.what, fault.hint, at_key=fault.path[0] not in Pruner.model_fields)
-    return Pruner() if faults else Pruner.model_validate(raw)
+    try:
+        return parse_pruner(entry.plain() if entry else default(SearchSection, "pruner"))
+    except ConfigError as error:
+        assert entry is not None  # the default has no fault
+        nodes = dict(entry.walk())
+        for fault in error.faults:
+            where = next(nodes[path] for n in range(len(fault.path), -1, -1) if (path := fault.path[:n]) in nodes)
+            report(where, fault.what, fault.hint, at_key=fault.what.startswith("there is no option"))
+        return NoPruner()
 
 
 def _trials(node: Node, report: Report) -> int:
     entry = node.entries.get("trials")
     if entry is None:
-        report(node, "trials is missing", "say how many in all, e.g. trials: 20", at_key=True)
+        report(node, "trials is missing", "give the total, e.g. trials: 20", at_key=True)
         return 1
-    value = entry.content
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_TRIALS:
+    if not accepts(TrialCount, entry.content):
         report(entry, f"should be a whole number above 0, not {entry.plain()!r}", f"use 1 to {MAX_TRIALS}")
         return 1
-    return value
+    return int(entry.content)
 
 
 def _objective(node: Node, base: Node, report: Report) -> tuple[str, Literal["max", "min"]]:
@@ -128,13 +138,13 @@ def _objective(node: Node, base: Node, report: Report) -> tuple[str, Literal["ma
     if entry is None:
         return next(((f"val/{name}", way) for name, way in measured.items()), ("val/accuracy", "max"))
     if not entry.is_map or len(entry.entries) != 1:
-        report(entry, "is one metric with its direction", "write e.g. objective: {val/accuracy: max}")
+        report(entry, "should be one metric with its direction", "write e.g. objective: {val/accuracy: max}")
         return "val/accuracy", "max"
     ((metric, direction),) = entry.entries.items()
     if metric.startswith("test/"):
         report(
             direction,
-            f"{metric!r} is of the test split, which no search may look at",
+            f"{metric!r} is of the test split, which a search must not see",
             f"use {metric.replace('test/', 'val/')}"
             if metric.replace("test/", "val/") in objectives()
             else nearest(metric, objectives()),
@@ -150,7 +160,7 @@ def _objective(node: Node, base: Node, report: Report) -> tuple[str, Literal["ma
             at_key=True,
         )
     if direction.content not in ("max", "min"):
-        report(direction, f"{direction.plain()!r} is no direction", nearest(direction.plain(), ("max", "min")))
+        report(direction, f"{direction.plain()!r} is not a direction", nearest(direction.plain(), ("max", "min")))
     return metric, "min" if direction.content == "min" else "max"
 
 
@@ -162,7 +172,7 @@ def _parameters(node: Node, base: Node, report: Report) -> list[_Draft]:
     if not space.is_map or not space.entries:
         report(
             space,
-            "is a map of dotted options, at least one",
+            "should be a map of dotted options, at least one",
             "write e.g. space: {training.lr: {loguniform: [1e-4, 1e-2]}}",
         )
         return []
@@ -177,11 +187,11 @@ def _parameters(node: Node, base: Node, report: Report) -> list[_Draft]:
 
 def _key_fault(key: str, base: Node) -> tuple[str, str] | None:
     if key == "seed":
-        return "the seed is not searched", "search trials use the first of the study's seeds"
+        return "the seed can't be searched", "search trials use the first of the study's seeds"
     if fault := key_fault(key):
         return fault
     if key in FIXED:
-        return f"{key} is not searched: scores across its values compare nothing", "make it variants"
+        return f"{key} can't be searched: scores at its different values are not comparable", "make it variants"
     parts = key.split(".")
     if parts[0] == "pretext" and parts[1] not in tasks(base):
         return f"the search's base has no pretext task {parts[1]!r}", f"write base: {{pretext: {{{parts[1]}: {{}}}}}}"
@@ -191,12 +201,12 @@ def _key_fault(key: str, base: Node) -> tuple[str, str] | None:
 def _parameter(key: str, entry: Node, report: Report) -> Parameter | None:
     kinds = [kind for kind in KINDS if kind in entry.entries]
     for name, inner in entry.entries.items():
-        if name not in (*KINDS, "step", "when"):
-            report(inner, f"there is no kind of range {name!r}", nearest(name, [*KINDS, "step", "when"]), at_key=True)
+        if name not in keys(Range):
+            report(inner, f"there is no kind of range {name!r}", nearest(name, keys(Range)), at_key=True)
     if len(kinds) != 1:
         if entry.is_map and kinds:
             report(entry, f"has {' and '.join(kinds)}", "keep one")
-        elif not entry.is_map or not (set(entry.entries) - {"step", "when"}):
+        elif not entry.is_map or not (set(entry.entries) - (set(keys(Range)) - set(KINDS))):
             report(
                 entry,
                 "has no values to search",
@@ -216,7 +226,7 @@ def _parameter(key: str, entry: Node, report: Report) -> Parameter | None:
         span = parameter.high - parameter.low if parameter else math.inf
         if kind != "int":
             report(step, f"only int has a step, not {kind}", at_key=True)
-        elif not isinstance(step.content, int) or isinstance(step.content, bool) or not 1 <= step.content <= span:
+        elif not accepts(Step, step.content) or step.content > span:
             report(step, f"should be a whole number above 0, not {step.plain()!r}", f"use 1 to {span:g}")
         elif parameter:
             parameter = replace(parameter, step=step.content)
@@ -225,7 +235,7 @@ def _parameter(key: str, entry: Node, report: Report) -> Parameter | None:
 
 def _choices(key: str, node: Node, report: Report) -> tuple[Any, ...]:
     if not isinstance(node.content, list) or not node.content:
-        report(node, f"choice is a list of values, not {node.plain()!r}", "write e.g. {choice: [1, 2]}")
+        report(node, f"choice should be a list of values, not {node.plain()!r}", "write e.g. {choice: [1, 2]}")
         return ()
     seen: list[Any] = []
     good = True
@@ -237,7 +247,7 @@ def _choices(key: str, node: Node, report: Report) -> tuple[Any, ...]:
         elif faults:
             report(entry, faults[0].what, faults[0].hint)
         elif contains(tuple(seen), value):
-            report(entry, f"{value!r} stands in the choices twice")
+            report(entry, f"{value!r} appears twice in the choices")
         else:
             seen.append(value)
             continue
@@ -248,7 +258,7 @@ def _choices(key: str, node: Node, report: Report) -> tuple[Any, ...]:
 def _ends(key: str, kind: str, node: Node, report: Report) -> tuple[float, float] | None:
     entries = node.content
     if not isinstance(entries, list) or len(entries) != 2:
-        report(node, f"{kind} is [low, high], not {node.plain()!r}")
+        report(node, f"{kind} should be [low, high], not {node.plain()!r}")
         return None
     good = True
     for entry in entries:
@@ -258,7 +268,11 @@ def _ends(key: str, kind: str, node: Node, report: Report) -> tuple[float, float
         elif kind == "int" and not isinstance(value, int):
             report(entry, f"should be a whole number, not {value!r}", "use uniform for a continuous range")
         elif kind == "loguniform" and value <= 0:
-            report(entry, f"a loguniform range is above 0, not at {value!r}", "use uniform, or a small positive number")
+            report(
+                entry,
+                f"a loguniform range must be above 0, not at {value!r}",
+                "use uniform, or a small positive number",
+            )
         elif faults := value_faults(key, value):
             report(entry, faults[0].what, faults[0].hint)
         else:
@@ -287,7 +301,7 @@ def _when(entry: Node, report: Report) -> dict[str, tuple[Any, ...]]:
     if not node.is_map or not node.entries:
         report(
             node,
-            f"is a map of another parameter to its value, not {node.plain()!r}",
+            f"should be a map of another parameter to its value, not {node.plain()!r}",
             "write e.g. when: {pretext.puzzling.feed: mixed}",
         )
         return {}
@@ -295,7 +309,7 @@ def _when(entry: Node, report: Report) -> dict[str, tuple[Any, ...]]:
     for key, value in node.entries.items():
         listed = value.plain() if isinstance(value.content, list) else [value.plain()]
         if not listed or any(isinstance(item, dict | list) for item in listed):
-            report(value, f"is a value or a list of values, not {value.plain()!r}")
+            report(value, f"should be a value or a list of values, not {value.plain()!r}")
         else:
             found[key] = tuple(listed)
     return found
@@ -315,7 +329,7 @@ def _check_when(drafts: list[_Draft], declared: set[str], report: Report) -> lis
     for parameter, node in waiting:
         report(
             node.entries["when"],
-            "can never hold: it waits for itself by way of "
+            "can never hold: it depends on itself through "
             + ", ".join(key for key in parameter.when if key in {d.parameter.key for d in waiting}),
             "remove one of the conditions",
         )
@@ -360,25 +374,27 @@ def _clash(parameter: Parameter, ordered: Mapping[str, _Draft]) -> str:
     return ""
 
 
-def _suits(sampler: str, drafts: list[_Draft], node: Node, report: Report) -> None:
-    """Refuse a space that the sampler would treat as something else in silence."""
+def _suits(name: str, drafts: list[_Draft], node: Node, report: Report) -> None:
+    """Refuse a space that the sampler would silently treat as another one."""
+    sampler = SAMPLERS.get(name)
+    if sampler is None:
+        return
     for parameter, entry in drafts:
-        if sampler == "grid" and parameter.values is None:
+        if not sampler.continuous and parameter.values is None:
             report(
                 entry,
-                f"the grid sampler takes no continuous range, and {parameter.kind} is one",
+                f"the {name} sampler takes no continuous range, and {parameter.kind} is one",
                 "use choice or int, or sampler: random",
             )
-        if sampler == "cmaes" and parameter.kind == "choice":
-            report(entry, "the cmaes sampler takes numeric ranges only, no choice", "use int, or sampler: tpe")
-        # Optuna's CMA-ES and GP samplers model only what every trial has, and draw all else at random.
-        if sampler in ("cmaes", "gp") and parameter.when:
+        if not sampler.choices and parameter.kind == "choice":
+            report(entry, f"the {name} sampler takes numeric ranges only, no choice", "use int, or sampler: tpe")
+        if not sampler.conditions and parameter.when:
             report(
                 entry.entries["when"],
-                f"the {sampler} sampler takes no conditions: it would draw such a parameter at random",
+                f"the {name} sampler takes no conditions: it would draw such a parameter at random",
                 "use sampler: tpe",
             )
-    if sampler == "grid" and drafts and all(draft.parameter.values is not None for draft in drafts):
+    if name == "grid" and drafts and all(draft.parameter.values is not None for draft in drafts):
         size = math.prod(len(draft.parameter.values or ()) for draft in drafts)
         if (
             size > MAX_GRID
@@ -429,7 +445,7 @@ def _ends_only(parameter: Parameter) -> Parameter:
 
 
 def _narrowed(own: Parameter, ends: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
-    """All parameters, with `own` as given and those that it waits for narrowed to values with which it exists."""
+    """All parameters: `own` unchanged, those in its conditions narrowed to the values with which it exists."""
     known = {parameter.key: parameter for parameter in ends} | {own.key: own}
     waiting = [own]
     while waiting:
@@ -438,11 +454,6 @@ def _narrowed(own: Parameter, ends: tuple[Parameter, ...]) -> tuple[Parameter, .
             known[key] = replace(known[key], choices=both or allowed)
             waiting.append(known[key])
     return tuple(known.values())
-
-
-def objectives() -> tuple[str, ...]:
-    """What a search can optimise, of every registered task."""
-    return tuple(f"val/{metric}" for metric in metric_names())
 
 
 def searchable() -> list[str]:

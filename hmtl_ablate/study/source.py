@@ -33,6 +33,8 @@ from hmtl_ablate.errors import StudyError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+MAX_INT = 10**18 - 1
+"""Largest whole number; larger ones are refused."""
 
 _INT = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -48,7 +50,8 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U000100
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something was written: a line and column (from 1) of the file, or an option of the command (line 0)."""
+    """Where something was written: a line and column (from 1) of the file; with line 0, an option of the command, or a
+    mapping, whose column is the number of the value."""
 
     source: str
     line: int = 0
@@ -60,15 +63,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value of a study file. `content` is dict[str, Node], list[Node], or None, bool, int, float, str.
-
-    place: of the value; key: of the key that holds it; path: keys from the top of the file.
-    """
+    """A value of a study file."""
 
     content: Any
+    """dict[str, Node], list[Node], or None, bool, int, float, str."""
     place: Place
+    """Place of the value."""
     key: Place
+    """Place of the key that holds it."""
     path: tuple[str | int, ...] = ()
+    """Keys and list positions from the top of the file."""
 
     @property
     def is_map(self) -> bool:
@@ -121,7 +125,7 @@ def _shown(text: str, limit: int) -> str:
 
 
 def refuse(faults: list[StudyFault]) -> StudyError:
-    """All faults as one error, in the order of the file, each node's fault told once."""
+    """All faults as one error, in the order of the file, each node's fault once."""
     unique = {(m.place, m.path, m.what): m for m in faults}.values()
     ordered = sorted(unique, key=lambda m: (m.place.line == 0, m.place.line, m.place.column))
     return StudyError("\n".join(str(fault) for fault in ordered))
@@ -228,7 +232,7 @@ class _Builder:
                 raise refuse(
                     [
                         *self.faults,
-                        StudyFault(self._place(event), (), "a second document starts here", "write one study a file"),
+                        StudyFault(self._place(event), (), "a second document starts here", "write one study per file"),
                     ]
                 )
         elif isinstance(event, MappingEndEvent | SequenceEndEvent):
@@ -242,11 +246,11 @@ class _Builder:
         if isinstance(event, AliasEvent) or event.anchor is not None:
             self._fault(
                 place,
-                f"anchors and aliases are not used here ({'&*'[isinstance(event, AliasEvent)]}{event.anchor})",
+                f"anchors and aliases are not supported ({'&*'[isinstance(event, AliasEvent)]}{event.anchor})",
                 "write the value out",
             )
         elif tag := getattr(event, "tag", None):
-            self._fault(place, f"tags are not used here ({tag})", "write the plain value")
+            self._fault(place, f"tags are not supported ({tag})", "write the plain value")
         if isinstance(event, MappingStartEvent | SequenceStartEvent):
             if len(self.stack) >= MAX_DEPTH:
                 raise refuse(
@@ -292,8 +296,8 @@ class _Builder:
             elif content in top.content:
                 self._fault(
                     place,
-                    f"the key {content!r} stands here twice",
-                    f"its first place is line {top.content[content].key.line}" if place.line else "",
+                    f"the key {content!r} appears twice",
+                    f"first on line {top.content[content].key.line}" if place.line else "",
                     content,
                 )
             top.has_key, top.name, top.key = True, content if isinstance(content, str) else str(content), place

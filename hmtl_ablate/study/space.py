@@ -7,33 +7,33 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
-
-from hmtl_ablate.config import Frozen, TrialConfig, parse_config
+from hmtl_ablate.config import TrainingConfig, TrialConfig, parse_config
 from hmtl_ablate.errors import SearchError
+from hmtl_ablate.study.declaration import Kind
+from hmtl_ablate.study.pruners import Pruner
 
-Kind = Literal["choice", "uniform", "loguniform", "int"]
 MAX_GRID = 10_000
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One searched option.
-
-    key: dotted key of a TrialConfig; choices: for kind choice; low, high: both within the range, for the other kinds;
-    step: int only, low + a multiple of it; when: dotted key of another parameter → the values of it (a tuple) with
-    which this one exists.
-    """
+    """One searched option."""
 
     key: str
+    """Dotted key of a TrialConfig's option."""
     kind: Kind
     choices: tuple[Any, ...] = ()
+    """Its values, of kind choice."""
     low: float = 0.0
+    """Lower end of the range, included; of the other kinds."""
     high: float = 0.0
+    """Upper end of the range, included."""
     step: int = 1
+    """Of kind int: values are low plus a multiple of it."""
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Dotted key of another parameter → its values with which this one exists."""
 
     @property
     def values(self) -> tuple[Any, ...] | range | None:
@@ -43,17 +43,8 @@ class Parameter:
         return range(int(self.low), int(self.high) + 1, self.step) if self.kind == "int" else None
 
     def active(self, values: Mapping[str, Any]) -> bool:
-        """Does the parameter exist beside these values of the parameters before it?"""
+        """Whether the parameter exists, given the values of the parameters before it."""
         return all(key in values and contains(allowed, values[key]) for key, allowed in self.when.items())
-
-
-class Pruner(Frozen):
-    """What stops a search trial early."""
-
-    name: Literal["none", "successive_halving"] = "none"
-    """none: every trial runs to its end; successive_halving: Optuna's asynchronous successive halving."""
-    grace_epochs: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Epochs that every trial gets."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +65,13 @@ class Search:
         """Dotted keys of the searched options."""
         return tuple(parameter.key for parameter in self.parameters)
 
+    @property
+    def epochs(self) -> int:
+        """The most epochs that one of its trials can have."""
+        own = self.base.get("training", {}).get("epochs", TrainingConfig.model_fields["epochs"].default)
+        searched = next((parameter.values for parameter in self.parameters if parameter.key == "training.epochs"), None)
+        return max(searched) if searched else int(own)
+
     def resolve(self, values: Mapping[str, Any], seed: int) -> TrialConfig:
         """The config of drawn values (dotted key → value; without parameters whose `when` does not hold).
 
@@ -85,7 +83,7 @@ class Search:
     def space_hash(self) -> str:
         """12 hexadecimal digits over what a drawn value and its score mean: base, parameters, objective.
 
-        Sampler, pruner and number of trials are no part of it: a search goes on when they change.
+        Sampler, pruner and number of trials are no part of it: a search continues when they change.
         """
         identity = [
             self.base,
@@ -136,7 +134,7 @@ def resolved(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, An
 
 
 def contains(allowed: tuple[Any, ...] | range, value: Any) -> bool:
-    """Is the value among the allowed? True is not 1 here."""
+    """Whether the value is one of the allowed; True is not 1 here."""
     if isinstance(allowed, range):
         return isinstance(value, int | float) and not isinstance(value, bool) and value in allowed
     return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in allowed)

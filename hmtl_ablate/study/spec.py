@@ -7,50 +7,29 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from hmtl_ablate.config import DataConfig, Frozen, TrialConfig, metric_names, parse_config
+from hmtl_ablate.config import DataConfig, TrialConfig, parse_config
+from hmtl_ablate.study.declaration import Resources
 from hmtl_ablate.study.space import Search, combinations, resolved
 
-WINNER = "best of search"
-RESERVED = ("search", WINNER)
-"""Names, up to a comma, that results use for the search's trials, and for its confirmed winner with its baselines."""
 _PACKED = ("data.size", "data.stored")
 """Options a search may draw that ask for another pack."""
 
 
-class Resources(Frozen):
-    """What one trial is given."""
-
-    workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Processes that train one trial together; with more than 1, Ray Train's TorchTrainer runs them."""
-    cpus: Annotated[float, Field(gt=0, le=1024)] = 1
-    """CPU cores of each worker."""
-    gpus: Annotated[float, Field(ge=0, le=64)] = 0
-    """GPUs of each worker; a fraction lets trials share one."""
-
-
-def table_metrics() -> tuple[str, ...]:
-    """What a study's table can compare, of every registered task."""
-    return tuple(f"{split}/{metric}" for split in ("test", "best/val") for metric in metric_names())
-
-
 @dataclass(frozen=True)
 class Variant:
-    """A named arm of an ablation, or a stage: a trial that others start from.
-
-    sources: the variants and stages whose weights it names, by name; evaluation: the evaluation that it is, "" for a
-    variant of the study itself.
-    """
+    """A named arm of an ablation, or a stage: a trial that others start from."""
 
     name: str
     raw: Mapping[str, Any]
     """The merged data of its TrialConfig, without a seed. Weights of another variant or stage are `trial:NAME`."""
     sources: Mapping[str, Variant] = field(default_factory=dict)
+    """The variants and stages whose weights it names, by name."""
     evaluation: str = ""
+    """Name of the evaluation that it is one of; "" for a variant of the study itself."""
     stage: bool = False
+    """Whether it is a stage, and so in no table."""
 
     def config(self, seed: int) -> TrialConfig:
         """Its config for one seed."""
@@ -68,7 +47,7 @@ class Variant:
 @dataclass(frozen=True)
 class Study:
     """A study at one profile. The first variant is the baseline; search trials use the first seed. The evaluations
-    stand among the variants, behind those of the study itself; stages are trials that others start from."""
+    follow the variants of the study itself; stages are trials that others start from."""
 
     name: str
     profile: str
@@ -81,7 +60,7 @@ class Study:
     text: str
     """The file, as it was read."""
     datasets: Mapping[str, Path | None] = field(default_factory=dict)
-    """Every dataset its configs use → where it lies, None where that is not said."""
+    """Every dataset its configs use → its path, None where it is not given."""
     stages: tuple[Variant, ...] = ()
 
     def source(self, name: str) -> Variant | None:
@@ -96,7 +75,7 @@ def planned(study: Study) -> list[tuple[Variant, int, TrialConfig]]:
 
 
 def needed(study: Study) -> list[tuple[Variant, int, TrialConfig]]:
-    """The trials of `planned`, each behind the stages that it starts from."""
+    """The trials of `planned`, each after the stages that it starts from."""
     found: dict[tuple[str, int], Variant] = {}
 
     def add(variant: Variant, seed: int) -> None:
@@ -120,10 +99,10 @@ def data_configs(study: Study) -> list[DataConfig]:
 
 
 def missing_data(study: Study) -> list[str]:
-    """One line for each dataset whose place is not said; the rendered faces need none."""
+    """One line for each dataset without a path; the rendered faces need none."""
     return [
-        f"the study {study.name!r} ({study.profile}) needs the dataset {name!r}; say where it lies: "
-        f"--data {name}=PATH, or use another in its place"
+        f"the study {study.name!r} ({study.profile}) needs the dataset {name!r}; give its path, "
+        f"--data {name}=PATH, or replace it with another dataset"
         for name, path in study.datasets.items()
         if path is None and name != "rendered"
     ]

@@ -20,7 +20,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trial(workplace: Path) -> ha.TrainedTrial:
-    return ha.train(CONFIG, threads=1, store=workplace / "runs")
+    return ha.train(CONFIG, store=workplace / "runs")
 
 
 @pytest.fixture

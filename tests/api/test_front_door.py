@@ -22,7 +22,7 @@ def example_of(name: str) -> doctest.DocTest:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name in STARTS_MLFLOW else ()) for name in EXPORTS]
 )
-@pytest.mark.usefixtures("at_workplace", "trial")
+@pytest.mark.usefixtures("at_workplace", "trial", "registries")
 def test_the_example_of_each_export_runs(name: str) -> None:
     example = example_of(name)
     assert len(example.examples) >= 2, f"{name} has no example"

@@ -61,7 +61,7 @@ def test_colours_of_a_file_are_red_green_blue(trial: ha.TrainedTrial, tmp_path: 
 
 def test_each_task_reads_its_own_outputs() -> None:
     config = parse_config({**CONFIG, "task": ["pose", "gender"]})
-    model = TrainedModel(config, InferenceModel(config.model, 5), {"pose": (), "gender": ("male", "female")})
+    model = TrainedModel(config, InferenceModel(config.model, 5, 32), {"pose": (), "gender": ("male", "female")})
     with torch.no_grad():
         model.network.head.weight.zero_()
         model.network.head.bias.copy_(torch.tensor([0.5, -1.0, 0.0, 0.0, np.log(3.0)]))

@@ -58,13 +58,11 @@ def test_stopped_by_a_callback_and_called_again_it_ends_as_if_never_stopped(work
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ha.train(TWO_EPOCHS, store=workplace / "runs", threads=1, progress=stop)
+        ha.train(TWO_EPOCHS, store=workplace / "runs", progress=stop)
     epochs: list[float] = []
-    resumed = ha.train(
-        TWO_EPOCHS, store=workplace / "runs", threads=1, progress=lambda row: epochs.append(row["epoch"])
-    )
+    resumed = ha.train(TWO_EPOCHS, store=workplace / "runs", progress=lambda row: epochs.append(row["epoch"]))
     assert epochs == [2]
-    whole = ha.train(TWO_EPOCHS, store=tmp_path, threads=1, data=next((workplace / "runs" / "packs").iterdir()))
+    whole = ha.train(TWO_EPOCHS, store=tmp_path, data=next((workplace / "runs" / "packs").iterdir()))
     assert resumed.metrics == whole.metrics
     assert [row["train/loss"] for row in resumed.history] == [row["train/loss"] for row in whole.history]
 
@@ -78,7 +76,7 @@ def test_ctrl_c_saves_a_checkpoint_and_gives_its_handler_back(workplace: Path) -
 
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match="the same call resumes"):
-        ha.train(TWO_EPOCHS, seed=21, store=workplace / "runs", threads=1, progress=press)
+        ha.train(TWO_EPOCHS, seed=21, store=workplace / "runs", progress=press)
     assert epochs == [1]
     assert signal.getsignal(signal.SIGINT) is handler
     [folder] = [
@@ -101,13 +99,13 @@ def test_torch_is_left_as_it_was(workplace: Path) -> None:
 
 
 def test_the_seed_replaces_the_configs(trial: ha.TrainedTrial, workplace: Path) -> None:
-    same = ha.train({**CONFIG, "seed": 7}, seed=0, store=workplace / "runs", threads=1)
+    same = ha.train({**CONFIG, "seed": 7}, seed=0, store=workplace / "runs")
     assert same.trial_id == trial.trial_id
 
 
 @pytest.mark.usefixtures("trial")
 def test_a_line_per_epoch_when_asked(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = ha.train(CONFIG, seed=3, store=workplace / "runs", threads=1, progress=True)
+    result = ha.train(CONFIG, seed=3, store=workplace / "runs", progress=True)
     out, err = capsys.readouterr()
     [line] = out.splitlines()
     assert line.startswith(f"epoch 1/1: train/loss {result.history[0]['train/loss']:.4g}, val/accuracy ")
@@ -118,7 +116,7 @@ def test_a_bar_where_a_person_looks(
     workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hmtl_ablate.api.trials._watched", lambda: True)
-    ha.train(CONFIG, seed=4, store=workplace / "runs", threads=1)
+    ha.train(CONFIG, seed=4, store=workplace / "runs")
     out, err = capsys.readouterr()
     assert out == ""
     assert "1/1" in err

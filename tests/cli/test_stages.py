@@ -68,14 +68,14 @@ def test_stages_run_once_and_first_and_evaluations_have_tables(cli: Cli, staged:
     ]
     again = cli("run", staged)
     assert "trials: 0 trained, 8 finished before" in again.stdout
-    assert "trials: 0 to start, 8 finished already" in cli("plan", staged).stdout
+    assert "trials: 0 to start, 8 already finished" in cli("plan", staged).stdout
 
     # Trials that were trained elsewhere count here: nothing is trained again.
     shutil.move(tmp_path / "runs", tmp_path / "elsewhere")
     taken = cli("import", "elsewhere")
-    assert "trials: 8 taken in" in taken.stdout
+    assert "trials: 8 imported" in taken.stdout
     assert "trials: 0 trained, 8 finished before" in cli("run", staged).stdout
-    assert "trials: 0 taken in, 8 finished here before" in cli("import", "elsewhere").stdout
+    assert "trials: 0 imported, 8 already finished here" in cli("import", "elsewhere").stdout
 
 
 def test_killed_in_a_stage_the_same_command_resumes(cli: Cli, staged: Path, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_who_starts_from_a_failed_trial_fails_with_that_reason(cli: Cli, staged:
     ("change", "words"),
     [
         (("trial:first", "trial:frist"), ["staged.yaml:10:32", "'frist'", "did you mean 'first'?"]),
-        (("first: {training", "first: {model.weights: 'trial:pre-trained', training"), ["waits for its own weights"]),
+        (("first: {training", "first: {model.weights: 'trial:pre-trained', training"), ["depends on its own weights"]),
         (("of: [first, SL]", "of: [first, SLL]"), ["'SLL'", "did you mean 'SL'?"]),
         (("kind: linear", "kind: linaer"), ["did you mean 'linear'?"]),
         (("trial:first", "file:nowhere.pth"), ["nowhere.pth", "No such file"]),
@@ -158,4 +158,4 @@ def test_import_says_what_it_can_not_use(cli: Cli, tmp_path: Path) -> None:
     done = cli("import", "bad")
     assert done.returncode == 2
     assert "result.json is damaged" in done.stderr
-    assert "1 left out" in done.stdout
+    assert "1 refused" in done.stdout

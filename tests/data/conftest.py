@@ -1,7 +1,7 @@
 """Small datasets in every layout, for the tests of their readers."""
 
 import csv
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,7 +47,7 @@ def save(path: Path, seed: int, side: int = 24, grey: bool = False) -> None:
     assert cv2.imwrite(str(path), picture(seed, side, grey))
 
 
-def table(path: Path, rows: list[list[object]]) -> None:
+def table(path: Path, rows: Sequence[Sequence[object]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -68,7 +68,7 @@ def ferplus(root: Path) -> None:
 
 def fer2013(root: Path, images: str = "fer2013.csv") -> None:
     header = ["emotion", "pixels", "Usage"] if images == "fer2013.csv" else ["emotion", " Usage", " pixels"]
-    rows: list[list[object]] = [header]
+    rows: list[Sequence[object]] = [header]
     for i in range(24):
         usage = "Training" if i < 16 else "PublicTest" if i < 20 else "PrivateTest"
         pixels = " ".join(map(str, picture(i, 48, grey=True).ravel()))
@@ -107,7 +107,7 @@ def affectnet(root: Path) -> None:
         "arousal",
     ]
     for name, start, count in (("training.csv", 0, 16), ("validation.csv", 100, 8)):
-        rows: list[list[object]] = [header] if name == "training.csv" else []  # as published
+        rows: list[Sequence[object]] = [header] if name == "training.csv" else []  # as published
         for i in range(count):
             save(root / "Manually_Annotated_Images" / str(i) / f"{start + i}.jpg", start + i)
             rows.append(affectnet_row(f"{i}/{start + i}.jpg", i % 8))

@@ -7,7 +7,7 @@ from pathlib import Path
 from hmtl_ablate.config import DataConfig
 from hmtl_ablate.data.describe import describe
 from hmtl_ablate.data.pack import check_data
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     affectnet,
     affectnet_row,
     save,

@@ -31,7 +31,7 @@ from hmtl_ablate.data.reading import (
     whole,
 )
 from hmtl_ablate.errors import DataError
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     picture,
     save,
 )

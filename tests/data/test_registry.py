@@ -15,7 +15,7 @@ from hmtl_ablate.data.pack import open_pack
 from hmtl_ablate.data.reading import TRAIN, Labels, Sample, Source, in_memory
 from hmtl_ablate.data.registry import DATASETS, register_dataset
 from hmtl_ablate.errors import DataError
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     folder,
     picture,
     read,

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from hmtl_ablate.config import PRETEXT_OPTIONS
+from hmtl_ablate.config import PRETEXT_OPTIONS, parse_config
+from hmtl_ablate.model import HMTLModel
 from hmtl_ablate.pretext import PRETEXT_TASKS, FeatureShape, PretextTask, build
+from hmtl_ablate.training import feeds
 
 CASES = [
     ("puzzling", {"grid": 2}),
@@ -21,7 +23,7 @@ CASES = [
 SIZE, BATCH = 48, 6
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 def task(request: pytest.FixtureRequest) -> PretextTask:
     name, options = request.param
     torch.manual_seed(0)
@@ -77,3 +79,27 @@ def test_every_weight_of_the_head_gets_a_gradient(task: PretextTask) -> None:
 def test_rebuilt_has_the_images_shape(task: PretextTask) -> None:
     images, draw, output = run(task)
     assert task.rebuilt(output, images, draw).shape == images.shape
+
+
+@pytest.mark.parametrize("name", PRETEXT_TASKS)
+@pytest.mark.parametrize("feed", ["shared", "siamese", "mixed"])
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "test_vit2", "test_vit_relpos", "test_mambaout"])
+def test_every_task_trains_a_backbone_with_every_feed(name: str, feed: str, backbone: str) -> None:
+    """One step's inputs, outputs and gradients: convolutional maps, tokens with and without prefix, and NHWC maps."""
+    config = parse_config({"data": {"size": 32}, "model": {"backbone": backbone}, "pretext": {name: {"feed": feed}}})
+    torch.manual_seed(0)
+    model = HMTLModel(config, 2)
+    tasks = dict(model.pretext.items())
+    plan = feeds.streams(config, BATCH)
+    views = torch.randn(len(plan), BATCH, 3, 32, 32)
+    (group,) = feeds.build_inputs(plan, tasks, views, torch.arange(BATCH), BATCH, torch.Generator().manual_seed(0))
+    query = group.queries[name]
+    ((outputs, answers),) = model([(group.images, {name: query.rows})])
+    loss, score = (way(answers[name], query.before, query.draw) for way in (tasks[name].loss, tasks[name].score))
+    assert outputs.shape == (BATCH * len(plan), 2)
+    assert loss.shape == score.shape == (feeds.changed_total(plan)[name],)
+    loss.sum().backward()
+    head = list(tasks[name].parameters())
+    assert all(parameter.grad is not None and bool(parameter.grad.abs().sum() > 0) for parameter in head)
+    assert any(bool(p.grad.abs().sum() > 0) for p in model.inference.backbone.parameters() if p.grad is not None)
+    assert tasks[name].rebuilt(answers[name], query.before, query.draw).shape == query.before.shape

@@ -60,11 +60,11 @@ def test_regions_cover_at_most_the_ratio_and_at_least_a_region(ratio: float, reg
 def test_patches_mask_the_rounded_share_exactly(ratio: float, patches: int, seed: int) -> None:
     inpainting = task(mask="patches", patches=patches, mask_ratio=ratio)
     draw = inpainting.draw(3, torch.Generator().manual_seed(seed))
-    wanted = min(max(round(ratio * patches**2), 1), patches**2 - 1)
-    assert draw.sum(dim=(1, 2)).tolist() == [wanted] * 3
+    expected = min(max(round(ratio * patches**2), 1), patches**2 - 1)
+    assert draw.sum(dim=(1, 2)).tolist() == [expected] * 3
 
 
-def test_rebuilt_keeps_what_was_not_masked() -> None:
+def test_rebuilt_equals_the_image_outside_the_mask() -> None:
     inpainting = task(mask_ratio=0.4)
     images, output = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
     draw = inpainting.draw(2, torch.Generator().manual_seed(1))

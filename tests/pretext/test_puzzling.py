@@ -51,12 +51,12 @@ def test_loss_is_the_mean_cross_entropy_of_the_positions() -> None:
     assert task.loss(logits, torch.zeros(1, 3, 8, 8), order).item() == pytest.approx(by_hand.item())
 
 
-def test_right_answers_score_one_and_rebuild_the_image() -> None:
+def test_correct_answers_score_one_and_rebuild_the_image() -> None:
     task = build("puzzling", PuzzlingOptions(grid=3), FeatureShape(12, 4, 1, 1, 4))
     images = torch.rand(5, 3, 12, 12)
     order = task.draw(5, torch.Generator().manual_seed(0))
-    right = F.one_hot(order, 9).float() * 20
+    correct = F.one_hot(order, 9).float() * 20
     changed = task.change(images, order)
     assert not torch.equal(changed, images)
-    assert task.score(right, images, order).tolist() == [1.0] * 5
-    assert torch.equal(task.rebuilt(right, images, order), images)
+    assert task.score(correct, images, order).tolist() == [1.0] * 5
+    assert torch.equal(task.rebuilt(correct, images, order), images)

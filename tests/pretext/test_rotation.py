@@ -22,9 +22,9 @@ def test_each_tile_turns_by_itself() -> None:
     assert turned[2:, 2:].tolist() == [[14, 10], [15, 11]]
 
 
-def test_a_right_answer_rebuilds_the_image() -> None:
+def test_a_correct_answer_rebuilds_the_image() -> None:
     task = Rotation(RotationOptions(grid=2), FeatureShape(8, 4, 1, 1, 4))
     images, draw = torch.rand(5, 3, 8, 8), task.draw(5, torch.Generator().manual_seed(0))
-    right = torch.nn.functional.one_hot(draw, 4).float()
-    assert torch.equal(task.rebuilt(right, images, draw), images)
-    assert task.score(right, images, draw).tolist() == [1.0] * 5
+    correct = torch.nn.functional.one_hot(draw, 4).float()
+    assert torch.equal(task.rebuilt(correct, images, draw), images)
+    assert task.score(correct, images, draw).tolist() == [1.0] * 5

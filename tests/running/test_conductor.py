@@ -296,7 +296,7 @@ def test_the_study_s_run_ends_as_the_run_did(bench, failed: bool, interrupted: b
         conductor.end(take(conductor), lost="x")
     conductor.summary.interrupted = interrupted
     conductor.finish_study()
-    assert conductor.tracking.client.get_run(conductor.parent).info.status == status
+    assert conductor.log.tracking.client.get_run(conductor.log.parent).info.status == status
 
 
 def test_an_mlflow_that_goes_down_warns_once_and_stops_no_trial(bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,7 +470,7 @@ def test_the_winner_is_confirmed_with_unseen_seeds_against_sl(bench) -> None:
     assert names(conductor.queue) == ["best of search, SL alone · seed 1", "best of search · seed 1"]
     assert weights(conductor.queue[1:]) == [4.0]
     assert made.recorder.said[0].endswith("with seeds 1")
-    tags = conductor.tracking.client.get_run(conductor.parent).data.tags
+    tags = conductor.log.tracking.client.get_run(conductor.log.parent).data.tags
     assert json.loads(tags["hmtl.variants"]).keys() == {"best of search", "best of search, SL alone"}
     train(conductor, take(conductor))
     winner = take(conductor)

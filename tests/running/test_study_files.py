@@ -9,8 +9,8 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from hmtl_ablate.data.pack import Pack
-from hmtl_ablate.report.render import build_report, render
-from hmtl_ablate.report.results import load_results
+from hmtl_ablate.reporting.render import build_report, render
+from hmtl_ablate.reporting.results import load_results
 from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.run import run_study
 from hmtl_ablate.study import load_study, planned

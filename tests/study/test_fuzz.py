@@ -1,4 +1,4 @@
-"""Whatever a study file or an option holds: a Study or a StudyError of one line a fault, nothing else."""
+"""Whatever a study file or an option holds: a Study or a StudyError of one line per fault, nothing else."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def load(text: str | bytes, sets: Sequence[str] = (), datasets: Sequence[str] = 
     return study
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.sampled_from(TEXTS),
     st.lists(
@@ -114,20 +114,39 @@ def test_any_bytes(raw: bytes) -> None:
     load(raw)
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.sampled_from(TEXTS), st.data())
-def test_changed_values(text: str, data: st.DataObject) -> None:
-    """One value anywhere in the file becomes any other value."""
+def changed(text: str, data: st.DataObject) -> Any:
+    """The study of a file, in which one value anywhere becomes any other value."""
     study = YAML(typ="safe", pure=True).load(text)
     holder, key = study, data.draw(st.sampled_from(sorted(study)))
     while isinstance(holder[key], dict | list) and holder[key] and data.draw(st.booleans()):
         holder = holder[key]
         key = data.draw(st.sampled_from(list(holder) if isinstance(holder, dict) else list(range(len(holder)))))
     holder[key] = data.draw(VALUES)
-    load(_yaml(study))
+    return study
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from(TEXTS), st.data())
+def test_changed_values(text: str, data: st.DataObject) -> None:
+    load(_yaml(changed(text, data)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from(TEXTS), st.data())
+def test_changed_values_of_a_mapping(text: str, data: st.DataObject) -> None:
+    raw = changed(text, data)
+    message = ""
+    try:
+        study = load_study(raw)
+    except StudyError as error:
+        message = str(error) or "\n"
+    if message:
+        assert all(line.startswith(("study: ", "--profile")) for line in message.split("\n"))
+    else:
+        assert load(study.text) == study
+
+
+@settings(max_examples=50, deadline=None)
 @given(
     st.sampled_from(TEXTS),
     st.sampled_from(

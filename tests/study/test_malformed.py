@@ -50,7 +50,7 @@ CASES = [
     ("size: 48", "size: 4", "6:32", ["base.data.size", "greater than or equal to 16, not 4"]),
     ("size: 48", "size: '48'", "6:32", ["base.data.size: should be a number, not the text '48'", "without quotes"]),
     ("size: 48", "size: big", "6:32", ["base.data.size", "'big'"]),
-    ("size: 48", "size: 48, size: 64", "6:36", ["base.data.size: the key 'size' stands here twice", "line 6"]),
+    ("size: 48", "size: 48, size: 64", "6:36", ["base.data.size: the key 'size' appears twice", "line 6"]),
     ("name: rendered", "name: ferplus, images: 100", "6:33", ["base.data.images", "'ferplus'", "data.fraction"]),
     ("epochs: 8", "epochs: true", "7:22", ["base.training.epochs", "not true"]),
     (
@@ -72,7 +72,7 @@ CASES = [
             "pretext: {puzzling: {grid: …}}",
         ],
     ),
-    ("  SL: {}", "  search: {}", "9:3", ["variants.search: 'search' is the name that results give", "another"]),
+    ("  SL: {}", "  search: {}", "9:3", ["variants.search: 'search' is a name that results use", "another"]),
     ("  SL: {}", '  "S\\nL": {}', "9:3", ["variants.S\\nL", "can't be printed", "one line"]),
     ("  SL: {}", f"  {'x' * 81}: {{}}", "9:3", ["81 characters", "at most 80"]),
     ("  SL: {}", "  7: {}", "9:3", ["a key is text, not 7", "quotes"]),
@@ -89,12 +89,12 @@ CASES = [
     ("grid: 2, weight: 1.2", "share: 0.4", "11:33", ["share: only the mixed feed has a share", "set feed: mixed"]),
     ("seeds: [0, 1]", "seeds: []", "12:8", ["seeds: should be a list of whole numbers", "seeds: [0, 1, 2]"]),
     ("seeds: [0, 1]", "seeds: [0, -1]", "12:12", ["seeds.1", "not -1", "use 0 to"]),
-    ("seeds: [0, 1]", "seeds: [1, 1]", "12:12", ["seeds.1: the seed 1 stands here twice"]),
+    ("seeds: [0, 1]", "seeds: [1, 1]", "12:12", ["seeds.1: the seed 1 appears twice"]),
     ("seeds: [0, 1]", "seeds: 3", "12:8", ["seeds: should be a list", "not 3"]),
     ("choice: [2, 3]", "choice: [2, 99]", "16:41", ["search.space.pretext.puzzling.grid.choice.1", "not 99"]),
     ("choice: [2, 3]", "choice: [2, 13]", "16:41", ["no trial can have pretext.puzzling.grid 13", "use 2 to 12"]),
-    ("choice: [2, 3]", "choice: [2, 2]", "16:41", ["2 stands in the choices twice"]),
-    ("choice: [2, 3]", "choice: []", "16:37", ["choice is a list of values, not []"]),
+    ("choice: [2, 3]", "choice: [2, 2]", "16:41", ["2 appears twice in the choices"]),
+    ("choice: [2, 3]", "choice: []", "16:37", ["choice should be a list of values, not []"]),
     ("choice: [2, 3]", "chioce: [2, 3]", "16:29", ["'chioce'", "did you mean 'choice'?"]),
     ("choice: [2, 3]", "uniform: [2, 4]", "16:38", ["pretext.puzzling.grid takes whole numbers", "{int: [2, 4]}"]),
     ("choice: [2, 3]", "int: [4, 2]", "16:34", ["the range [4, 2] is empty", "smaller end first"]),
@@ -109,7 +109,7 @@ CASES = [
         "17:5",
         ["the search's base has no pretext task", "base: {pretext: {inpainting: {}}}"],
     ),
-    ("pretext.puzzling.weight:", "data.protocol:", "17:5", ["data.protocol is not searched"]),
+    ("pretext.puzzling.weight:", "data.protocol:", "17:5", ["data.protocol can't be searched"]),
     ("pretext.puzzling.weight:", "training:", "17:5", ["'training' is a group of options"]),
     ("feed: {choice: [shared, mixed]}", "feed: {choice: [shared, mixd]}", "18:46", ["'mixd'", "did you mean 'mixed'?"]),
     (
@@ -131,7 +131,7 @@ CASES = [
         "when: {pretext.puzzling.feed: mixed}",
         "when: {pretext.puzzling.share: 0.5}",
         "19:57",
-        ["can never hold: it waits for itself"],
+        ["can never hold: it depends on itself"],
     ),
     (
         "when: {pretext.puzzling.feed: mixed}",
@@ -154,21 +154,21 @@ CASES = [
     ("trials: 4", "trials: 0", "22:11", ["search.trials", "not 0", "use 1 to"]),
     ("trials: 4", "trails: 4", "22:3", ["there is no key 'trails' in search", "did you mean 'trials'?"]),
     ("val/accuracy: max", "test/accuracy: max", "23:15", ["'test/accuracy' is of the test split", "use val/accuracy"]),
-    ("val/accuracy: max", "val/accuracy: up", "23:29", ["'up' is no direction", "max, min"]),
+    ("val/accuracy: max", "val/accuracy: up", "23:29", ["'up' is not a direction", "max, min"]),
     ("val/accuracy: max", "val/f1: max", "23:15", ["there is no objective 'val/f1'"]),
-    ("val/accuracy: max", "val/accuracy: max, val/loss: min", "23:14", ["is one metric with its direction"]),
+    ("val/accuracy: max", "val/accuracy: max, val/loss: min", "23:14", ["should be one metric with its direction"]),
     ("quick: {}", "quick: {sedes: [1]}", "25:11", ["profiles.quick.sedes", "did you mean 'seeds'?"]),
     ("quick: {}", "quick: {base: {training.epochs: 0}}", "25:35", ["profiles.quick.base.training.epochs", "not 0"]),
     ("quick: {}", "quick: {}\n  big: {base: {data.size: 1}}", "26:27", ["profiles.big.base.data.size", "not 1"]),
     ("quick: {}", "big: {}", "", ["--profile quick", "has no profile 'quick'", "valid: big"]),
     ("workers: 1", "workers: 0", "26:22", ["resources.workers", "not 0"]),
     ("workers: 1", "worker: 1", "26:13", ["there is no option 'worker'", "did you mean 'workers'?"]),
-    ("gpus: 0", "gpus: 1.5", "26:40", ["1.5 GPUs can't be given", "below 1"]),
+    ("gpus: 0", "gpus: 1.5", "26:40", ["1.5 GPUs can't be assigned", "below 1"]),
     ("question: Does it help?", "question: Does: it help?", "2:15", ["mapping values are not allowed", "quotes"]),
     ("  SL: {}", "\tSL: {}", "9:1", ["a tab", "use spaces"]),
-    ("  SL: {}", "  SL: &a {}", "9:7", ["anchors and aliases are not used here (&a)", "write the value out"]),
-    ("  SL: {}", "  SL: !!python/object:os.system {}", "9:7", ["tags are not used here", "plain value"]),
-    ("  SL: {}", "  SL: {}\n  SL: {}", "10:3", ["variants.SL: the key 'SL' stands here twice", "line 9"]),
+    ("  SL: {}", "  SL: &a {}", "9:7", ["anchors and aliases are not supported (&a)", "write the value out"]),
+    ("  SL: {}", "  SL: !!python/object:os.system {}", "9:7", ["tags are not supported", "plain value"]),
+    ("  SL: {}", "  SL: {}\n  SL: {}", "10:3", ["variants.SL: the key 'SL' appears twice", "line 9"]),
     ("  SL: {}", "  SL: {", "11:12", ["expected ',' or '}', but got ':' while parsing a flow mapping"]),
     ("resources:", "---\nresources:", "26:1", ["a second document starts here"]),
     ("  SL: {}", "  SL: " + "[" * 60 + "]" * 60, "9:25", ["more than 20 levels deep"]),
@@ -263,10 +263,10 @@ def test_a_default_that_does_not_suit_points_at_what_was_written(tmp_path: Path)
         ("just text\n", "1:1: a study is a map, not the value 'just text'; it starts with name: and base:"),
         (b"name: a\nquestion: caf\xe9\n", "2:14: byte 0xe9 is not UTF-8; save the file as UTF-8"),
         (b"name: a\nquestion: \x01\n", "2:11: character '\\x01' is not allowed in YAML; remove it"),
-        ("name: a\n", "1:1: there is nothing to run; give it variants, a search, or both"),
+        ("name: a\n", "1:1: there is nothing to run; add variants, a search, or both"),
         ("variants: {SL: {}}\n", "1:1: the study has no name; write e.g. name: puzzling"),
         ("name: a\nvariants: [SL]\n", "2:11: variants: should be a map, not a list"),
-        ("name: a\nsearch: {}\n", "2:1: search: trials is missing; say how many in all, e.g. trials: 20"),
+        ("name: a\nsearch: {}\n", "2:1: search: trials is missing; give the total, e.g. trials: 20"),
     ],
 )
 def test_files_that_are_no_study(tmp_path: Path, text: str | bytes, line: str) -> None:
@@ -276,7 +276,7 @@ def test_files_that_are_no_study(tmp_path: Path, text: str | bytes, line: str) -
 def test_an_alias_bomb_is_refused_without_being_built(tmp_path: Path) -> None:
     levels = "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 30))
     found = faults(tmp_path, f"l0: &l0 [x]\n{levels}\n")
-    assert found[0] == "1:5: l0: anchors and aliases are not used here (&l0); write the value out"
+    assert found[0] == "1:5: l0: anchors and aliases are not supported (&l0); write the value out"
 
 
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:
@@ -327,11 +327,14 @@ def test_a_missing_file_is_told_with_its_nearest_neighbour(tmp_path: Path) -> No
         ),
         ({"sets": ["a\nb=1"]}, "--set a\\nb=1: a\\nb: there is no option"),
         ({"trials": 0}, "--trials 0: search.trials: should be a whole number above 0"),
-        ({"seeds": (1, 1)}, "--seeds 1,1: seeds.1: the seed 1 stands here twice"),
+        ({"seeds": (1, 1)}, "--seeds 1,1: seeds.1: the seed 1 appears twice"),
         ({"profile": "qick"}, "--profile qick: "),
-        ({"datasets": ["ferplus=/a", "affectnet=/b"]}, "--data ferplus: the study uses rendered; one other dataset"),
+        (
+            {"datasets": ["ferplus=/a", "affectnet=/b"]},
+            "--data ferplus: the study uses rendered; only one other dataset",
+        ),
         ({"datasets": ["=/a"]}, "--data =/a: is not name=path"),
-        ({"datasets": ["rendered=/a"]}, "--data rendered=/a: the rendered faces are drawn"),
+        ({"datasets": ["rendered=/a"]}, "--data rendered=/a: the rendered faces are generated"),
         ({"datasets": ["ferplus=/a"], "sets": ["data.images=100"]}, "--set data.images=100: data.images: only"),
     ],
 )
@@ -358,13 +361,14 @@ evaluations:
 """
 STAGED_CASES = [
     ('"trial:first"', '"trial:frist"', "7:26", ["there is no stage or variant 'frist'", "did you mean 'first'?"]),
-    ('"trial:first"', '"trial:tuned"', "7:3", ["'tuned' waits for its own weights, by way of tuned"]),
+    ('"trial:first"', '"trial:tuned"', "7:3", ["'tuned' depends on its own weights, through tuned"]),
     ('"trial:first"', '"trail:first"', "7:26", ["'trail:first' names no weights", "file:PATH or trial:NAME"]),
-    ("  SL: {}", "  first: {}", "4:3", ["'first' is a variant too"]),
+    ("  SL: {}", "  first: {}", "4:3", ["'first' is also a variant"]),
     ("pretext: {rotation: {}}}", "training.epochs: 9}", "4:32", ["nothing to train", "add a pretext task"]),
     ("pretext: {rotation: {}}}", "pretext: {rotation: {feed: siamese}}}", "4:66", ["use feed: shared"]),
     ("of: [SL]", "of: [SLL]", "9:39", ["there is no variant or stage 'SLL'", "did you mean 'SL'?"]),
-    ("of: [SL]", "of: SL", "9:38", ["is a list of variants or stages, not 'SL'"]),
+    ("of: [SL]", "of: [[SL]]", "9:39", ["there is no variant or stage ['SL']"]),
+    ("of: [SL]", "of: SL", "9:38", ["should be a list of variants or stages, not 'SL'"]),
     ("kind: linear", "kind: linaer", "9:25", ["did you mean 'linear'?"]),
     ("kind: linear", "kind: knn, hidden: 64", "9:38", ["hidden: has no effect with kind: knn"]),
     ("name: staged", "metric: test/mae\nname: staged", "1:9", ["'SL' is not measured by test/mae"]),

@@ -206,6 +206,7 @@ def test_windows_line_ends_and_a_byte_order_mark(tmp_path: Path) -> None:
         load_study(path, profile="whole")
 
 
+@pytest.mark.slow
 def test_importing_the_study_floor_is_light() -> None:
     code = (
         "import sys, hmtl_ablate.study; print(*{'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'numpy', 'cv2'} & "

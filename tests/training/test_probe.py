@@ -41,15 +41,15 @@ def test_every_probe_measures_val_and_test_and_repeats(make, run, trained: str, 
     source = TrialFolder(tmp_path / trained.removeprefix("trial:")).result()
     assert source is not None
     assert first.image_passes == source.image_passes  # what the backbone cost
-    with np.load(tmp_path / "a" / "predictions.npz") as kept:
-        told = kept["test_probability"].argmax(axis=1) == kept["test_label"]
-    assert told.mean() == pytest.approx(first.metrics["test/accuracy"])
+    with np.load(tmp_path / "a" / "predictions.npz") as saved:
+        correct = saved["test_probability"].argmax(axis=1) == saved["test_label"]
+    assert correct.mean() == pytest.approx(first.metrics["test/accuracy"])
 
 
-def test_folds_tell_every_image_once(make, run, trained: str, pack: Pack, tmp_path: Path) -> None:
+def test_folds_predict_every_image_once(make, run, trained: str, pack: Pack, tmp_path: Path) -> None:
     result = run(make(model__weights=trained, probe={"kind": "linear", "folds": 4}, training__epochs=2), "x")
-    with np.load(tmp_path / "x" / "predictions.npz") as kept:
-        assert kept["test_index"].tolist() == list(range(len(pack.images)))
+    with np.load(tmp_path / "x" / "predictions.npz") as saved:
+        assert saved["test_index"].tolist() == list(range(len(pack.images)))
     assert sum(map(sum, result.confusion["test"])) == len(pack.images)
     assert not any(name.startswith("best/") for name in result.metrics)
 
@@ -63,11 +63,11 @@ def test_direct_is_the_trained_model_on_all_images(make, run, trained: str, pack
     result = run(make(model__weights=trained, probe={"kind": "direct"}), "x")
     with (
         np.load(tmp_path / trained.removeprefix("trial:") / "predictions.npz") as before,
-        np.load(tmp_path / "x" / "predictions.npz") as kept,
+        np.load(tmp_path / "x" / "predictions.npz") as saved,
     ):
-        assert len(kept["test_index"]) == len(pack.images)
-        rows = np.searchsorted(kept["test_index"], before["test_index"])
-        assert np.allclose(kept["test_probability"][rows], before["test_probability"], atol=1e-4)
+        assert len(saved["test_index"]) == len(pack.images)
+        rows = np.searchsorted(saved["test_index"], before["test_index"])
+        assert np.allclose(saved["test_probability"][rows], before["test_probability"], atol=1e-4)
     assert "test/accuracy" in result.metrics
 
 

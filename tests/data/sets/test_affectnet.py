@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hmtl_ablate.data.reading import TRAIN, VALID, SampleError, decode
 from hmtl_ablate.data.sets.affectnet import COLUMNS
 from hmtl_ablate.errors import DataError
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     affectnet,
     affectnet_later,
     affectnet_row,
@@ -101,7 +102,7 @@ def affects(root: Path) -> dict[str, object]:
 @pytest.mark.parametrize("header", [True, False])
 def test_affectnet_valence_and_arousal(header: bool, tmp_path: Path) -> None:
     pairs = [(0.25, -0.5), (-1, 1), (-2, -2), (-2, 0.5), (0.5, 1.01), ("nan", 0), ("", "")]
-    rows = [list(COLUMNS)] if header else []
+    rows: list[Sequence[object]] = [COLUMNS] if header else []
     rows += [affectnet_row(f"{i}.jpg", i, affect=pair) for i, pair in enumerate(pairs)]
     rows.append(affectnet_row("7.jpg", 7)[:7])  # ends with the expression
     for i in range(8):

@@ -11,7 +11,7 @@ import pytest
 
 from hmtl_ablate.data.reading import decode
 from hmtl_ablate.errors import DataError
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     biwi,
     biwi_pose,
     picture,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     ckplus,
     ckplus_48,
     label,

@@ -14,7 +14,7 @@ from hmtl_ablate.config import DataConfig
 from hmtl_ablate.data.reading import GENDERS, Labels, Source
 from hmtl_ablate.data.registry import DATASETS, read_source
 from hmtl_ablate.errors import DataError
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     LAYOUTS,
     Write,
     affectnet,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hmtl_ablate.data.reading import EMOTIONS, TEST, TRAIN, VALID
 from hmtl_ablate.errors import DataError
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     label,
     manifest,
     read,
@@ -18,7 +19,7 @@ from tests.data.conftest import (  # type: ignore[import-not-found]
 )
 
 
-def csv_set(root: Path, rows: list[list[object]], count: int = 20) -> Path:
+def csv_set(root: Path, rows: list[Sequence[object]], count: int = 20) -> Path:
     for i in range(count):
         save(root / f"{i}.png", i)
     table(root / "faces.csv", rows)
@@ -28,7 +29,7 @@ def csv_set(root: Path, rows: list[list[object]], count: int = 20) -> Path:
 @pytest.mark.parametrize("header", ["path", "Image", "file", "filename", "img"])
 @pytest.mark.parametrize("column", ["emotion", "Label", "expression"])
 def test_csv_column_aliases(header: str, column: str, tmp_path: Path) -> None:
-    rows: list[list[object]] = [["id", column, header], *([i, EMOTIONS[i % 8], f"{i}.png"] for i in range(20))]
+    rows: list[Sequence[object]] = [["id", column, header], *([i, EMOTIONS[i % 8], f"{i}.png"] for i in range(20))]
     source = read("csv", csv_set(tmp_path, rows))
     assert len(source.samples) == 20
     assert label(source, "3.png") == "surprise"
@@ -46,14 +47,14 @@ def test_csv_splits_numbers_semicolons_and_missing_labels(tmp_path: Path) -> Non
 
 
 def test_csv_other_classes_are_sorted(tmp_path: Path) -> None:
-    rows: list[list[object]] = [["path", "label"], *([f"{i}.png", "zbca"[i % 4]] for i in range(20))]
+    rows: list[Sequence[object]] = [["path", "label"], *([f"{i}.png", "zbca"[i % 4]] for i in range(20))]
     source = read("csv", csv_set(tmp_path, rows))
     assert source.classes["emotion"] == ("a", "b", "c", "z")
     assert label(source, "2.png") == "c"
 
 
 def test_csv_faulty_rows_are_listed(tmp_path: Path) -> None:
-    rows: list[list[object]] = [
+    rows: list[Sequence[object]] = [
         ["path", "emotion", "gender", "yaw", "pitch", "roll", "split"],
         *([f"{i}.png", EMOTIONS[i % 8], "m", 0, 0, 0, "train"] for i in range(20)),
         ["0.png", "hapiness", "m", 0, 0, 0, "train"],
@@ -106,12 +107,12 @@ def test_csv_which_of_two(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("header", ["subject", "Identity", "person"])
 def test_csv_subjects(header: str, tmp_path: Path) -> None:
-    rows: list[list[object]] = [["path", "emotion", header], ["0.png", "fear", "Ann"], ["1.png", "fear", ""]]
+    rows: list[Sequence[object]] = [["path", "emotion", header], ["0.png", "fear", "Ann"], ["1.png", "fear", ""]]
     assert subjects(read("csv", csv_set(tmp_path, rows))) == {"0.png": "Ann", "1.png": ""}
 
 
 def test_csv_poses_beyond_99_degrees_are_no_labels(tmp_path: Path) -> None:
-    rows: list[list[object]] = [
+    rows: list[Sequence[object]] = [
         ["path", "gender", "yaw", "pitch", "roll"],
         ["0.png", "m", 99, -99, 0],
         ["1.png", "f", 99.5, 0, 0],
@@ -127,7 +128,7 @@ def test_csv_poses_beyond_99_degrees_are_no_labels(tmp_path: Path) -> None:
 
 
 def test_csv_affect_is_missing_when_empty_or_out_of_range(tmp_path: Path) -> None:
-    rows: list[list[object]] = [
+    rows: list[Sequence[object]] = [
         ["path", "emotion", "valence", "arousal"],
         ["0.png", "fear", -1, 1],
         ["1.png", "fear", -2, -2],  # AffectNet's code for a missing label

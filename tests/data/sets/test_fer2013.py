@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hmtl_ablate.errors import DataError
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     fer2013,
     folder,
     label,

@@ -10,7 +10,7 @@ import pytest
 
 from hmtl_ablate.data.reading import EMOTIONS, TEST
 from hmtl_ablate.errors import DataError
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     ferplus,
     kaggle,
     label,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hmtl_ablate.errors import DataError
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     folder,
     label,
     read,

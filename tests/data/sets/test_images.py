@@ -8,7 +8,7 @@ import pytest
 
 from hmtl_ablate.data.reading import NO_SPLIT
 from hmtl_ablate.errors import DataError
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     read,
     unlabelled,
 )

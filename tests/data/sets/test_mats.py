@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hmtl_ablate.data.reading import decode
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     aflw2000,
     corners,
     lp300w,

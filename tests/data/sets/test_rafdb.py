@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hmtl_ablate.data.reading import TEST, TRAIN
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     label,
     rafdb,
     read,

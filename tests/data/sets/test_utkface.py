@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.data.conftest import (  # type: ignore[import-not-found]
+from tests.data.conftest import (
     label,
     read,
     save,

@@ -1,0 +1,87 @@
+"""The columns of the report. To add a statistic, add one `Column` to `study_columns`: every format then has it."""
+
+from __future__ import annotations
+
+from hmtl_ablate.config import in_percent
+from hmtl_ablate.reporting.claims import ClaimRow
+from hmtl_ablate.reporting.document import DASH, Column
+from hmtl_ablate.reporting.statistics import Estimate
+from hmtl_ablate.reporting.tables import StudyRow
+from hmtl_ablate.reporting.wording import count_text, label, number_text
+
+
+def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:
+    """The columns of a study's table, in their order. metric: what `score` and `values` of its rows measure."""
+    percent = in_percent(metric)
+    return (
+        Column("variant", lambda row: row.variant, "Variant", align="left"),
+        Column("n_seeds", lambda row: row.score.n, "Seeds"),
+        Column("mean", lambda row: row.score.mean, label(metric), lambda row: score_text(row.score, percent)),
+        Column("sd", lambda row: row.score.sd),
+        Column("mean_ci95_low", lambda row: row.score.low),
+        Column("mean_ci95_high", lambda row: row.score.high),
+        Column(
+            "difference",
+            lambda row: _difference(row).mean,
+            "Difference [95 %]" + (", points" if percent else ""),
+            lambda row: "baseline" if row.difference is None else difference_text(row.difference, percent),
+            wrap=True,
+        ),
+        Column("ci95_low", lambda row: _difference(row).low),
+        Column("ci95_high", lambda row: _difference(row).high),
+        Column("image_passes", lambda row: row.image_passes, "Image passes", lambda row: count_text(row.image_passes)),
+        Column("seconds", lambda row: row.seconds, "Seconds", lambda row: _seconds_text(row.seconds)),
+        Column("values", lambda row: {str(seed): value for seed, value in sorted(row.values.items())}, csv=""),
+    )
+
+
+def claim_columns(*, protocol: bool) -> tuple[Column[ClaimRow], ...]:
+    """The columns of the table of claims, in percent. protocol: show people that column too."""
+    return (
+        Column("dataset", lambda row: row.dataset, "Dataset", align="left", csv="data"),
+        Column("model", lambda row: row.model, "Model", align="left", csv="variant"),
+        Column("metric", lambda row: row.metric, "Metric", align="left"),
+        Column("claimed", lambda row: row.claimed, "Claimed", lambda row: f"{row.claimed:.2f}"),
+        Column("verified", lambda row: row.verified, "Verified", _verified_text, csv="mean"),
+        Column("sd", lambda row: row.sd),
+        Column("mean_ci95_low", lambda row: row.low, json=""),
+        Column("mean_ci95_high", lambda row: row.high, json=""),
+        Column("n_seeds", lambda row: row.n_seeds),
+        Column("status", lambda row: row.status, "Status", align="left"),
+        Column(
+            "protocol",
+            lambda row: row.protocol,
+            "Protocol" if protocol else "",
+            lambda row: row.protocol or DASH,
+            align="left",
+        ),
+    )
+
+
+def score_text(score: Estimate, percent: bool) -> str:
+    """Mean ± standard deviation; in percent when asked."""
+    mean = number_text(score.mean, percent)
+    return mean if score.sd is None else f"{mean} ± {number_text(score.sd, percent)}"
+
+
+def difference_text(difference: Estimate, percent: bool) -> str:
+    """Difference with its 95 % interval; in points when asked."""
+    mean, low, high = (
+        number_text(value, percent, sign=True) for value in (difference.mean, difference.low, difference.high)
+    )
+    return mean if difference.low is None else f"{mean} [{low}, {high}]"
+
+
+def _difference(row: StudyRow) -> Estimate:
+    return row.difference or Estimate(0)
+
+
+def _verified_text(row: ClaimRow) -> str:
+    if row.verified is None:
+        return DASH
+    sd = "" if row.sd is None else f" ± {row.sd:.2f}"
+    return f"{row.verified:.2f}{sd} (n = {row.n_seeds})"
+
+
+def _seconds_text(seconds: float | None) -> str:
+    return f"{seconds:,.1f}" if seconds is not None and seconds < 100 else count_text(seconds)

@@ -1,0 +1,111 @@
+"""What a format writes: sections of tables, each of columns × rows. Nothing here knows a format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+DASH = "—"
+"""The cell for people where there is nothing to say."""
+
+Value = str | float | None | Mapping[str, float]
+"""A cell for a program: None where the value is unknown; a mapping where there are several, for JSON only."""
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """One column in every format."""
+
+    key: str
+    """Its name in CSV and JSON."""
+    value: Callable[[Row], Value]
+    """A row's cell for a program, in the metric's own unit."""
+    title: str = ""
+    """Its title for people; without one, terminal, Markdown and LaTeX leave the column out."""
+    text: Callable[[Row], str] | None = None
+    """A row's cell for people; the value itself, with three decimals, when left out."""
+    align: Literal["left", "right"] = "right"
+    """Numbers go right, words left."""
+    wrap: bool = False
+    """Whether numbers may break over lines in a narrow terminal, as words always may."""
+    csv: str | None = None
+    """Its name in CSV where that is not `key`; "" leaves it out of CSV."""
+    json: str | None = None
+    """Its name in JSON where that is not `key`; "" leaves it out of JSON."""
+
+    @property
+    def csv_name(self) -> str:
+        """Name in CSV, or "" where CSV leaves it out."""
+        return self.key if self.csv is None else self.csv
+
+    @property
+    def json_name(self) -> str:
+        """Name in JSON, or "" where JSON leaves it out."""
+        return self.key if self.json is None else self.json
+
+    def cell(self, row: Row) -> str:
+        """The row's cell for people."""
+        if self.text is not None:
+            return self.text(row)
+        value = self.value(row)
+        if value is None:
+            return DASH
+        return f"{value:,.3f}".replace("-", "−") if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Table(Generic[Row]):
+    """Columns × rows."""
+
+    title: str
+    lead: str
+    """One sentence above the table, or ""."""
+    columns: tuple[Column[Row], ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    """Lines below the table."""
+    csv: Mapping[str, Value] = field(default_factory=dict)
+    """Cells that all rows share in CSV."""
+    json: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the table's JSON object in addition to `rows`."""
+
+    @property
+    def shown(self) -> tuple[Column[Row], ...]:
+        """The columns for people."""
+        return tuple(column for column in self.columns if column.title)
+
+    def cells(self) -> list[list[str]]:
+        """The rows for people: one cell per shown column."""
+        return [[column.cell(row) for column in self.shown] for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Tables under a heading."""
+
+    heading: str
+    text: str
+    """Text between the heading and the first table, or ""."""
+    tables: tuple[Table[Any], ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole report: the same tables once as people read them, and once as programs do."""
+
+    sections: tuple[Section, ...]
+    """For people: claims first, then studies, grouped by what their data can verify."""
+    claims: Table[Any]
+    studies: tuple[Table[Any], ...]
+    """In the order in which they were first run."""
+    study_columns: Sequence[Column[Any]]
+    """The columns of a study's table, known also where no study was run."""
+
+
+def one_line(text: str) -> str:
+    """One printable line: control characters, which could drive a terminal or break a table, become spaces."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)

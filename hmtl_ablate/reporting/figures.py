@@ -1,0 +1,129 @@
+"""Figures of the paper, drawn with matplotlib's Agg canvas: no display is needed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from hmtl_ablate.config import in_percent
+from hmtl_ablate.errors import StudyError
+from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.statistics import Estimate, estimate
+from hmtl_ablate.reporting.tables import finished
+from hmtl_ablate.reporting.wording import label
+
+NAMES = {"inpainting": "in-painting"}
+# Okabe and Ito's palette, which readers with any colour vision can distinguish.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = "osD^vPX"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method: its score at each fraction of the training split, in the metric's own unit, fractions ascending."""
+
+    method: str
+    points: tuple[tuple[float, Estimate], ...]
+
+
+def low_data_lines(results: Results, run_id: str, metric: str) -> list[Line]:
+    """One line per configuration over all its fractions, in the order of the study's variants."""
+    variants = next(row["variants"] for row in results.studies.to_dict("records") if row["run_id"] == run_id)
+    groups: dict[tuple[Any, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    methods: dict[tuple[Any, ...], tuple[str, str]] = {}
+    trials = finished(results.declared(run_id), metric)
+    for trial in sorted(trials, key=lambda trial: list(variants).index(trial["variant"])):
+        config = tuple(
+            sorted(
+                (str(key), value)
+                for key, value in trial.items()
+                if str(key).startswith("params.")
+                and isinstance(value, str)
+                and key not in ("params.data.fraction", "params.seed")
+            )
+        )
+        groups[config][float(trial["params.data.fraction"])].append(float(trial[f"metrics.{metric}"]))
+        methods.setdefault(config, (_method(trial), trial["variant"]))
+    names = [method for method, _ in methods.values()]
+    return [
+        Line(
+            method if names.count(method) == 1 else variant,
+            tuple((fraction, estimate(values)) for fraction, values in sorted(groups[config].items())),
+        )
+        for config, (method, variant) in methods.items()
+    ]
+
+
+def low_data_figure(results: Results, study: str = "low_data") -> Figure:
+    """Test metric over the fraction of the training split, with 95 % intervals of the mean.
+
+    One panel per profile and dataset, one line per method. Raises StudyError when the store has no finished trial of
+    the study.
+    """
+    panels = []
+    for row in results.studies[results.studies["study"] == study].to_dict("records"):
+        lines = low_data_lines(results, row["run_id"], row["metric"])
+        if lines:
+            panels.append((row, lines))
+    if not panels:
+        raise StudyError(
+            f"no finished trial of the study {study!r} in this store; "
+            f"run it first: hmtl-ablate run search_spaces/{study}.yaml"
+        )
+    figure = Figure(figsize=(6.4 * len(panels), 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (row, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _panel(axes, row, lines)
+    return figure
+
+
+def _method(trial: Mapping[Hashable, Any]) -> str:
+    tasks = sorted(
+        {
+            str(key).split(".")[2]
+            for key, value in trial.items()
+            if str(key).startswith("params.pretext.") and isinstance(value, str)
+        }
+    )
+    views = trial.get("params.data.views", "1")
+    name = " + ".join(["SL", *(NAMES.get(task, task) for task in tasks)])
+    return name if views == "1" else f"{name}, {views} views"
+
+
+def _panel(axes: Any, row: Mapping[Hashable, Any], lines: list[Line]) -> None:
+    scale = 100 if in_percent(str(row["metric"])) else 1
+    for index, line in enumerate(lines):
+        shift = 1 + 0.03 * (index - (len(lines) - 1) / 2)  # intervals side by side, not on top of one another
+        means = [scale * (score.mean or 0.0) for _, score in line.points]
+        halves = [
+            0.0 if score.low is None or score.high is None else scale * (score.high - score.low) / 2
+            for _, score in line.points
+        ]
+        axes.errorbar(
+            [fraction * shift for fraction, _ in line.points],
+            means,
+            yerr=halves,
+            label=line.method,
+            color=COLOURS[index % len(COLOURS)],
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=5,
+            capsize=3,
+            linewidth=1.5,
+        )
+    fractions = sorted({fraction for line in lines for fraction, _ in line.points})
+    axes.set_xscale("log")
+    axes.set_xticks(fractions, [f"{100 * fraction:g} %" for fraction in fractions])
+    axes.minorticks_off()
+    axes.set_xlabel("share of the training split")
+    axes.set_ylabel(label(str(row["metric"])))
+    seeds = {score.n for line in lines for _, score in line.points}
+    count = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
+    title = f"{row['study']} ({row['profile']}), {row['data']}\nmean of {count} seeds, 95 % intervals"
+    axes.set_title(title, fontsize=10, parse_math=False)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)

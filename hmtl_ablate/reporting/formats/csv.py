@@ -1,0 +1,44 @@
+"""CSV: claims and studies in one table, so that any program can read it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+
+from hmtl_ablate.reporting.document import Document, Value
+from hmtl_ablate.reporting.formats import register_data
+
+FIRST = ("table", "study", "profile", "evaluation", "data", "variant", "metric", "unit", "claimed")
+LAST = ("status", "protocol")
+"""What a row is comes first, how far to trust it last; the statistics are in between, in the order of their columns."""
+
+
+def write(document: Document) -> str:
+    """One row per claim, then one row per variant."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _header(document), restval="", lineterminator="\n")
+    writer.writeheader()
+    for table in (document.claims, *document.studies):
+        columns = [column for column in table.columns if column.csv_name]
+        for row in table.rows:
+            cells = {column.csv_name: column.value(row) for column in columns}
+            writer.writerow(_without_formulas({**table.csv, **cells}))
+    return text.getvalue()
+
+
+def _header(document: Document) -> list[str]:
+    columns = (*document.study_columns, *document.claims.columns)
+    names = dict.fromkeys(column.csv_name for column in columns if column.csv_name)
+    return [*FIRST, *(name for name in names if name not in FIRST + LAST), *LAST]
+
+
+def _without_formulas(record: Mapping[str, Value]) -> dict[str, Value]:
+    """Text that a spreadsheet would run as a formula gets a leading apostrophe; numbers stay numbers."""
+    return {
+        key: f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+        for key, value in record.items()
+    }
+
+
+register_data("csv", write)

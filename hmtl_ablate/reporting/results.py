@@ -1,0 +1,213 @@
+"""MLflow's runs as two tidy frames, one row per study and one row per trial. Nothing else is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.tracking.address import parse_address
+from hmtl_ablate.tracking.records import SEARCH, StudyRecord, TrialRecord
+
+STUDY_COLUMNS = (
+    "run_id",
+    "study",
+    "profile",
+    "question",
+    "metric",
+    "data",
+    "variants",
+    "evaluations",
+    "seeds",
+    "started",
+)
+TRIAL_COLUMNS = (
+    "run_id",
+    "parent",
+    "standing",
+    "trial_id",
+    "variant",
+    "variant_key",
+    "seed",
+    "status",
+    "reason",
+    "data",
+    "fingerprint",
+    "protocol",
+    "task",
+    "evaluation",
+    "classes",
+    "commit",
+    "device",
+    "torch",
+    "started",
+    "options",
+)
+RECALLS = ("val/recall/", "test/recall/")
+Standing = Literal["declared", "superseded", "older data", "search", "stage"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the tracking store holds."""
+
+    studies: pd.DataFrame
+    """STUDY_COLUMNS, the oldest first. `variants` is {variant: variant key} in the declared order, the baseline first;
+    `evaluations` is {variant: evaluation} of those that evaluate another; `seeds` is a list; `started` is in
+    milliseconds since 1970."""
+    trials: pd.DataFrame
+    """TRIAL_COLUMNS, then `params.<key>` (each option as text) and `metrics.<key>` (the last value; accuracies from 0
+    to 1), the oldest first.
+
+    `parent` is the study's run_id; a trial that two studies share has a row under each. `options` is {dotted key:
+    value} of the trial's config, its values typed: None, bool, int, float, str or list. `classes` counts the classes
+    whose recall was measured. `commit`, `device` and `torch` say what trained it. `standing` says what the row may be
+    used for:
+
+    - declared: one of the study's variants, seeds and data as they are declared now, whatever its status;
+    - superseded: a variant, config or seed that the study no longer declares, or an older run of the same;
+    - older data: as declared, but the data's content has changed since;
+    - search: a search's trial, which never sees the test split;
+    - stage: a trial that others start from.
+    """
+
+    @property
+    def empty(self) -> bool:
+        """True when no study was ever run."""
+        return self.studies.empty
+
+    def declared(self, run_id: str | None = None) -> pd.DataFrame:
+        """The trials whose standing is `declared`, of one study or of all."""
+        rows = self.trials["standing"] == "declared"
+        if run_id is not None:
+            rows &= self.trials["parent"] == run_id
+        return self.trials[rows]
+
+
+def load_results(tracking_uri: str | None, store: Path) -> Results:
+    """Read the tracking store: `tracking_uri`, or the SQLite file in `store` when it is None.
+
+    A SQLite file that does not exist is a store without runs; it is not created. Raises TrackingError when the
+    tracking store can't be reached or a run's tags are not what hmtl-ablate writes.
+    """
+    file = parse_address(tracking_uri, store).sqlite_file
+    if file is not None and not _exists(file):
+        return results_of([], [])
+    from hmtl_ablate.tracking import open_tracking
+
+    tracking = open_tracking(tracking_uri, store)
+    return results_of(tracking.studies(), tracking.trials())
+
+
+def results_of(studies: Sequence[StudyRecord], trials: Sequence[TrialRecord]) -> Results:
+    """The frames of these records."""
+    standings = _standings(studies, trials)
+    study_frame = pd.DataFrame([_study_row(study) for study in studies], columns=list(STUDY_COLUMNS))
+    trial_frame = pd.DataFrame([_trial_row(*pair) for pair in zip(trials, standings, strict=True)])
+    if trial_frame.empty:
+        trial_frame = pd.DataFrame(columns=list(TRIAL_COLUMNS))
+    others = [column for column in trial_frame.columns if column not in TRIAL_COLUMNS]
+    return Results(_oldest_first(study_frame), _oldest_first(trial_frame[[*TRIAL_COLUMNS, *sorted(others)]]))
+
+
+def _oldest_first(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.sort_values("started", kind="stable").reset_index(drop=True)
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError as error:
+        raise TrackingError(f"{file} can't be read: {error.strerror}\ncheck --runs and its permissions") from error
+
+
+def _study_row(study: StudyRecord) -> dict[str, Any]:
+    return {
+        "run_id": study.run_id,
+        "study": study.name,
+        "profile": study.profile,
+        "question": study.question,
+        "metric": study.metric,
+        "data": study.data,
+        "variants": study.variants,
+        "evaluations": study.evaluations,
+        "seeds": list(study.seeds),
+        "started": study.started,
+    }
+
+
+def _trial_row(trial: TrialRecord, standing: Standing) -> dict[str, Any]:
+    options = trial.options
+    row = {
+        "run_id": trial.run_id,
+        "parent": trial.parent,
+        "standing": standing,
+        "trial_id": trial.trial_id,
+        "variant": trial.variant,
+        "variant_key": trial.variant_key,
+        "seed": trial.seed,
+        "status": trial.status,
+        "reason": trial.reason,
+        "data": trial.data,
+        "fingerprint": trial.fingerprint,
+        "protocol": trial.protocol,
+        "task": trial.task,
+        "evaluation": trial.evaluation,
+        "classes": _classes(trial.metrics),
+        "commit": trial.commit,
+        "device": trial.environment.get("device", ""),
+        "torch": trial.environment.get("version.torch", ""),
+        "started": trial.started,
+        "options": options,
+    }
+    return (
+        row
+        | {f"params.{key}": str(value) for key, value in options.items()}
+        | {f"metrics.{key}": value for key, value in trial.metrics.items()}
+    )
+
+
+def _classes(metrics: Mapping[str, float]) -> int:
+    return max(sum(name.startswith(part) for name in metrics) for part in RECALLS)
+
+
+def _standings(studies: Sequence[StudyRecord], trials: Sequence[TrialRecord]) -> list[Standing]:
+    """The standing of each trial."""
+    by_id = {study.run_id: study for study in studies}
+    standings = [_declaration(trial, by_id.get(trial.parent)) for trial in trials]
+    declared = [index for index, standing in enumerate(standings) if standing == "declared"]
+    content: dict[tuple[Any, ...], str] = {}
+    taken: set[tuple[Any, ...]] = set()
+    for index in sorted(declared, key=lambda index: -trials[index].started):  # the newest first
+        trial = trials[index]
+        place = (trial.parent, trial.variant, trial.seed)
+        if content.setdefault(_pack_of(trial), trial.fingerprint) != trial.fingerprint:
+            standings[index] = "older data"
+        elif place in taken:
+            standings[index] = "superseded"
+        else:
+            taken.add(place)
+    return standings
+
+
+def _declaration(trial: TrialRecord, study: StudyRecord | None) -> Standing:
+    """The standing by the study's declaration alone, whatever other trials there are."""
+    if trial.variant == SEARCH:
+        return "search"
+    if trial.stage:
+        return "stage"
+    known = study is not None and trial.seed in study.seeds and study.variants.get(trial.variant) == trial.variant_key
+    return "declared" if known else "superseded"
+
+
+def _pack_of(trial: TrialRecord) -> tuple[Any, ...]:
+    """What a study asks of its data. Variants may differ in it (image size), and with it in the fingerprint; trials
+    that ask for the same but have another fingerprint saw other content and can't be compared."""
+    name, stored, size, images, seed = (
+        trial.options.get(f"data.{key}") for key in ("name", "stored", "size", "images", "seed")
+    )
+    return trial.parent, trial.data, name, size if stored is None else stored, images, seed

@@ -1,0 +1,209 @@
+"""One table per study: each variant's mean over the seeds, and its difference from the baseline, paired by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hmtl_ablate.errors import StudyError, nearest
+from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.statistics import Estimate, estimate, paired_difference
+from hmtl_ablate.reporting.wording import plural
+from hmtl_ablate.study import WINNER
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One variant; scores are in the metric's own unit (accuracy from 0 to 1)."""
+
+    variant: str
+    score: Estimate
+    difference: Estimate | None
+    """From the baseline, over the seeds that both have (n = 0 where they share none); None for the baseline itself."""
+    image_passes: float | None
+    """Mean per trial; None without a finished trial."""
+    seconds: float | None
+    """Mean per trial; None without a finished trial."""
+    values: Mapping[int, float]
+    """Seed → score."""
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """One study at one profile on one dataset, or one of its evaluations."""
+
+    name: str
+    profile: str
+    question: str
+    data: str
+    metric: str
+    protocol: str
+    """How the weights were selected, as tagged; several are joined by commas."""
+    rows: tuple[StudyRow, ...]
+    """The first one is the baseline."""
+    notes: tuple[str, ...]
+    """What is missing or left out, and the weights that trials started from."""
+    evaluation: str
+    """Name of the evaluation, "" for the trained models themselves."""
+    made: Mapping[str, str | float]
+    """`commit`, `device` and `torch` of the finished trials, and their `seconds` in total."""
+
+
+def study_tables(results: Results, study: str | None = None) -> list[StudyTable]:
+    """The tables of all studies, or of the one named, oldest first.
+
+    Raises StudyError when there are studies, but none of that name.
+    """
+    studies = results.studies
+    if study is not None and not results.empty:
+        names = set(studies["study"])
+        if study not in names:
+            raise StudyError(f"no study named {study!r} was run in this store; {nearest(study, names)}")
+        studies = studies[studies["study"] == study]
+    return [
+        _table(row, results, evaluation)
+        for row in studies.to_dict("records")
+        for evaluation in dict.fromkeys(["", *row["evaluations"].values()])
+        if not row["variants"] or any(row["evaluations"].get(name, "") == evaluation for name in row["variants"])
+    ]
+
+
+def finite(value: Any) -> float | None:
+    """The number, or None for what is missing, NaN or infinite."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def finished(trials: pd.DataFrame, metric: str) -> list[dict[Hashable, Any]]:
+    """The finished trials that have a finite value of the metric."""
+    rows = trials[trials["status"] == "finished"].to_dict("records")
+    return [row for row in rows if finite(row.get(f"metrics.{metric}")) is not None]
+
+
+def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> StudyTable:
+    declared = results.declared(study["run_id"])
+    metric = str(study["metric"])
+    names = [name for name in study["variants"] if study["evaluations"].get(name, "") == evaluation]
+    declared = declared[declared["variant"].isin(names)]
+    done = finished(declared, metric)
+    scores: dict[str, dict[int, float]] = {name: {} for name in names}
+    for trial in done:
+        scores[trial["variant"]][trial["seed"]] = float(trial[f"metrics.{metric}"])
+    baseline = next(iter(scores), None)
+    rows = tuple(
+        StudyRow(
+            variant=name,
+            score=estimate([values[seed] for seed in sorted(values)]),
+            difference=None if name == baseline else paired_difference(values, scores[str(baseline)]),
+            image_passes=_mean(done, name, "image_passes"),
+            seconds=_mean(done, name, "seconds"),
+            values=values,
+        )
+        for name, values in scores.items()
+    )
+    return StudyTable(
+        name=study["study"],
+        profile=study["profile"],
+        question=study["question"],
+        data=_joined(trial["data"] for trial in declared.to_dict("records")) or study["data"],
+        metric=metric,
+        protocol=_joined(trial["protocol"] for trial in done),
+        rows=rows,
+        notes=(
+            *_gaps(_expected(names, study["seeds"]), declared, len(done), metric),
+            *(_left_out(study, results) if not evaluation else ()),
+            *_pairing(rows),
+            *_weights(done),
+        ),
+        evaluation=evaluation,
+        made={
+            **{key: _joined(trial[key] for trial in done) for key in ("commit", "device", "torch")},
+            "seconds": sum(finite(trial.get("metrics.seconds")) or 0.0 for trial in done),
+        },
+    )
+
+
+def _mean(done: list[dict[Hashable, Any]], variant: str, metric: str) -> float | None:
+    values = [finite(trial.get(f"metrics.{metric}")) for trial in done if trial["variant"] == variant]
+    return estimate([value for value in values if value is not None]).mean
+
+
+def _joined(words: Any) -> str:
+    return ", ".join(dict.fromkeys(str(word) for word in words if word))
+
+
+def _expected(names: list[str], seeds: list[int]) -> int:
+    """Number of trials that the rows should have; a search's winner gets the seeds that the search has not used."""
+    winners = sum(name.partition(",")[0] == WINNER for name in names)
+    return (len(names) - winners) * len(seeds) + winners * max(len(seeds) - 1, 1)
+
+
+def _gaps(expected: int, declared: pd.DataFrame, done: int, metric: str) -> list[str]:
+    failed = declared[declared["status"] == "failed"].to_dict("records")
+    notes = []
+    if failed:
+        named = "; ".join(_failure(trial) for trial in failed[:3])
+        more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+        notes.append(f"{len(failed)} of {expected} trials failed: {named}{more}")
+    ended = int((declared["status"] == "finished").sum())
+    if ended > done:
+        notes.append(f"{ended - done} of {expected} trials finished without a value for {metric}")
+    missing = expected - ended - len(failed)
+    if missing > 0:
+        notes.append(f"{missing} of {expected} trials not finished yet")
+    return notes
+
+
+def _failure(trial: dict[Hashable, Any]) -> str:
+    reason = f" ({trial['reason']})" if trial["reason"] else ""
+    return f"{trial['variant']}, seed {trial['seed']}{reason}"
+
+
+def _left_out(study: dict[Hashable, Any], results: Results) -> list[str]:
+    trials = results.trials[results.trials["parent"] == study["run_id"]]
+    standings = trials[trials["status"] == "finished"]["standing"].value_counts()
+    superseded, older = int(standings.get("superseded", 0)), int(standings.get("older data", 0))
+    search = int((trials["standing"] == "search").sum())
+    notes = []
+    if superseded:
+        notes.append(f"{plural(superseded, 'trial')} left out: the study has changed since")
+    if older:
+        notes.append(f"{plural(older, 'trial')} left out: the data has changed since")
+    if search:
+        notes.append(f"{plural(search, 'search trial')} left out: a search never sees the test split")
+    return notes
+
+
+def _pairing(rows: tuple[StudyRow, ...]) -> list[str]:
+    """Rows whose difference rests on fewer seeds than their mean."""
+    return [
+        f"{row.variant}: {plural(row.difference.n, 'seed')} in common with the baseline"
+        for row in rows
+        if row.difference is not None and row.difference.n < row.score.n
+    ]
+
+
+def _weights(done: list[dict[Hashable, Any]]) -> list[str]:
+    """Initial weights that were not random, and the perceptual networks: both are needed to reproduce a table."""
+    found: dict[str, list[str]] = {}
+    for trial in done:
+        parts = []
+        source = _param(trial, "model.weights")
+        if source and not source.startswith("trial:"):
+            parts.append(f"starts from {source} weights")
+        network = _param(trial, "pretext.inpainting.perceptual")
+        if network:
+            weights = _param(trial, "pretext.inpainting.perceptual_weights") or "random"
+            layers = _param(trial, "pretext.inpainting.perceptual_layers") or "its first three stages"
+            parts.append(f"perceptual network {network}, weights {weights}, {layers}")
+        if parts:
+            found.setdefault("; ".join(parts), []).append(trial["variant"])
+    return [f"{', '.join(dict.fromkeys(variants))}: {what}" for what, variants in found.items()]
+
+
+def _param(trial: dict[Hashable, Any], name: str) -> str:
+    value = trial.get(f"params.{name}")
+    return value if isinstance(value, str) and value != "None" else ""

@@ -1,0 +1,50 @@
+"""The report's words: titles and units of metrics, numbers as text, and the sentences around the tables."""
+
+from __future__ import annotations
+
+from hmtl_ablate.config import metric_info
+from hmtl_ablate.reporting.document import DASH
+
+NO_RUNS = "No runs yet. Start with: hmtl-ablate run search_spaces/puzzling.yaml"
+PROTOCOLS = {
+    "selection": "weights selected on a split separate from the test split",
+    "paper": "weights selected on the official validation set, which is also the test split, as in published work",
+}
+"""Protocol → what it means for the weights that were measured."""
+READING = (
+    "Mean ± standard deviation over the seeds. Differences from a table's first row are paired by seed. Image "
+    "passes and seconds are means per trial."
+)
+"""How to read the tables of studies."""
+
+
+def label(metric: str) -> str:
+    """`test/macro_f1` as `test macro F1, %`, `test/mae_yaw` as `test MAE yaw, °`."""
+    info = metric_info(metric)
+    split = [part for part in metric.split("/") if part in ("best", "train", "val", "test")]
+    words = " ".join([*split, info.title])
+    return f"{words}, {info.unit}" if info.unit else words
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric is an error or a loss."""
+    return metric_info(metric).direction == "min"
+
+
+def number_text(value: float | None, percent: bool, *, sign: bool = False) -> str:
+    """A score with a true minus sign: two decimals in percent, else three. sign: `+` in front of positive numbers."""
+    if value is None:
+        return DASH
+    form = "+" if sign else ""
+    text = format(100 * value, f"{form}.2f") if percent else format(value, f"{form}.3f")
+    return text.replace("-", "−")
+
+
+def count_text(value: float | None) -> str:
+    """A large number without decimals: `1,234,567`."""
+    return DASH if value is None else f"{value:,.0f}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,201 @@
+"""The study file, declared once: every key with its type, range, default and text.
+
+The reader takes its keys, ranges and defaults from these models; the JSON Schema (`schema.py`) and the reference
+(`reference.py`) are generated from them. The options of a trial are declared in `hmtl_ablate.config`, those of a pruner
+in `pruners.py`, the samplers in `samplers.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from hmtl_ablate.config import Frozen, metric_names
+
+Kind = Literal["choice", "uniform", "loguniform", "int"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""How the values of a searched option are given."""
+WINNER = "best of search"
+RESERVED = ("search", WINNER)
+"""Names, up to a comma, that results use for the search's trials, and for its confirmed winner with its baselines."""
+MAX_NAME = 80
+"""Longest name of a variant, stage or evaluation, in characters."""
+MAX_SEED = 2**31 - 1
+MAX_TRIALS = 1_000_000
+
+
+def objectives() -> tuple[str, ...]:
+    """What a search can optimize, of every registered task."""
+    return tuple(f"val/{metric}" for metric in metric_names())
+
+
+def table_metrics() -> tuple[str, ...]:
+    """What a study's table can compare, of every registered task."""
+    return tuple(f"{split}/{metric}" for split in ("test", "best/val") for metric in metric_names())
+
+
+@dataclass(frozen=True)
+class Defined:
+    """Marks a key whose schema is `$defs/<name>` and is made on request, because plug-ins add to it."""
+
+    name: str
+
+    def __get_pydantic_json_schema__(self, _core: Any, _handler: Any) -> dict[str, Any]:
+        return {"defined": self.name}  # pydantic refuses a $ref that it did not make; schema.py writes it
+
+
+@dataclass(frozen=True)
+class Settable:
+    """Marks a key of the study that `--set` can change."""
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """Marks a map that a profile replaces instead of merging with it, or, with `entries`, each entry of the map."""
+
+    entries: bool = False
+
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, json_schema_extra={"not": {"enum": list(RESERVED)}})]
+StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+TrialCount = Annotated[int, Field(ge=1, le=MAX_TRIALS)]
+Step = Annotated[int, Field(ge=1)]
+Changes = Annotated[dict[str, Any], Defined("config")]
+"""A change of a TrialConfig."""
+EvaluationChanges = Annotated[dict[str, Any], Defined("evaluation")]
+"""A change of a TrialConfig, and the keys of `Evaluation`."""
+Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
+WholeEnds = Annotated[list[int], Field(min_length=2, max_length=2)]
+
+
+class Resources(Frozen):
+    """What one trial gets."""
+
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that train one trial together; with more than 1, Ray Train's TorchTrainer runs them."""
+    cpus: Annotated[float, Field(gt=0, le=1024)] = 1
+    """CPU cores of each worker."""
+    gpus: Annotated[float, Field(ge=0, le=64)] = 0
+    """GPUs of each worker; a fraction lets trials share one."""
+
+
+class Range(Frozen):
+    """The values of a searched option: exactly one of choice, uniform, loguniform and int."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [kind]} for kind in KINDS]})
+
+    choice: Annotated[list[Any], Field(min_length=1)] = Field(default_factory=list)
+    """One of these values."""
+    uniform: Ends = Field(default_factory=list)
+    """[low, high]: a number, uniformly distributed."""
+    loguniform: Ends = Field(default_factory=list)
+    """[low, high]: a number, uniformly distributed on a logarithmic scale; low is above 0."""
+    int_: WholeEnds = Field(default_factory=list, alias="int")
+    """[low, high]: a whole number, both ends included."""
+    step: Step = 1
+    """int: distance between values, counted from low."""
+    when: Annotated[dict[str, Any], Field(min_length=1)] = Field(default_factory=dict)
+    """Key of another searched option → the value, or list of values, with which this one exists."""
+
+
+class SearchSection(Frozen):
+    """A search for the best options."""
+
+    base: Changes | None = Field(default_factory=dict)
+    """A change of the study's base, from which all trials of the search start."""
+    space: Annotated[dict[str, Range], Defined("space"), Replaced(entries=True)]
+    """Dotted key of an option → the values that are searched; required, here or in the profile."""
+    sampler: Annotated[str, Defined("sampler")] = "tpe"
+    """What draws the values."""
+    pruner: Annotated[Any, Defined("pruner"), Replaced()] = "none"
+    """What stops a trial early: the name of a pruner, or a map of its name and options."""
+    trials: TrialCount
+    """Number of trials in total, those before a restart included; required, here or in the profile."""
+    objective: Annotated[dict[str, str], Defined("objective"), Replaced()] = Field(default_factory=dict)
+    """A metric of the validation split → max or min; when left out, the metric that selects the weights."""
+    confirm: bool = False
+    """After the search, train its best configuration, and SL with the same options, on the study's other seeds: all but
+    the first, which the search has used. A study of one seed confirms on that one."""
+
+
+class _Header(Frozen):
+    name: StudyName
+    """Name of the study: up to 64 letters, digits, - and _; the first a letter or digit."""
+    question: Annotated[str | None, Settable()] = ""
+    """What the study asks; a heading of its report."""
+    metric: Annotated[str | None, Defined("metric"), Settable()] = None
+    """What its table compares; when left out, the metric that selects the weights, on test."""
+
+
+class Profile(Frozen):
+    """A scale of the study: its keys are merged over those of the file."""
+
+    base: Changes | None = Field(default_factory=dict)
+    """Options of every trial that differ from their defaults; variants and the search build on it."""
+    stages: dict[Name, Changes | None] | None = Field(default_factory=dict)
+    """Trials that run first and are in no table, each a change of the base. Others start from their weights:
+    model.weights: trial:NAME."""
+    variants: dict[Name, Changes | None] | None = Field(default_factory=dict)
+    """An ablation: named arms, each a change of the base. The first one is the baseline."""
+    evaluations: dict[Name, EvaluationChanges | None] | None = Field(default_factory=dict)
+    """Measurements of every trained variant: a probe of its frozen backbone, or fine-tuning, on the same dataset or
+    another. Each is a change of the base; model and weights are the variant's."""
+    seeds: Annotated[list[Seed], Settable(), Field(min_length=1, json_schema_extra={"uniqueItems": True})] = [0, 1, 2]
+    """Seeds of the trials; variants are compared seed by seed. A search uses the first one."""
+    search: Annotated[SearchSection | None, Settable()] = None
+    """A search for the best options."""
+    resources: Annotated[Resources | None, Settable()] = Field(default_factory=Resources)
+    """What one trial gets."""
+
+
+class StudyFile(Profile, _Header):
+    """A study: what is compared, or searched, and at which scales."""
+
+    profiles: dict[str, Profile | None] | None = Field(default_factory=dict)
+    """Named scales of the study, each merged over the file; `quick` is the default."""
+
+
+class Evaluation(Frozen):
+    """Keys of an evaluation in addition to those of a TrialConfig."""
+
+    of: Annotated[list[str], Field(min_length=1)] = Field(default_factory=list)
+    """Variants and stages that are evaluated; all variants when left out."""
+
+
+def keys(model: type[BaseModel]) -> tuple[str, ...]:
+    """Keys of a declared map, as they are written in a file."""
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
+def marked(model: type[BaseModel], marker: object) -> tuple[str, ...]:
+    """Keys of a declared map that have this marker."""
+    return tuple(field.alias or name for name, field in model.model_fields.items() if marker in field.metadata)
+
+
+def default(model: type[BaseModel], key: str) -> Any:
+    """Default of a key."""
+    return model.model_fields[key].get_default(call_default_factory=True)
+
+
+@lru_cache(maxsize=32)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind, config=ConfigDict(strict=True))
+
+
+def accepts(kind: Any, value: Any) -> bool:
+    """Whether a value is of a declared type, e.g. `Seed`, and within its range; True is not 1, and "1" is not 1."""
+    try:
+        _adapter(kind).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def replaced_maps() -> set[tuple[str, ...]]:
+    """Paths in `search` of the maps that a profile replaces; "*" is any key."""
+    whole = {(key,) for key in marked(SearchSection, Replaced())}
+    return whole | {(key, "*") for key in marked(SearchSection, Replaced(entries=True))}

@@ -1,0 +1,79 @@
+"""Samplers: what draws the next values of a search. Each is one entry; Optuna is imported only when one is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hmtl_ablate.errors import SearchError
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler, and the spaces that it can search as they are declared."""
+
+    name: str
+    """Name in a study file."""
+    text: str
+    """What it does, in one sentence."""
+    build: Callable[[int], BaseSampler]
+    """Optuna's sampler for a seed."""
+    continuous: bool = True
+    """Takes continuous ranges: uniform and loguniform."""
+    choices: bool = True
+    """Takes `choice`, whose values have no order."""
+    conditions: bool = True
+    """Takes parameters that exist only `when` another one has some value."""
+
+
+SAMPLERS: dict[str, Sampler] = {}
+"""Sampler by name; `register_sampler` adds to it."""
+
+
+def register_sampler(sampler: Sampler) -> Sampler:
+    """Add a sampler; raises SearchError when another one has its name."""
+    if SAMPLERS.get(sampler.name, sampler) is not sampler:
+        raise SearchError(f"sampler {sampler.name!r} is registered already: choose another name")
+    SAMPLERS[sampler.name] = sampler
+    return sampler
+
+
+def _tpe(seed: int) -> BaseSampler:
+    from optuna.samplers import TPESampler
+
+    return TPESampler(seed=seed, constant_liar=True)
+
+
+def _random(seed: int) -> BaseSampler:
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=seed)
+
+
+def _gp(seed: int) -> BaseSampler:
+    from optuna.samplers import GPSampler
+
+    return GPSampler(seed=seed)
+
+
+def _cmaes(seed: int) -> BaseSampler:
+    from optuna.samplers import CmaEsSampler
+
+    return CmaEsSampler(seed=seed)
+
+
+register_sampler(Sampler("tpe", "Tree-structured Parzen estimator (Bergstra et al. 2011); takes every space.", _tpe))
+register_sampler(Sampler("random", "Independent random draws; takes every space.", _random))
+register_sampler(
+    # OptunaSearch enqueues the combinations, so nothing is left to draw.
+    Sampler("grid", "Every combination of the values once; takes no continuous ranges.", _random, continuous=False)
+)
+# Optuna's GP and CMA-ES samplers model only what every trial has, and draw all else at random.
+register_sampler(Sampler("gp", "Gaussian process; takes no conditions.", _gp, conditions=False))
+register_sampler(
+    Sampler("cmaes", "CMA-ES; takes numeric ranges only, no conditions.", _cmaes, choices=False, conditions=False)
+)

@@ -1,0 +1,112 @@
+"""MLflow addresses: parsed, shown without their password, probed before MLflow uses them."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from hmtl_ablate.errors import TrackingError
+
+SQLITE = "sqlite:///"
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A usable MLflow address; made by `parse_address`. Its text has no password."""
+
+    uri: str
+    """With the password, as MLflow takes it; a SQLite file as an absolute path."""
+
+    def __str__(self) -> str:
+        return without_password(self.uri)
+
+    @property
+    def is_database(self) -> bool:
+        """A database, not an MLflow server."""
+        return not self.uri.startswith(("http://", "https://"))
+
+    @property
+    def sqlite_file(self) -> Path | None:
+        """The SQLite file, None for any other address."""
+        return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+
+    def probe(self) -> None:
+        """Open the database before MLflow does, which retries a dead one ten times, for many minutes.
+
+        A SQLite file's folder is made when missing. Raises TrackingError within about 10 s. A server is not probed.
+        """
+        if self.sqlite_file is not None:
+            _probe_sqlite(self.sqlite_file)
+        elif self.is_database:
+            _probe_database(self)
+
+
+def parse_address(uri: str | None, store: Path) -> Address:
+    """The address that `uri` means, the SQLite file <store>/mlflow.db when it is None.
+
+    Raises TrackingError for an address that MLflow or this package can't use.
+    """
+    if uri is None:
+        return Address(f"{SQLITE}{store.resolve() / 'mlflow.db'}")
+    scheme = uri.partition("://")[0].partition("+")[0].lower() if "://" in uri else ""
+    advice = f"use sqlite:///FILE (the default is {SQLITE}{store / 'mlflow.db'}), postgresql://… or http(s)://…"
+    if scheme == "sqlite":
+        name = uri.removeprefix(SQLITE)
+        if not uri.startswith(SQLITE) or name in ("", ":memory:"):
+            raise TrackingError(f"tracking address {uri!r}: no file is named\n{advice}")
+        return Address(f"{SQLITE}{Path(name).resolve()}")
+    if scheme in ("http", "https"):
+        return Address(uri)
+    if scheme in DATABASES:
+        if uri.startswith("postgresql://") and find_spec("psycopg2") is None:
+            # the driver of the extra `postgres`
+            return Address(uri.replace("postgresql://", "postgresql+psycopg://", 1))
+        return Address(uri)
+    what = "MLflow's file store is not supported" if scheme in ("", "file") else f"unknown scheme {scheme!r}"
+    raise TrackingError(f"tracking address {without_password(uri)!r}: {what}\n{advice}")
+
+
+def without_password(text: str) -> str:
+    """The text with the password of an address in it replaced by ***."""
+    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", text)
+
+
+def _probe_database(address: Address) -> None:
+    import sqlalchemy
+
+    try:
+        seconds = {"timeout": 10} if address.uri.startswith("mssql") else {"connect_timeout": 10}
+        engine = sqlalchemy.create_engine(address.uri, connect_args=seconds)
+        with engine.connect():
+            pass
+        engine.dispose()
+    except ImportError as error:
+        raise TrackingError(
+            f"{address}: the database's driver is not installed ({error})\n"
+            "for PostgreSQL: pip install 'hmtl-ablate[postgres]'"
+        ) from error
+    except (sqlalchemy.exc.SQLAlchemyError, ValueError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip()
+        raise TrackingError(
+            f"MLflow's database {address} can't be reached: {reason}\ncheck --tracking-uri and that the database is up"
+        ) from error
+
+
+def _probe_sqlite(file: Path) -> None:
+    try:
+        exists = file.exists()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(file, timeout=10)) as connection:
+            # an existing file is only read, so that the report works on a store that may not be written
+            connection.execute("SELECT count(*) FROM sqlite_master" if exists else "BEGIN IMMEDIATE")
+    except (OSError, sqlite3.Error) as error:
+        raise TrackingError(
+            f"MLflow's file {file} can't be opened: {error}\n"
+            "check that the folder may be written and the file is MLflow's, or name another with "
+            "--runs or --tracking-uri sqlite:///FILE"
+        ) from error

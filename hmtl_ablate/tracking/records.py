@@ -1,0 +1,375 @@
+"""What a run of MLflow holds of a study or a trial, as typed records; no other module knows the tags' names.
+
+`to_run` gives a record as MLflow stores it, `from_run` reads it back. A trial's config is one JSON text in the tag
+`hmtl.config`, so its values keep their types; each option is also a parameter, for people who filter in MLflow's
+pages. Runs written before that tag existed are read from their parameters.
+
+MLflow limits a tag to 8,000 characters. A longer text continues in further tags: `hmtl.variants`, `hmtl.variants/2`,
+`hmtl.variants/3`, … A part of exactly 8,000 characters has a successor, a shorter one is the last; so parts that are
+left from an earlier, longer text are never read.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any, Literal, cast
+
+from hmtl_ablate.errors import TrackingError
+
+EXPERIMENT = "hmtl-ablate"
+"""MLflow experiment of every run."""
+TAG_LENGTH = 8000
+"""Characters; MLflow's limit for the value of a tag."""
+PARAM_LENGTH = 500
+"""Characters of a parameter's value that are logged. The tag `hmtl.config` has the whole value."""
+
+SEARCH = "search"
+"""`TrialRecord.variant` of a search's trials; no variant may have this name."""
+
+TrialStatus = Literal["running", "finished", "pruned", "failed"]
+
+PREFIX = "hmtl."
+KIND = "hmtl.kind"
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+"""Shown by MLflow as the run's description."""
+SEED = "hmtl.seed"
+NUMERICS = "hmtl.numerics"
+STAGE = "hmtl.stage"
+STATUS = "hmtl.status"
+REASON = "hmtl.reason"
+CONFIG = "hmtl.config"
+VARIANTS = "hmtl.variants"
+EVALUATIONS = "hmtl.evaluations"
+SEEDS = "hmtl.seeds"
+
+STUDY_TEXTS = {
+    "name": "hmtl.study",
+    "profile": "hmtl.profile",
+    "data": "hmtl.data",
+    "question": "hmtl.question",
+    "metric": "hmtl.metric",
+    "commit": "hmtl.git_commit",
+}
+"""Field of `StudyRecord` → tag, for the fields that are plain text."""
+TRIAL_TEXTS = {
+    "parent": PARENT,
+    "study": "hmtl.study",
+    "profile": "hmtl.profile",
+    "commit": "hmtl.git_commit",
+    "trial_id": "hmtl.trial_id",
+    "variant": "hmtl.variant",
+    "variant_key": "hmtl.variant_key",
+    "data": "hmtl.data",
+    "fingerprint": "hmtl.data_fingerprint",
+    "protocol": "hmtl.protocol",
+    "task": "hmtl.task",
+    "evaluation": "hmtl.evaluation",
+}
+"""Field of `TrialRecord` → tag, for the fields that are plain text."""
+TRIAL_TAGS = frozenset({*TRIAL_TEXTS.values(), KIND, SEED, NUMERICS, STAGE, STATUS, REASON, CONFIG})
+"""Tags with a field of their own; all others under the prefix are `TrialRecord.environment`."""
+
+STUDY_FILTER = f"tags.`{KIND}` = 'study'"
+TRIAL_FILTER = f"tags.`{KIND}` = 'trial'"
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Tags, parameters and metrics of a run, within MLflow's limits."""
+
+    tags: Mapping[str, str]
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord:
+    """One study at one profile on its data: a parent run."""
+
+    name: str
+    profile: str
+    metric: str
+    """Metric of the study's table, e.g. test/accuracy."""
+    data: str = ""
+    """Names of its datasets, comma-joined."""
+    question: str = ""
+    variants: Mapping[str, str]
+    """Variant → variant key, in the declared order; the first is the baseline."""
+    evaluations: Mapping[str, str] = field(default_factory=dict)
+    """Variant → evaluation, for the variants that evaluate another one."""
+    seeds: tuple[int, ...]
+    commit: str = ""
+    """Commit of the code that ran it last."""
+    run_id: str = ""
+    """Given by MLflow; "" before it is stored."""
+    started: int = 0
+    """Milliseconds since 1970; given by MLflow."""
+
+    @property
+    def run_name(self) -> str:
+        """Title of the run in MLflow's pages."""
+        return f"{self.name} ({self.profile}, {self.data})"
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Tags by which its run is found again."""
+        return _split(
+            {KIND: "study"} | {STUDY_TEXTS[name]: getattr(self, name) for name in ("name", "profile", "data")}
+        )
+
+    def to_run(self) -> RunData:
+        """The record as MLflow stores it."""
+        texts = {tag: getattr(self, name) for name, tag in STUDY_TEXTS.items()}
+        structured = {
+            VARIANTS: _json(dict(self.variants)),
+            EVALUATIONS: _json(dict(self.evaluations)),
+            SEEDS: _json(list(self.seeds)),
+        }
+        return RunData(_split({KIND: "study"} | texts | structured) | {NOTE: self.question[:TAG_LENGTH]})
+
+    @classmethod
+    def from_run(cls, run: Any) -> StudyRecord:
+        """The record of an MLflow run. Raises TrackingError when a tag is missing or unreadable."""
+        tags = run.data.tags
+        for name in ("name", "profile", "metric"):
+            _required(run, STUDY_TEXTS[name])
+        seeds = _parsed(run, SEEDS, list)
+        if not all(isinstance(seed, int) for seed in seeds):
+            raise _unreadable(run, SEEDS)
+        return cls(
+            **{name: _text(tags, tag) for name, tag in STUDY_TEXTS.items()},
+            variants=_parsed(run, VARIANTS, dict),
+            evaluations=_parsed(run, EVALUATIONS, dict) if EVALUATIONS in tags else {},
+            seeds=tuple(seeds),
+            run_id=run.info.run_id,
+            started=run.info.start_time,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial under one study and variant: a child run. A trial that serves two variants has two."""
+
+    parent: str
+    """run_id of the study's run."""
+    study: str = ""
+    profile: str = ""
+    commit: str = ""
+    """Commit of the code that trained it."""
+    trial_id: str
+    variant: str
+    """Name of the variant or stage; SEARCH for a search's trial."""
+    variant_key: str = ""
+    """`Variant.key`; "" for a search's trial."""
+    seed: int
+    data: str = ""
+    """Name of the dataset."""
+    fingerprint: str = ""
+    """Fingerprint of the pack."""
+    protocol: str = ""
+    """How weights are selected: `data.protocol` of the config."""
+    task: str = ""
+    """Supervised tasks, joined with `+`."""
+    evaluation: str = ""
+    """What was trained on a frozen backbone, e.g. linear probe; "" for a trained network."""
+    stage: bool = False
+    """Whether other trials start from it, so that it is no row of a table."""
+    numerics: int = 0
+    """NUMERICS_VERSION it was trained with; 0 when unknown."""
+    config: Mapping[str, Any]
+    """The resolved config as plain JSON data, with its defaults."""
+    status: TrialStatus = "running"
+    reason: str = ""
+    """Why it failed or was stopped."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Name → last value; accuracies from 0 to 1."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Where it was trained: device, precision, versions."""
+    run_id: str = ""
+    """Given by MLflow; "" before it is stored."""
+    started: int = 0
+    """Milliseconds since 1970; given by MLflow."""
+
+    @property
+    def run_name(self) -> str:
+        """Title of the run in MLflow's pages."""
+        return f"{self.variant} · seed {self.seed}" if self.variant_key else f"{self.variant} · {self.trial_id[:6]}"
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Tags by which its run is found again."""
+        return _split(
+            {KIND: "trial"} | {TRIAL_TEXTS[name]: getattr(self, name) for name in ("parent", "trial_id", "variant")}
+        )
+
+    @property
+    def id_filter(self) -> str:
+        """MLflow filter for the runs of this trial_id, hexadecimal digits; names can't always be quoted in a filter."""
+        return f"tags.`{TRIAL_TEXTS['trial_id']}` = '{self.trial_id}'"
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The config by dotted keys, e.g. {"data.fraction": 0.2, "model.weights": None}; values keep their types."""
+        return flat(self.config)
+
+    def to_run(self) -> RunData:
+        """The record as MLflow stores it: names that it takes, lengths within its limits, finite metrics only."""
+        tags = {tag: getattr(self, name) for name, tag in TRIAL_TEXTS.items()}
+        tags |= {
+            KIND: "trial",
+            SEED: str(self.seed),
+            NUMERICS: str(self.numerics),
+            STAGE: "yes" if self.stage else "",
+            STATUS: self.status,
+            CONFIG: _json(self.config),
+        }
+        if self.status != "running" or self.reason:
+            tags[REASON] = self.reason
+        tags |= {f"{PREFIX}{name}": value for name, value in self.environment.items()}
+        params = {_key(name): str(value)[:PARAM_LENGTH] for name, value in self.options.items()}
+        return RunData(_split(tags), params, loggable(self.metrics))
+
+    @classmethod
+    def from_run(cls, run: Any) -> TrialRecord:
+        """The record of an MLflow run. Raises TrackingError when a tag is missing or unreadable."""
+        tags = run.data.tags
+        for name in ("trial_id", "variant"):
+            _required(run, TRIAL_TEXTS[name])
+        return cls(
+            **{name: _text(tags, tag) for name, tag in TRIAL_TEXTS.items()},
+            seed=_number(run, SEED),
+            stage=bool(tags.get(STAGE)),
+            numerics=_number(run, NUMERICS) if NUMERICS in tags else 0,
+            config=_parsed(run, CONFIG, dict) if CONFIG in tags else _config_of_params(run.data.params),
+            status=cast(TrialStatus, tags.get(STATUS, "running")),
+            reason=_text(tags, REASON),
+            metrics=dict(run.data.metrics),
+            environment={
+                name.removeprefix(PREFIX): _text(tags, name)
+                for name in tags
+                if name.startswith(PREFIX) and name not in TRIAL_TAGS and "/" not in name
+            },
+            run_id=run.info.run_id,
+            started=run.info.start_time,
+        )
+
+
+def loggable(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as MLflow takes them: names without other characters, finite values only."""
+    return {
+        _key(name): float(value)
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts by dotted keys; an empty dict has none."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            for inner, leaf in flat(value).items():
+                found[f"{key}.{inner}"] = leaf
+        else:
+            found[key] = value
+    return found
+
+
+def nested(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flat`. A value whose key is also the start of other keys is left out."""
+    groups = {key[:end] for key in options for end, character in enumerate(key) if character == "."}
+    config: dict[str, Any] = {}
+    for key, value in options.items():
+        if key not in groups:
+            *parents, name = key.split(".")
+            section = config
+            for parent in parents:
+                section = section.setdefault(parent, {})
+            section[name] = value
+    return config
+
+
+def _config_of_params(params: Mapping[str, str]) -> dict[str, Any]:
+    """The config of a run without the tag `hmtl.config`, whose parameters are the text of each option."""
+    return nested({key: _value(text) for key, text in params.items()})
+
+
+@lru_cache(maxsize=4096)
+def _value(text: str) -> Any:
+    """None, a truth value, a number or a list from its text in Python; any other text is itself."""
+    if text in ("None", "True", "False") or text[:1] in tuple("-.0123456789["):
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+    return text
+
+
+def _split(texts: Mapping[str, str]) -> dict[str, str]:
+    return {name: part for tag, text in texts.items() for name, part in _parts(tag, text)}
+
+
+def _parts(tag: str, text: str) -> Iterator[tuple[str, str]]:
+    for number, start in enumerate(range(0, len(text) + 1, TAG_LENGTH), 1):
+        yield _part(tag, number), text[start : start + TAG_LENGTH]
+
+
+def _part(tag: str, number: int) -> str:
+    return tag if number == 1 else f"{tag}/{number}"
+
+
+def _text(tags: Mapping[str, str], tag: str) -> str:
+    """The whole text of a tag, "" without it."""
+    part = text = tags.get(tag, "")
+    number = 1
+    while len(part) == TAG_LENGTH:
+        number += 1
+        part = tags.get(_part(tag, number), "")
+        text += part
+    return text
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _parsed(run: Any, tag: str, kind: type) -> Any:
+    try:
+        value = json.loads(_required(run, tag))
+    except json.JSONDecodeError:
+        raise _unreadable(run, tag) from None
+    if not isinstance(value, kind):
+        raise _unreadable(run, tag)
+    return value
+
+
+def _number(run: Any, tag: str) -> int:
+    text = _required(run, tag)
+    if not text.isdecimal():
+        raise _unreadable(run, tag)
+    return int(text)
+
+
+def _required(run: Any, tag: str) -> str:
+    if tag not in run.data.tags:
+        raise _unreadable(run, tag)
+    return _text(run.data.tags, tag)
+
+
+def _unreadable(run: Any, tag: str) -> TrackingError:
+    return TrackingError(
+        f"run {run.info.run_id} in the tracking store: the tag {tag} is missing or not what hmtl-ablate writes\n"
+        "run its study again, which repairs it, or delete that run in MLflow"
+    )
+
+
+def _key(name: str) -> str:
+    """MLflow takes letters, digits and `/_-. :` in names; a class folder may be called anything."""
+    return re.sub(r"[^\w\-. :/]", "_", name)

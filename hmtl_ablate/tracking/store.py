@@ -1,0 +1,318 @@
+"""Tracking: reads and writes the runs of one MLflow store.
+
+Uses `MlflowClient` only: the fluent API would pick up MLFLOW_RUN_ID.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import gc
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.tracking.address import Address, parse_address, without_password
+from hmtl_ablate.tracking.records import (
+    EXPERIMENT,
+    STATUS,
+    STUDY_FILTER,
+    TRIAL_FILTER,
+    StudyRecord,
+    TrialRecord,
+    TrialStatus,
+    loggable,
+)
+
+PROXY = "mlflow-artifacts:/"
+PARAMS_A_BATCH, TAGS_A_BATCH = 100, 100
+"""MLflow's own limits."""
+PAGE = 1000
+"""Runs that one search returns."""
+ENDS: dict[TrialStatus, str] = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+"""Status of a trial → MLflow's status of a run that has ended."""
+
+StudyStatus = Literal["FINISHED", "KILLED", "FAILED"]
+
+
+def open_tracking(uri: str | None, store: Path) -> Tracking:
+    """Open MLflow at `uri`, by default the SQLite file <store>/mlflow.db; schema and experiment are made when missing.
+
+    uri: sqlite:///FILE, postgresql://…, mysql+pymysql://…, or the http(s) address of an MLflow server.
+    Raises TrackingError within 30 s when the address can't be used.
+    """
+    address = parse_address(uri, store)
+    # MLflow reads these when it is imported or used; values that are already set are respected
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    address.probe()
+    with _reported(f"MLflow at {address} can't be used"), _quiet(), _impatient():
+        from mlflow import MlflowClient
+
+        if address.is_database:
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+            # made here first because the client's own store would give MLflow's default experiment an absolute path
+            SqlAlchemyStore(address.uri, PROXY)
+        client = MlflowClient(address.uri, address.uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            place = PROXY + EXPERIMENT if address.is_database else None
+            client.create_experiment(EXPERIMENT, artifact_location=place)
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the experiment {EXPERIMENT!r} at {address} was deleted in MLflow\n"
+            f"bring it back: mlflow experiments restore --experiment-id {experiment.experiment_id}, "
+            "or use another --runs folder"
+        )
+    return Tracking(client, experiment.experiment_id, store, address)
+
+
+class Tracking:
+    """An open MLflow store; made by `open_tracking`. Every method raises TrackingError when MLflow refuses."""
+
+    client: Any
+    """The MlflowClient."""
+    experiment_id: str
+    """Of the experiment `hmtl-ablate`."""
+
+    def __init__(self, client: Any, experiment_id: str, store: Path, address: Address) -> None:
+        self.client = client
+        self.experiment_id = experiment_id
+        self._store = store
+        self._address = address
+        self._epochs: dict[str, int] = {}
+        """run_id → the last epoch that MLflow has."""
+
+    def studies(self) -> list[StudyRecord]:
+        """Every study of the store, the newest first."""
+        with self._reading():
+            return [StudyRecord.from_run(run) for run in self._search(STUDY_FILTER)]
+
+    def trials(self) -> list[TrialRecord]:
+        """Every trial of the store, the newest first."""
+        with self._reading():
+            return [TrialRecord.from_run(run) for run in self._search(TRIAL_FILTER)]
+
+    def study_run(self, record: StudyRecord, study_text: str) -> str:
+        """The run of a study at its profile on its data, found again or created. Returns its run_id.
+
+        Its tags and study file are brought up to date, and it counts as running.
+        """
+        with self._writing():
+            tags = record.to_run().tags
+            run = self._find(STUDY_FILTER, record.identity)
+            if run is None:
+                run = self._create_run(record.run_name, tags)
+            elif run.info.status != "RUNNING":
+                self.client.update_run(run.info.run_id, status="RUNNING")
+            self._set_tags(run, tags)
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "study.yaml"
+                file.write_text(study_text, encoding="utf-8")
+                self._put(run, "study.yaml", file)
+        return str(run.info.run_id)
+
+    def trial_run(self, record: TrialRecord) -> str:
+        """The run of a trial under its study and variant, found again or created. Returns its run_id.
+
+        Tags are brought up to date, except that a run found again keeps its status until `finish_trial`; parameters
+        are written once.
+        """
+        with self._writing():
+            data = record.to_run()
+            run = self._find(record.id_filter, record.identity)
+            if run is None:
+                run = self._create_run(record.run_name, data.tags)
+            self._set_tags(run, {tag: text for tag, text in data.tags.items() if tag != STATUS})
+            self._set_params(run, data.params)
+        return str(run.info.run_id)
+
+    def log_epochs(self, run_id: str, history: Sequence[Mapping[str, float]]) -> None:
+        """Write the epochs that MLflow does not have yet, one batch per epoch, step = epoch.
+
+        history: per epoch a dict of "epoch" (1, 2, …) and its metrics; NaN and infinite values are left out.
+        """
+        with self._writing():
+            # popped: after a failed write it is unknown what MLflow has, so the next call reads it again
+            last = self._epochs.pop(run_id, None)
+            if last is None:
+                last = _last_epoch(self.client.get_run(run_id))
+            for row in sorted(history, key=lambda row: row["epoch"]):
+                step = int(row["epoch"])
+                if step > last:
+                    self._log_metrics(run_id, loggable(row), step)
+                    last = step
+            self._epochs[run_id] = last
+
+    def finish_trial(self, run_id: str, record: TrialRecord, artifacts: Mapping[str, Path]) -> None:
+        """End a trial's run with the record's status, metrics and tags.
+
+        A second call with the same status and metrics writes no metric again.
+        artifacts: path in the run → local file.
+        """
+        data, end = record.to_run(), ENDS[record.status]
+        with self._writing():
+            run = self.client.get_run(run_id)
+            fresh = {name: value for name, value in data.metrics.items() if run.data.metrics.get(name) != value}
+            settled = run.info.status == end and not fresh
+            if self._is_local(run) or not settled:
+                for path, file in artifacts.items():
+                    self._put(run, path, file)
+            if fresh:
+                # the last epoch as step: "seconds" and "image_passes" are curves too, and the last step is what counts
+                self._log_metrics(run_id, fresh, _last_epoch(run))
+            self._set_tags(run, data.tags)
+            if run.info.status != end:
+                self.client.set_terminated(run_id, status=end)
+
+    def finish_study(self, run_id: str, status: StudyStatus) -> None:
+        """End a study's run."""
+        with self._writing():
+            if self.client.get_run(run_id).info.status != status:
+                self.client.set_terminated(run_id, status=status)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Errors are reported, and Python's garbage collector is off: it would look through all of MLflow's objects,
+        seventy per run, again and again while more of them are made, which took more than half of the time."""
+        was = gc.isenabled()
+        gc.disable()
+        try:
+            with _reported(f"the runs can't be read from MLflow at {self._address}"):
+                yield
+        finally:
+            if was:
+                gc.enable()
+
+    def _writing(self) -> Any:
+        return _reported(f"MLflow at {self._address} does not take the results")
+
+    def _search(self, filter_string: str, order_by: Sequence[str] = ()) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id],
+                filter_string=filter_string,
+                max_results=PAGE,
+                order_by=list(order_by),
+                page_token=token,
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _find(self, filter_string: str, tags: Mapping[str, str]) -> Any | None:
+        """The oldest run with these tags. Compared here, not in the filter, which can't quote every name."""
+        found = self._search(filter_string, ["attributes.start_time ASC"])
+        return next((run for run in found if tags.items() <= run.data.tags.items()), None)
+
+    def _create_run(self, name: str, tags: Mapping[str, str]) -> Any:
+        """A new run, created with all of its tags or not at all: a driver may be killed at any time."""
+        return self.client.create_run(self.experiment_id, tags=dict(tags), run_name=name)
+
+    def _log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
+
+    def _set_tags(self, run: Any, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        changed = [RunTag(tag, text) for tag, text in tags.items() if run.data.tags.get(tag) != text]
+        for start in range(0, len(changed), TAGS_A_BATCH):
+            self.client.log_batch(run.info.run_id, tags=changed[start : start + TAGS_A_BATCH])
+
+    def _set_params(self, run: Any, params: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        missing = [Param(name, text) for name, text in params.items() if name not in run.data.params]
+        for start in range(0, len(missing), PARAMS_A_BATCH):
+            self.client.log_batch(run.info.run_id, params=missing[start : start + PARAMS_A_BATCH])
+
+    def _is_local(self, run: Any) -> bool:
+        """Whether the run's artifacts are in this store's folder."""
+        return self._address.is_database and bool(run.info.artifact_uri.startswith(PROXY))
+
+    def _put(self, run: Any, path: str, file: Path) -> None:
+        """Save a file as an artifact. MLflow's client would need a running server for `mlflow-artifacts:` places, so
+        with a database it is copied to where `hmtl-ablate ui` serves it from."""
+        if not self._is_local(run):
+            with tempfile.TemporaryDirectory() as folder:
+                named = Path(folder) / PurePosixPath(path).name  # MLflow names an artifact after the local file
+                shutil.copyfile(file, named)
+                parent = str(PurePosixPath(path).parent)
+                self.client.log_artifact(run.info.run_id, str(named), None if parent == "." else parent)
+            return
+        inside = run.info.artifact_uri.removeprefix(PROXY).lstrip("/")
+        target = artifacts_folder(self._store) / inside / path
+        if target.is_file() and filecmp.cmp(file, target, shallow=False):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(target.name + ".part")
+        shutil.copyfile(file, unfinished)
+        unfinished.replace(target)
+
+
+def artifacts_folder(store: Path) -> Path:
+    """Where a store with a database has its artifacts."""
+    return store.resolve() / "artifacts"
+
+
+def _last_epoch(run: Any) -> int:
+    return int(run.data.metrics.get("epoch", 0))
+
+
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    """MLflow's errors, and those of files on the way to it, become TrackingErrors."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        cause = re.search(r"\(Caused by (.+)\)$", first)  # what urllib3 hides behind a long address
+        raise TrackingError(
+            f"{what}: {without_password(cause[1] if cause else first)[:1000]}\n"
+            "check --tracking-uri and --runs, and that MLflow's server or database is up"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow and alembic log each step of a schema's creation, and alembic's own settings undo loggers' levels."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        for name in ("alembic", "mlflow"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """A dead server is reported within 30 s when it is opened; after that MLflow's own, longer patience applies."""
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    before = {name: os.environ.get(name) for name in limits}
+    os.environ.update(limits)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,102 @@
+"""A synthetic report in plain records, without any store: what the snapshots and the tests of the formats render."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hmtl_ablate.reporting.claims import ClaimRow
+from hmtl_ablate.reporting.render import Report
+from hmtl_ablate.reporting.statistics import estimate, paired_difference
+from hmtl_ablate.reporting.tables import StudyRow, StudyTable
+
+NASTY = r"a|b & c_d 50% $x$ #1 {e} ~ ^ \n [red]bold[/] *i* <b>"
+"""What Markdown, LaTeX and rich would each take for markup."""
+
+
+def study(
+    scores: Mapping[str, Mapping[int, float]],
+    *,
+    name: str = "puzzling",
+    data: str = "rendered",
+    metric: str = "test/accuracy",
+    protocol: str = "selection",
+    question: str = "Does puzzling beat SL alone?",
+    notes: tuple[str, ...] = (),
+    evaluation: str = "",
+    image_passes: float | None = 1_234_567.0,
+    seconds: float | None = 12.34,
+) -> StudyTable:
+    """A table of scores: variant → seed → value in the metric's own unit; the first variant is the baseline."""
+    baseline = next(iter(scores.values()), {})
+    return StudyTable(
+        name=name,
+        profile="quick",
+        question=question,
+        data=data,
+        metric=metric,
+        protocol=protocol,
+        rows=tuple(
+            StudyRow(
+                variant=variant,
+                score=estimate(list(values.values())),
+                difference=None if values is baseline else paired_difference(values, baseline),
+                image_passes=image_passes if values else None,
+                seconds=seconds if values else None,
+                values=values,
+            )
+            for variant, values in scores.items()
+        ),
+        notes=notes,
+        evaluation=evaluation,
+        made={"commit": "f6480f8", "device": "cpu", "torch": "2.15.0", "seconds": 74.04},
+    )
+
+
+def example() -> Report:
+    """Every case that a format has to write: percent and degrees, claims' data and other data, gaps, an evaluation, a
+    search without variants, and names full of markup."""
+    unverified = ClaimRow(
+        "CK+", "Probe (B0)", "Accuracy (7 emotion)", 98.23, None, None, None, None, 0, "Unverified", None
+    )
+    verified = ClaimRow(
+        "AffectNet", "SL (B0)", "Accuracy (8 emotion)", 60.34, 60.32, 0.11, 60.05, 60.59, 3, "Reproduced", "paper"
+    )
+    partial = ClaimRow(
+        "AffectNet", "SL (B2)", "Accuracy (8 emotion)", 60.35, 59.5, None, None, None, 1, "Partial", "paper"
+    )
+    accuracy = {
+        "SL": {0: 0.701, 1: 0.722, 2: 0.715},
+        "SL, 2 views": {0: 0.711, 1: 0.731, 2: 0.718},
+        "SL + puzzling with a name so long that it wraps in a terminal, which keeps the numbers whole": {0: 0.722},
+        "SL + rotation": {},
+    }
+    degrees = {"SL": {0: 4.25, 1: 4.5}, "HMTL": {0: 4.0, 1: 4.125}}
+    markup = {"=SUM(A1)": {0: 0.5, 1: 0.6}, NASTY: {0: 0.4, 1: 0.6}, "[x]\nsecond line\x1b[31m": {0: 0.3, 1: 0.5}}
+    return Report(
+        (verified, partial, unverified),
+        (
+            study(accuracy, notes=("2 of 12 trials not finished yet", "4 search trials left out")),
+            study(
+                {"SL": {0: 0.6021, 1: 0.6043, 2: 0.6032}},
+                name="paper",
+                data="affectnet",
+                protocol="paper",
+                seconds=86_400.0,
+            ),
+            study(
+                degrees, name="head_pose", data="csv", metric="test/mae_yaw", evaluation="linear probe", seconds=None
+            ),
+            study({}, name="search", data="", protocol="", question=""),
+            study(markup, name="nasty", question=NASTY, protocol="selection, paper", image_passes=None),
+        ),
+        empty=False,
+    )
+
+
+def empty() -> Report:
+    """The report of a store in which nothing was ever run."""
+    return Report(
+        (ClaimRow("CK+", "Probe (B0)", "Accuracy", 98.23, None, None, None, None, 0, "Unverified", None),),
+        (),
+        empty=True,
+    )

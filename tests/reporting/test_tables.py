@@ -1,0 +1,117 @@
+import math
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from hmtl_ablate.errors import StudyError
+from hmtl_ablate.reporting.results import load_results
+from hmtl_ablate.reporting.tables import study_tables
+
+
+def fill(store: Any, parent: str, scores: dict[str, dict[int, float]], **options: Any) -> None:
+    for variant, values in scores.items():
+        for seed, value in values.items():
+            store.trial(parent, variant, variant, seed, value, **options)
+
+
+def test_a_table(store: Any) -> None:
+    parent = store.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2])
+    fill(store, parent, {"puzzling": {0: 0.72, 1: 0.74, 2: 0.73}}, passes=48_000, seconds=60)
+    fill(store, parent, {"SL": {0: 0.70, 1: 0.73, 2: 0.72}})
+    (table,) = study_tables(load_results(None, store.path))
+    baseline, other = table.rows
+    assert (table.name, table.profile, table.data, table.protocol, table.notes) == (
+        "puzzling",
+        "quick",
+        "rendered",
+        "selection",
+        (),
+    )
+    assert (baseline.variant, baseline.difference) == ("SL", None)
+    assert other.score.mean == pytest.approx(0.73)
+    assert other.score.sd == pytest.approx(0.01)
+    assert (other.image_passes, other.seconds) == (48_000, 60)
+    expected = stats.ttest_rel([0.72, 0.74, 0.73], [0.70, 0.73, 0.72]).confidence_interval(0.95)
+    assert other.difference is not None
+    assert (other.difference.low, other.difference.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_notes_say_what_is_missing_or_left_out(store: Any) -> None:
+    parent = store.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2])
+    fill(store, parent, {"SL": {0: 0.7, 1: 0.6}, "puzzling": {0: 0.8}})
+    store.trial(parent, "puzzling", "puzzling", 1, status="failed", reason="the loss became NaN in epoch 3")
+    store.trial(parent, "puzzling", "puzzling", 2, math.nan)
+    store.trial(parent, "SL", "an older key", 0, 0.1)
+    store.trial(parent, "search", "s", 0)
+    (table,) = study_tables(load_results(None, store.path))
+    assert table.notes == (
+        "1 of 6 trials failed: puzzling, seed 1 (the loss became NaN in epoch 3)",
+        "1 of 6 trials finished without a value for test/accuracy",
+        "1 of 6 trials not finished yet",
+        "1 trial left out: the study has changed since",
+        "1 search trial left out: a search never sees the test split",
+    )
+    puzzling = table.rows[1]
+    assert (puzzling.score.n, puzzling.score.mean, puzzling.score.sd) == (1, 0.8, None)
+    assert puzzling.difference is not None
+    assert (puzzling.difference.n, puzzling.difference.low) == (1, None)
+    assert puzzling.difference.mean == pytest.approx(0.1)
+
+
+def test_a_note_when_there_are_fewer_pairs_than_seeds(store: Any) -> None:
+    parent = store.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2])
+    fill(store, parent, {"SL": {0: 0.7}, "puzzling": {0: 0.8, 1: 0.9, 2: 0.9}})
+    (table,) = study_tables(load_results(None, store.path))
+    assert "puzzling: 1 seed in common with the baseline" in table.notes
+
+
+def test_a_variant_without_trials_keeps_its_row(store: Any) -> None:
+    parent = store.study({"SL": "SL", "puzzling": "puzzling"}, [0])
+    fill(store, parent, {"SL": {0: 0.7}})
+    (table,) = study_tables(load_results(None, store.path))
+    row = table.rows[1]
+    assert (row.score.n, row.score.mean, row.image_passes, row.seconds) == (0, None, None, None)
+    assert row.difference is not None
+    assert row.difference.mean is None
+
+
+def test_one_table_per_dataset(store: Any) -> None:
+    for data in ("rendered", "ferplus"):
+        parent = store.study({"SL": data}, [0], data=data)
+        store.trial(parent, "SL", data, 0, 0.7, data=data)
+    assert [table.data for table in study_tables(load_results(None, store.path))] == ["rendered", "ferplus"]
+
+
+def test_a_study_by_name(store: Any) -> None:
+    store.study({"SL": "k"}, [0], name="puzzling")
+    store.study({"SL": "k"}, [0], name="low_data")
+    results = load_results(None, store.path)
+    assert [table.name for table in study_tables(results, "low_data")] == ["low_data"]
+    with pytest.raises(StudyError, match=r"'puzling'.*did you mean 'puzzling'"):
+        study_tables(results, "puzling")
+
+
+def test_an_empty_store_has_no_tables(tmp_path: Any) -> None:
+    assert study_tables(load_results(None, tmp_path), "puzzling") == []
+
+
+def test_the_notes_name_weights_and_perceptual_networks(store: Any) -> None:
+    parent = store.study({"SL": "a", "ImageNet": "b", "pl": "c"}, [0])
+    store.trial(parent, "SL", "a", 0, 0.5)
+    store.trial(parent, "ImageNet", "b", 0, 0.5, params={"model.weights": "imagenet"})
+    store.trial(
+        parent,
+        "pl",
+        "c",
+        0,
+        0.5,
+        params={
+            "pretext.inpainting.perceptual": "vgg16",
+            "pretext.inpainting.perceptual_weights": "None",
+            "pretext.inpainting.perceptual_layers": "['relu2_2']",
+        },
+    )
+    (table,) = study_tables(load_results(None, store.path))
+    assert "ImageNet: starts from imagenet weights" in table.notes
+    assert "pl: perceptual network vgg16, weights random, ['relu2_2']" in table.notes

@@ -1,0 +1,236 @@
+"""What a study logs to MLflow, and that a store which goes down costs one warning; without MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import pytest
+
+from hmtl_ablate.config import NUMERICS_VERSION, ProbeConfig, TrialConfig
+from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.running.study_log import EVALUATIONS, StudyLog
+from hmtl_ablate.study import Study, Variant, load_study
+from hmtl_ablate.tracking import StudyRecord, TrialRecord
+from hmtl_ablate.training.folder import TrialFolder, TrialResult
+
+TEXT = """\
+name: p
+question: Does it help?
+base: {data: {images: 96, size: 32}}
+variants:
+  SL: {}
+  SL + puzzling: {pretext: {puzzling: {}}}
+seeds: [0, 1]
+"""
+
+
+class Recorder:
+    """A `Tracking` that keeps what it is given, or is down."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.studies: list[StudyRecord] = []
+        self.opened: list[TrialRecord] = []
+        self.epochs: list[tuple[str, int]] = []
+        self.ended: dict[str, TrialRecord] = {}
+        self.artifacts: dict[str, Path] = {}
+        self.status = ""
+
+    def _up(self) -> None:
+        if self.down:
+            raise TrackingError("no route")
+
+    def study_run(self, record: StudyRecord, study_text: str) -> str:
+        self._up()
+        assert study_text == TEXT
+        self.studies.append(record)
+        return "parent"
+
+    def trial_run(self, record: TrialRecord) -> str:
+        self._up()
+        self.opened.append(record)
+        return f"run of {record.variant}"
+
+    def log_epochs(self, run_id: str, history: Sequence[Mapping[str, float]]) -> None:
+        self._up()
+        self.epochs.append((run_id, len(history)))
+
+    def finish_trial(self, run_id: str, record: TrialRecord, artifacts: Mapping[str, Path]) -> None:
+        self._up()
+        self.ended[run_id] = record
+        self.artifacts = dict(artifacts)
+
+    def finish_study(self, run_id: str, status: str) -> None:
+        self._up()
+        self.status = f"{run_id}: {status}"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    file = tmp_path / "p.yaml"
+    file.write_text(TEXT)
+    return load_study(file)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def log(study: Study, recorder: Recorder, warnings: list[str]) -> StudyLog:
+    log = StudyLog(recorder, study, pictures=False, warn=warnings.append)  # type: ignore[arg-type]
+    log.open_study(study.variants)
+    return log
+
+
+def job(folder: Path, config: TrialConfig, arms: Sequence[Variant] = (), draws: int = 0) -> Any:
+    return SimpleNamespace(
+        trial_id="0123456789abcdef",
+        config=config,
+        folder=TrialFolder(folder),
+        pack=SimpleNamespace(fingerprint="f0"),
+        arms=list(arms),
+        draws=[object()] * draws,
+    )
+
+
+def result(**changes: Any) -> TrialResult:
+    known: dict[str, Any] = {
+        "trial_id": "0123456789abcdef",
+        "status": "finished",
+        "epochs": 2,
+        "best_epoch": 1,
+        "image_passes": 10,
+        "seconds": 1.0,
+        "metrics": {"test/accuracy": 0.5},
+        "tags": {"device": "cpu", "git_commit": "of the training", "numerics": "1"},
+    }
+    return TrialResult(**(known | changes))
+
+
+def test_the_study_is_logged_with_its_variants(study: Study, log: StudyLog, recorder: Recorder) -> None:
+    log.open_study([*study.variants, Variant("best of search", {"data": {"size": 32}}, evaluation="probe")])
+    first, second = recorder.studies
+    assert (first.name, first.profile, first.data, first.question) == ("p", study.profile, "rendered", "Does it help?")
+    assert first.variants == {variant.name: variant.key for variant in study.variants}
+    assert (first.seeds, first.evaluations) == ((0, 1), {})
+    assert list(second.variants) == ["SL", "SL + puzzling", "best of search"]
+    assert second.evaluations == {"best of search": "probe"}
+
+
+def test_a_job_has_a_run_for_each_arm_and_one_for_its_search(
+    study: Study, log: StudyLog, recorder: Recorder, tmp_path: Path
+) -> None:
+    arm, stage = study.variants[0], Variant("pre", study.variants[0].raw, stage=True)
+    one = job(tmp_path, arm.config(1), [arm, stage])
+    log.open(one)
+    log.open(one)
+    assert [(record.variant, record.stage) for record in recorder.opened] == [("SL", False), ("pre", True)]
+    record = recorder.opened[0]
+    assert record.config == arm.config(1).model_dump(mode="json")
+    assert (record.parent, record.trial_id, record.variant_key) == ("parent", "0123456789abcdef", arm.key)
+    assert (record.seed, record.task, record.data, record.protocol) == (1, "emotion", "rendered", "selection")
+    assert (record.fingerprint, record.numerics, record.evaluation) == ("f0", NUMERICS_VERSION, "")
+    assert record.status == "running"
+
+    one.draws.append(object())  # a search has drawn the very same trial
+    log.open(one)
+    assert [(record.variant, record.variant_key) for record in recorder.opened[2:]] == [
+        ("SL", arm.key),
+        ("pre", stage.key),
+        ("search", ""),
+    ]
+    log.epochs(one, [{"epoch": 1}])
+    assert recorder.epochs == [("run of SL", 1), ("run of pre", 1), ("run of search", 1)]
+
+
+def test_a_result_ends_every_run_of_the_job(study: Study, log: StudyLog, recorder: Recorder, tmp_path: Path) -> None:
+    one = job(tmp_path, study.variants[0].config(0), study.variants[:1], draws=1)
+    for name in ("config.json", "log.txt", "best.safetensors", "pictures/confusion.png", "pictures/views.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    log.open(one)
+    log.finish(one, result())
+    assert set(recorder.ended) == {"run of SL", "run of search"}
+    record = recorder.ended["run of SL"]
+    assert (record.status, record.metrics, record.environment) == (
+        "finished",
+        {"test/accuracy": 0.5},
+        {"device": "cpu"},
+    )
+    assert (record.commit, record.numerics) == ("of the training", 1)  # not of the driver that logs it
+    # what does not exist is left out, and so are pictures of faces
+    assert set(recorder.artifacts) == {"config.json", "log.txt", "best.safetensors", "pictures/confusion.png"}
+
+    log.epochs(one, [{"epoch": 1}])  # over: nothing is open
+    assert recorder.epochs == []
+
+
+def test_weights_of_no_epoch_are_not_logged(study: Study, log: StudyLog, recorder: Recorder, tmp_path: Path) -> None:
+    one = job(tmp_path, study.variants[0].config(0), study.variants[:1])
+    (tmp_path / "best.safetensors").touch()
+    log.open(one)
+    log.finish(one, result(status="failed", best_epoch=0, reason="NaN"))
+    assert (recorder.ended["run of SL"].status, recorder.ended["run of SL"].reason) == ("failed", "NaN")
+    assert recorder.artifacts == {}
+
+
+def test_a_failure_without_a_result(study: Study, log: StudyLog, recorder: Recorder, tmp_path: Path) -> None:
+    one = job(tmp_path, study.variants[0].config(0), study.variants[:1])
+    log.open(one)
+    log.fail(one, "out of memory")
+    record = recorder.ended["run of SL"]
+    assert (record.status, record.reason, record.metrics, record.environment) == ("failed", "out of memory", {}, {})
+    log.open(one)  # tried again
+    assert len(recorder.opened) == 2
+
+
+@pytest.mark.parametrize(
+    ("failed", "interrupted", "status"),
+    [(False, False, "FINISHED"), (True, False, "FAILED"), (False, True, "KILLED"), (True, True, "KILLED")],
+)
+def test_how_a_study_ends(log: StudyLog, recorder: Recorder, failed: bool, interrupted: bool, status: str) -> None:
+    log.finish_study(failed=failed, interrupted=interrupted)
+    assert recorder.status == f"parent: {status}"
+
+
+def test_a_store_that_goes_down_costs_one_warning(
+    study: Study, log: StudyLog, recorder: Recorder, warnings: list[str], tmp_path: Path
+) -> None:
+    one = job(tmp_path, study.variants[0].config(0), study.variants[:1])
+    other = job(tmp_path, study.variants[1].config(0), study.variants[1:])
+    other.trial_id = "other"
+    log.open(one)
+    recorder.down = True
+    log.epochs(one, [{"epoch": 1}])
+    log.open(other)
+    log.epochs(other, [{"epoch": 1}])
+    log.finish(other, result())
+    log.finish_study(failed=False, interrupted=False)
+    assert len(warnings) == 1
+    assert "no route" in warnings[0]
+    assert "run the same command again" in warnings[0]
+    recorder.down = False
+    log.finish(one, result())  # every call tries again
+    assert set(recorder.ended) == {"run of SL"}
+    assert len(warnings) == 1
+
+
+def test_a_store_that_is_down_at_the_start_is_an_error(study: Study, recorder: Recorder) -> None:
+    recorder.down = True
+    log = StudyLog(recorder, study, pictures=True, warn=pytest.fail)  # type: ignore[arg-type]
+    with pytest.raises(TrackingError, match="no route"):
+        log.open_study(study.variants)
+
+
+def test_every_kind_of_probe_has_its_evaluation() -> None:
+    assert set(EVALUATIONS) == set(get_args(ProbeConfig.model_fields["kind"].annotation))
