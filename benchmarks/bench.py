@@ -124,7 +124,7 @@ def difference(found: Mapping[str, list[float]], what: str, against: str, unit: 
 
 
 def alone(what: str, values: list[float], unit: str, goal: str = "") -> Row:
-    """A figure that stands by itself."""
+    """A figure without a comparison."""
     return Row(what, "", "", statistics.median(values), min(values), max(values), unit=unit, goal=goal)
 
 

@@ -1,6 +1,6 @@
 """What one GPU does: training through the whole loop, what pretext tasks cost there, augmentation, and peak memory.
 
-The pack lies on the GPU and views are drawn there, so what is measured is the loop that a trial runs.
+The pack is on the GPU and views are drawn there, so what is measured is the loop that a trial runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PRETEXT: Mapping[str, Mapping[str, Any]] = {
 
 
 def gpu(repeats: int, tiny: bool) -> Record:
-    """Images a second over image and batch size, pretext tasks beside SL, augmentation, peak memory."""
+    """Images a second over image and batch size, pretext tasks compared with SL, augmentation, peak memory."""
     setup = select_device("auto")
     net, points = ("test_resnet", {32: (16,)}) if tiny else (NET, {64: (256, 512), 112: (256, 512), 224: (256, 512)})
     rows: list[Row] = []
@@ -53,7 +53,7 @@ def gpu(repeats: int, tiny: bool) -> Record:
 
 
 def _speed(setup: Setup, pack: Pack, net: str, size: int, batch: int, place: Path, repeats: int) -> list[Row]:
-    """Each pretext task beside SL; with the peak of the memory that SL's epochs took."""
+    """Each pretext task compared with SL; with the peak of the memory that SL's epochs took."""
     what, training = f"{size} px, batch {batch}", {"batch_size": batch, "precision": "auto"}
     sides: dict[str, Callable[[], float]] = {}
     for number, (task, options) in enumerate(PRETEXT.items()):
@@ -75,7 +75,7 @@ def _speed(setup: Setup, pack: Pack, net: str, size: int, batch: int, place: Pat
 
 
 def _augmentation(setup: Setup, pack: Pack, batch: int, repeats: int) -> list[Row]:
-    """Batches on the device beside one core of the CPU, image by image."""
+    """Batches on the device compared with one core of the CPU, image by image."""
     size = pack.manifest.stored
     images, rows = torch.from_numpy(pack.images[:batch].copy()).to(setup.device), []
     for level in ("weak", "strong"):

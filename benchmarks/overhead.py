@@ -1,4 +1,4 @@
-"""What the platform costs a trial and a study, beside the same trainings under other drivers.
+"""What the platform costs a trial and a study, compared with the same trainings under other drivers.
 
 Every driver calls the same `train`, which writes the same folder, so all are timed alike: by the times at which
 result.json and config.json were written. Start-up is apart.
@@ -47,7 +47,7 @@ def overhead(repeats: int, tiny: bool) -> Record:
     rows += [alone(title, found[title], "s") for title in (OURS, *DRIVERS)]
     return Record(
         "overhead",
-        "What does a trial cost beside its training?",
+        "What does a trial cost in addition to its training?",
         rows,
         [
             "Median time from one trial's end to the next one's; each trains test_resnet for two epochs on 102 "

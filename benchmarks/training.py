@@ -114,14 +114,14 @@ def bare_side(pack: Pack, settings: TrialConfig, folder: Path, *, channels_last:
             optimizer.step()
             total += loss.item()
         model.eval()
-        right = 0
+        correct = 0
         with torch.inference_mode():
             for start in range(0, len(rows.val), 256):
                 chosen = rows.val[start : start + 256]
-                told = model(scaled([validation_view(pixels[i], data.size) for i in chosen])).argmax(dim=1).cpu()
-                right += int((told == torch.from_numpy(labels[chosen])).sum())
+                predicted = model(scaled([validation_view(pixels[i], data.size) for i in chosen])).argmax(dim=1).cpu()
+                correct += int((predicted == torch.from_numpy(labels[chosen])).sum())
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder / "bare.pt")
-        print(f"{total / steps:.3f} {right / len(rows.val):.3f}", file=(folder / "bare.log").open("a"))
+        print(f"{total / steps:.3f} {correct / len(rows.val):.3f}", file=(folder / "bare.log").open("a"))
         return steps * size / (time.perf_counter() - started)
 
     return epoch
@@ -169,7 +169,7 @@ def training(repeats: int, tiny: bool) -> Record:
 
 
 def pretext(repeats: int, tiny: bool) -> Record:
-    """What each pretext task costs beside SL."""
+    """What each pretext task costs compared with SL."""
     # As many images an epoch as the scoring on val is meant for: at least 2,048 train.
     nets = {"test_resnet": (48, 128)} if tiny else {"efficientnet_b0": (64, 2560), "test_resnet": (48, 6000)}
     every: Mapping[str, tuple[Mapping[str, Any], str]] = {
@@ -203,7 +203,7 @@ def pretext(repeats: int, tiny: bool) -> Record:
             ]
     return Record(
         "pretext",
-        "What does a pretext task cost beside SL?",
+        "What does a pretext task cost compared with SL?",
         rows,
         [
             "One core, fp32. Images, not passes: a siamese feed trains on each image twice. The epochs hold "

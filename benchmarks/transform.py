@@ -1,4 +1,4 @@
-"""The puzzling transform alone, beside the training step it is part of and beside a per-image NumPy version."""
+"""The puzzling transform alone, compared with the training step it is part of and with a per-image NumPy version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every engine must do, whichever way it runs the trials: one suite over all of them."""
+"""What every engine must do: one suite over all of them."""
 
 from __future__ import annotations
 

@@ -45,17 +45,17 @@ def score(config: TrialConfig) -> float:
 
 
 def finish(decide: OptunaSearch, count: int = 1000) -> list[str]:
-    told = []
-    while len(told) < count and (draw := decide.next()) is not None:
+    ended = []
+    while len(ended) < count and (draw := decide.next()) is not None:
         decide.tell(draw, TrialState.COMPLETE, score(draw.config))
-        told.append(draw.trial_id)
-    return told
+        ended.append(draw.trial_id)
+    return ended
 
 
 @pytest.mark.parametrize("sampler", SPACES)
 def test_every_sampler_reaches_the_total_with_distinct_trials(tmp_path: Path, sampler: str) -> None:
-    told = finish(optuna_search(tmp_path, sampler))
-    assert len(told) == len(set(told)) == 6
+    ended = finish(optuna_search(tmp_path, sampler))
+    assert len(ended) == len(set(ended)) == 6
     assert finish(optuna_search(tmp_path, sampler)) == []
 
 
@@ -71,9 +71,9 @@ def test_a_dead_driver_s_trials_are_adopted(tmp_path: Path) -> None:
     dead = optuna_search(tmp_path)
     draws = [dead.next(), dead.next()]
     alive = optuna_search(tmp_path)
-    told = finish(alive)
-    assert told[:2] == [draw.trial_id for draw in draws if draw]
-    assert len(told) == 6
+    ended = finish(alive)
+    assert ended[:2] == [draw.trial_id for draw in draws if draw]
+    assert len(ended) == 6
     assert alive.counted() == 6
 
 
@@ -86,16 +86,16 @@ def test_a_trial_killed_between_ask_and_its_attributes_is_not_counted(tmp_path: 
 
 def test_a_repeated_configuration_is_told_and_not_counted_and_a_small_space_ends(tmp_path: Path) -> None:
     decide = optuna_search(tmp_path, trials=10, space="pretext.puzzling.grid: {choice: [2, 3, 4]}")
-    told = finish(decide)
-    assert len(told) == len(set(told)) == 3
+    ended = finish(decide)
+    assert len(ended) == len(set(ended)) == 3
     repeats = [t for t in decide.study.trials if "repeats" in t.user_attrs]
     assert repeats
     assert all(t.state == TrialState.COMPLETE for t in repeats)
 
 
 def test_an_exhausted_grid_ends_the_search(tmp_path: Path) -> None:
-    told = finish(optuna_search(tmp_path, "grid", trials=100))
-    assert len(told) == 6
+    ended = finish(optuna_search(tmp_path, "grid", trials=100))
+    assert len(ended) == 6
 
 
 def test_draws_under_way_count_towards_the_total(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_diverged_trial_counts(tmp_path: Path) -> None:
 
 
 def test_pruner_state_survives_a_restart(tmp_path: Path) -> None:
-    """Successive halving needs the values of earlier trials: a good rung stands before, a bad trial comes after."""
+    """Successive halving needs the values of earlier trials: good trials come first, then a bad one."""
     first = optuna_search(tmp_path, trials=8, pruner="successive_halving")
     for _ in range(4):
         draw = first.next()
@@ -130,11 +130,11 @@ def test_pruner_state_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_wider_space_takes_over_the_trials_that_still_mean_the_same(tmp_path: Path) -> None:
-    told = finish(optuna_search(tmp_path, space="pretext.puzzling.grid: {choice: [2, 3]}", trials=2))
+    ended = finish(optuna_search(tmp_path, space="pretext.puzzling.grid: {choice: [2, 3]}", trials=2))
     wider = optuna_search(tmp_path, space="pretext.puzzling.grid: {choice: [2, 3, 4]}", trials=3)
     assert wider.counted() == 2
     (new,) = finish(wider)
-    assert new not in told
+    assert new not in ended
     assert {
         json.loads(t.user_attrs["values"])["pretext.puzzling.grid"]
         for t in wider.study.trials

@@ -39,7 +39,7 @@ profiles:
 resources: {workers: 1, cpus: 1, gpus: 0}
 """
 
-# (what stands in GOOD, what stands there instead, place, words of the line)
+# (the text in GOOD, its replacement, place, words of the line)
 CASES = [
     ("name: faces", "nam: faces", "1:1", ["nam: there is no key 'nam'", "did you mean 'name'?"]),
     ("name: faces", "name: ../faces", "1:7", ["'../faces'", "letters, digits"]),

@@ -77,11 +77,11 @@ def level(config: TrialConfig) -> float:
 
 
 def finish(search: OptunaSearch) -> list[str]:
-    told = []
+    ended = []
     while (draw := search.next()) is not None:
         train(search, draw, curve(level(draw.config)))
-        told.append(draw.trial_id)
-    return told
+        ended.append(draw.trial_id)
+    return ended
 
 
 def test_the_suite_has_every_pruner() -> None:
@@ -95,8 +95,8 @@ class TestEverySamplerWithEveryPruner:
         self, sampler: str, pruner: str, storage: optuna.storages.BaseStorage
     ) -> None:
         search = started(declared(sampler, PRUNING[pruner]), storage)
-        told = finish(search)
-        assert len(told) == len(set(told)) == search.counted() == TRIALS
+        ended = finish(search)
+        assert len(ended) == len(set(ended)) == search.counted() == TRIALS
         assert finish(started(declared(sampler, PRUNING[pruner]), storage)) == []
         best = search.best()
         assert best is not None
@@ -116,8 +116,8 @@ class TestEverySamplerWithEveryPruner:
         assert (adopted.trial_id, adopted.trial.number) == (left.trial_id, left.trial.number)
         train(alive, adopted, curve(0.5))
         assert alive.study.trials[0].intermediate_values[1] == 0.5, "what was reported before the restart stays"
-        told = [adopted.trial_id, *finish(alive)]
-        assert len(told) == len(set(told)) == TRIALS
+        ended = [adopted.trial_id, *finish(alive)]
+        assert len(ended) == len(set(ended)) == TRIALS
 
     def test_draws_the_same_with_the_same_seed(self, sampler: str, pruner: str) -> None:
         drawn = []
