@@ -56,6 +56,7 @@ def test_a_function_goes_on_from_call_back_to_call_back() -> None:
         turns.advance()
 
 
+@pytest.mark.slow
 def test_benchmarks_print_a_table_and_a_line_of_json(tmp_path: Path) -> None:
     names = ["training", "pretext", "transform", "loading", "memory", "images", "packs", "trials", "gpu"]
     done = call(*names, "--tiny", "--repeats", 1, "--output", tmp_path)
@@ -69,6 +70,7 @@ def test_benchmarks_print_a_table_and_a_line_of_json(tmp_path: Path) -> None:
         assert all(row["low"] <= row["figure"] <= row["high"] for row in line["rows"])
 
 
+@pytest.mark.slow
 def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
     done = call("speed")
     assert done.returncode == 2
