@@ -195,7 +195,7 @@ def test_ctrl_c_stops_the_local_engine_and_the_same_command_resumes(tiny: Path, 
     for name in results(store):  # every epoch once
         lines = (store / "trials" / name / "metrics.jsonl").read_text().splitlines()
         assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 21))
-    assert any("continues at epoch" in path.read_text() for path in store.glob("trials/*/log.txt"))
+    assert any("resumes at epoch" in path.read_text() for path in store.glob("trials/*/log.txt"))
 
 
 def test_a_second_run_of_a_study_is_refused_while_the_first_runs(tiny: Path, tmp_path: Path, cli: Cli) -> None:
