@@ -8,7 +8,6 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +17,7 @@ from typer.core import TyperGroup
 from hmtl_ablate import __version__
 from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.reporting.formats import format_names
+from hmtl_ablate.running.options import Engine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,11 +95,6 @@ Size = Annotated[int, typer.Option("--size", min=16, max=2048, help="Side of the
 DEFAULT_RUNS = Path("runs")
 
 
-class Engine(StrEnum):
-    ray = "ray"
-    local = "local"
-
-
 @app.command()
 def run(
     file: File,
@@ -112,7 +107,7 @@ def run(
     seeds: Seeds = None,
     engine: Annotated[
         Engine, typer.Option("--engine", help="ray: in parallel, also on a cluster. local: one by one in this process.")
-    ] = Engine.ray,
+    ] = "ray",
     max_concurrent: Annotated[
         int | None,
         typer.Option("--max-concurrent", metavar="N", min=1, help="Trials to run at once. Default: as many as fit."),
@@ -137,7 +132,7 @@ def run(
     from hmtl_ablate.checks import prepare
     from hmtl_ablate.running.options import RunOptions
 
-    options = RunOptions(engine.value, address, max_concurrent, not no_pictures, storage, tuple(imports))
+    options = RunOptions(engine, address, max_concurrent, not no_pictures, storage, tuple(imports))
     console = Console(file=sys.stdout, highlight=False)  # the real stream: Ray's own prints are muted
     study = _study(file, profile, sets, datasets, trials, seeds, imports)
     with _bar(console, quiet) as progress:

@@ -1,9 +1,10 @@
 """The real command line, as a user types it."""
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,19 @@ seeds: [0, 1]
 """
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def start(words: Iterable[object], folder: Path, output: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    """`hmtl-ablate …` in the background. output: where stdout and stderr go, e.g. subprocess.PIPE."""
+    return subprocess.Popen(
+        [PROGRAM, *map(str, words)],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        text=True,
+    )
 
 
 def environment() -> dict[str, str]:
@@ -51,6 +65,32 @@ def cli(tmp_path: Path) -> Cli:
         return done
 
     return call
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's schema takes seconds to create, so it is created once and copied."""
+    from hmtl_ablate.tracking import open_tracking
+
+    folder = tmp_path_factory.mktemp("schema")
+    open_tracking(None, folder)
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def store(mlflow_database: Path, tmp_path: Path) -> Path:
+    """A store with an empty MLflow database."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    shutil.copy(mlflow_database, folder / "mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def tracking(store: Path) -> Any:
+    from hmtl_ablate.tracking import open_tracking
+
+    return open_tracking(None, store)
 
 
 @pytest.fixture

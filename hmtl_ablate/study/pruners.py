@@ -21,6 +21,7 @@ counted from 1.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -38,18 +39,18 @@ NESTED = Defined("pruner")
 """Marks an option that is a pruner itself."""
 
 
-class Pruner(Frozen):
+class Pruner(Frozen, ABC):
     """What stops a search trial early; the base class of every pruner."""
 
     name: str
     """Name in a study file: a Literal with a default in every subclass."""
 
+    @abstractmethod
     def build(self, epochs: int) -> BasePruner:
         """Optuna's pruner.
 
         epochs: the most epochs that a trial of the search can have.
         """
-        raise NotImplementedError
 
 
 PRUNERS: dict[str, type[Pruner]] = {}

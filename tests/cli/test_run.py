@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.conftest import PROGRAM, SPACES, Cli, environment  # type: ignore[import-not-found]
+from tests.conftest import SPACES, Cli, start  # type: ignore[import-not-found]
 
 pytestmark = pytest.mark.slow
 SMALL = (
@@ -79,14 +79,7 @@ def test_the_local_engine_refuses_what_it_can_not_do(cli: Cli, tiny: Path) -> No
 def test_kill_nine_and_the_same_command_again(tiny: Path, tmp_path: Path, cli: Cli) -> None:
     words = ["run", tiny, "--set", "training.epochs=6", "--max-concurrent", 1, "--set", "data.images=400"]
     store = tmp_path / "runs"
-    driver = subprocess.Popen(
-        [PROGRAM, *map(str, words)],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    driver = start(words, tmp_path)
     try:
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:  # until one trial is over and another has finished an epoch
@@ -133,26 +126,24 @@ def test_a_diverging_trial_fails_alone(cli: Cli, tiny: Path, tmp_path: Path) -> 
     assert statuses == ["failed", "finished"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_cleanly_and_says_how_to_resume(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
-    words = ["run", tiny, "--set", "training.epochs=200", "--set", "data.images=400", "--seeds", "0"]
-    driver = subprocess.Popen(
-        [PROGRAM, *map(str, words)],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    store, deadline = tmp_path / "runs", time.monotonic() + 240
-    while time.monotonic() < deadline and not any(p.read_text() for p in store.glob("trials/*/metrics.jsonl")):
-        time.sleep(0.2)
+def stop_after_an_epoch(words: list[object], folder: Path, number: int) -> None:
+    """Run, send the signal once a trial has trained an epoch, and see that the run ends cleanly."""
+    driver = start(words, folder, subprocess.PIPE)
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not any(p.read_text() for p in folder.glob("runs/trials/*/metrics.jsonl")):
+        time.sleep(0.05)
     driver.send_signal(number)
     out, err = driver.communicate(timeout=120)
     assert driver.returncode == 130, out + err
     assert "run the same command again to resume" in out
     assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_says_how_to_resume(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
+    words = ["run", tiny, "--set", "training.epochs=200", "--set", "data.images=400", "--seeds", "0"]
+    store = tmp_path / "runs"
+    stop_after_an_epoch(words, tmp_path, number)
     assert not results(store)
     assert list(store.glob("trials/*/last.safetensors"))
 
@@ -170,23 +161,8 @@ def test_ctrl_c_stops_the_local_engine_and_the_same_command_resumes(tiny: Path, 
         "--set",
         "data.images=400",
     ]
-    driver = subprocess.Popen(
-        [PROGRAM, *map(str, words)],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    store, deadline = tmp_path / "runs", time.monotonic() + 240
-    while time.monotonic() < deadline and not any(p.read_text() for p in store.glob("trials/*/metrics.jsonl")):
-        time.sleep(0.05)
-    driver.send_signal(signal.SIGINT)
-    out, err = driver.communicate(timeout=120)
-    assert driver.returncode == 130, out + err
-    assert "run the same command again to resume" in out
-    assert "Traceback" not in out + err
+    store = tmp_path / "runs"
+    stop_after_an_epoch(words, tmp_path, signal.SIGINT)
     assert len(results(store)) < 2
     assert list(store.glob("trials/*/last.safetensors"))
     done = cli(*words)

@@ -3,13 +3,12 @@
 import json
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROGRAM, Cli, environment  # type: ignore[import-not-found]
+from tests.conftest import Cli, start  # type: ignore[import-not-found]
 
 pytestmark = pytest.mark.slow
 STAGED = """\
@@ -81,14 +80,7 @@ def test_stages_run_once_and_first_and_evaluations_have_tables(cli: Cli, staged:
 def test_killed_in_a_stage_the_same_command_resumes(cli: Cli, staged: Path, tmp_path: Path) -> None:
     words = ["run", staged, "--set", "training.epochs=6", "--set", "data.images=400", "--engine", "local"]
     store = tmp_path / "runs"
-    driver = subprocess.Popen(
-        [PROGRAM, *map(str, words)],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    driver = start(words, tmp_path)
 
     def in_stage() -> bool:
         return any(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from hmtl_ablate.errors import TrialInterrupted
 from hmtl_ablate.running.conductor import Packs
 from hmtl_ablate.running.task import PRUNE, Report, TrialTask
 from hmtl_ablate.study import Study, data_configs, load_study
-from hmtl_ablate.tracking import Tracking, open_tracking
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete
 
 
@@ -146,24 +144,3 @@ def trial_runs(store: Path, study: str | None = None) -> list:
 @pytest.fixture(scope="session")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     return open_pack(DataConfig(images=64, size=32), None, tmp_path_factory.mktemp("pack"))
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's schema takes seconds to create, so it is created once and copied."""
-    folder = tmp_path_factory.mktemp("schema")
-    open_tracking(None, folder)
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def store(database: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    shutil.copy(database, folder / "mlflow.db")
-    return folder
-
-
-@pytest.fixture
-def tracking(store: Path) -> Tracking:
-    return open_tracking(None, store)

@@ -84,10 +84,10 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def shared(database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tracking]:
+def shared(mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tracking]:
     """One MLflow store for this module; every test has a trials folder of its own."""
     folder = tmp_path_factory.mktemp("shared")
-    (folder / "mlflow.db").write_bytes(database.read_bytes())
+    (folder / "mlflow.db").write_bytes(mlflow_database.read_bytes())
     return folder, open_tracking(None, folder)
 
 

@@ -133,17 +133,17 @@ def harness(request: pytest.FixtureRequest, pack: Pack) -> Iterator[Harness]:
         yield Harness("ray", pack)
 
 
-def new_store(folder: Path, database: Path) -> Path:
+def new_store(folder: Path, mlflow_database: Path) -> Path:
     folder.mkdir()
-    (folder / "mlflow.db").write_bytes(database.read_bytes())
+    (folder / "mlflow.db").write_bytes(mlflow_database.read_bytes())
     return folder
 
 
 @pytest.fixture(scope="module")
-def runs(harness: Harness, database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run, Run]:
+def runs(harness: Harness, mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run, Run]:
     """The study of everything: with bad luck, again with more luck, and once more."""
     folder = tmp_path_factory.mktemp(harness.engine)
-    study, store = read_study(folder, STUDY), new_store(folder / "runs", database)
+    study, store = read_study(folder, STUDY), new_store(folder / "runs", mlflow_database)
     first = harness.run(study, store, StubTrainer(curve, bad_luck))
     return first, harness.run(study, store, StubTrainer(curve)), harness.run(study, store, StubTrainer(curve))
 
@@ -201,9 +201,11 @@ def test_mlflow_has_every_trial_as_it_ended(runs: tuple[Run, Run, Run]) -> None:
     )
 
 
-def test_a_signal_stops_the_run_and_the_next_one_resumes(harness: Harness, database: Path, tmp_path: Path) -> None:
+def test_a_signal_stops_the_run_and_the_next_one_resumes(
+    harness: Harness, mlflow_database: Path, tmp_path: Path
+) -> None:
     text = STUDY[: STUDY.index("search:")].replace('  pre-trained: {model.weights: "trial:first"}\n', "")
-    study, store = read_study(tmp_path, text), new_store(tmp_path / "runs", database)
+    study, store = read_study(tmp_path, text), new_store(tmp_path / "runs", mlflow_database)
     before = signal.getsignal(signal.SIGINT)
     stopped = harness.run(study, store, StubTrainer(curve, Signal(os.getpid())))
     assert signal.getsignal(signal.SIGINT) == before
@@ -229,10 +231,10 @@ class Death:
 
 
 @pytest.mark.parametrize("harness", [pytest.param("ray", marks=pytest.mark.slow)], indirect=True)
-def test_a_worker_that_dies_fails_its_trial_alone(harness: Harness, database: Path, tmp_path: Path) -> None:
+def test_a_worker_that_dies_fails_its_trial_alone(harness: Harness, mlflow_database: Path, tmp_path: Path) -> None:
     text = STUDY[: STUDY.index("search:")].replace('  pre-trained: {model.weights: "trial:first"}\n', "")
     study = read_study(tmp_path, text.replace("[0, 1]", "[0]"))
-    run = harness.run(study, new_store(tmp_path / "runs", database), StubTrainer(curve, Death(os.getpid())))
+    run = harness.run(study, new_store(tmp_path / "runs", mlflow_database), StubTrainer(curve, Death(os.getpid())))
     assert run.recorder.ended == [("SL · seed 0", "failed"), ("unlucky · seed 0", "finished")]
     assert run.logs == ["the process that trained it died: its memory ran out, or its node was lost\n"]
 
@@ -250,12 +252,12 @@ seeds: [0]
 
 
 @pytest.mark.slow
-def test_both_engines_leave_equal_folders_and_runs(database: Path, tmp_path: Path) -> None:
+def test_both_engines_leave_equal_folders_and_runs(mlflow_database: Path, tmp_path: Path) -> None:
     """The same study, trained for real: same ids, numbers, predictions and MLflow runs."""
     study = read_study(tmp_path, TRAINED)
     pack = open_pack(DataConfig(images=96, size=32), None, tmp_path)
     local, ray = (
-        Harness(engine, pack).run(study, new_store(tmp_path / engine, database), train_task)
+        Harness(engine, pack).run(study, new_store(tmp_path / engine, mlflow_database), train_task)
         for engine in ("local", "ray")
     )
     assert local.summary == ray.summary == RunSummary(done=2)

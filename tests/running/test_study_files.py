@@ -34,10 +34,10 @@ def cases() -> list[ParameterSet]:
 
 
 @pytest.fixture(scope="module")
-def shared(database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tracking]:
+def shared(mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tracking]:
     """One store for all of the files."""
     folder = tmp_path_factory.mktemp("shared")
-    (folder / "mlflow.db").write_bytes(database.read_bytes())
+    (folder / "mlflow.db").write_bytes(mlflow_database.read_bytes())
     return folder, open_tracking(None, folder)
 
 

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hmtl_ablate.tracking import StudyRecord, Tracking, TrialRecord, open_tracking
+from hmtl_ablate.tracking import StudyRecord, Tracking, TrialRecord
 
 StudyMaker = Callable[..., StudyRecord]
 TrialMaker = Callable[..., TrialRecord]
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's schema takes seconds to create, so it is created once and copied."""
-    folder = tmp_path_factory.mktemp("template")
-    open_tracking(None, folder)
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def store(template: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    shutil.copy(template, folder / "mlflow.db")
-    return folder
-
-
-@pytest.fixture
-def tracking(store: Path) -> Tracking:
-    return open_tracking(None, store)
 
 
 @pytest.fixture
