@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
@@ -11,6 +14,11 @@ from hmtl_ablate.study import load_study, missing_data, planned, schema_text, st
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+@cache
+def validator() -> Any:
+    return jsonschema.Draft202012Validator(study_schema())
 
 
 STANDINS = ["augmentation", "gender", "head_pose", "loss_combination", "paper", "pretext", "pretraining", "transfer"]
@@ -130,13 +138,11 @@ def test_the_committed_schema_is_current() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_suits_the_schema(path: Path) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    jsonschema.validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")), study_schema())
+    validator().validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
 
 
 def test_the_schema_refuses_what_the_loader_refuses() -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    check = jsonschema.Draft202012Validator(study_schema())
+    check = validator()
     good = {"name": "a", "variants": {"SL": {"data.views": 2, "pretext": {"puzzling": {"grid": 2}}}}}
     assert check.is_valid(good)
     for change in (
