@@ -227,5 +227,6 @@ def test_each_evaluation_has_a_table_and_a_baseline_of_its_own(store: Any) -> No
     assert ([row.variant for row in own.rows], own.evaluation) == (["SL", "HMTL"], "")
     assert ([row.variant for row in probe.rows], probe.evaluation) == (["SL → probe", "HMTL → probe"], "probe")
     assert probe.rows[0].difference is None
+    assert probe.rows[1].difference is not None
     assert probe.rows[1].difference.mean == pytest.approx(0.1)
     assert "evaluation: probe" in render(build_report(load_results(None, store.path)), "terminal")

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from hmtl_ablate.config import InpaintingOptions
 from hmtl_ablate.study import load_study, missing_data, planned, schema_text, study_schema
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
@@ -125,6 +126,7 @@ def test_paper_has_the_nine_rows() -> None:
             assert config.pretext["puzzling"].weight == 1.2
             assert len(config.pretext["puzzling"].changed_views) == 3
         if "inpainting" in config.pretext:
+            assert isinstance(config.pretext["inpainting"], InpaintingOptions)
             assert config.pretext["inpainting"].perceptual == "vgg16"
     probe = next(v for v in study.variants if v.name == "SL + SSL puzzling (B0) → non-linear probe").config(0)
     assert (probe.data.name, probe.probe.kind, probe.probe.folds) == ("ckplus", "nonlinear", 10)
@@ -145,6 +147,7 @@ def test_the_schema_refuses_what_the_loader_refuses() -> None:
     check = validator()
     good = {"name": "a", "variants": {"SL": {"data.views": 2, "pretext": {"puzzling": {"grid": 2}}}}}
     assert check.is_valid(good)
+    change: dict[str, Any]
     for change in (
         {"nam": 1},
         {"name": "../a"},

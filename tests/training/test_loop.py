@@ -2,12 +2,13 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
+from torch.multiprocessing.spawn import spawn
 
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.augment import training_view
@@ -295,11 +296,11 @@ def test_two_workers_equal_one(make, run, pack: Pack, tmp_path: Path, combine: s
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     raw = config.model_dump(mode="json", exclude_defaults=True)
-    mp.spawn(_worker, args=(raw, str(pack.folder), str(tmp_path / "two"), port), nprocs=2)
+    spawn(_worker, args=(raw, str(pack.folder), str(tmp_path / "two"), port), nprocs=2)
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
     for a, b in zip(one, two, strict=True):
         for name in ("train/loss", "train/supervised", "train/puzzling", "train/inpainting", "val/loss"):
             assert b[name] == pytest.approx(a[name], rel=1e-3), name
-    both = [TrialFolder(tmp_path / name).result() for name in ("one", "two")]
+    both: list[Any] = [TrialFolder(tmp_path / name).result() for name in ("one", "two")]
     assert both[0].image_passes == both[1].image_passes
     assert sum(map(sum, both[1].confusion["test"])) == sum(map(sum, both[0].confusion["test"]))
