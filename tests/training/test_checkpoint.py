@@ -19,7 +19,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TREES)
 def test_trees_of_scalars_are_restored(tmp_path: Path, tree: Any) -> None:
     save_state(tmp_path / "x", {"tree": tree, "tensor": torch.zeros(1)})
