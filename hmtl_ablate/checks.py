@@ -126,7 +126,7 @@ def open_packs(study: Study, store: Path, progress: PackProgress | None = None) 
 
     Raises DataError for what is wrong with the data.
     """
-    from hmtl_ablate.data.pack import open_pack
+    from hmtl_ablate.data.build import open_pack
     from hmtl_ablate.running.conductor import Packs
 
     opened: dict[tuple[str, str], Pack] = {}

@@ -271,8 +271,8 @@ def data_pack(
     from rich.console import Console
 
     from hmtl_ablate.checks import import_modules, open_store
+    from hmtl_ablate.data.build import open_pack
     from hmtl_ablate.data.describe import describe
-    from hmtl_ablate.data.pack import open_pack
 
     import_modules(imports)
     config, path = _dataset(dataset, size)
@@ -293,8 +293,8 @@ def data_check(
     from rich.console import Console
 
     from hmtl_ablate.checks import import_modules
+    from hmtl_ablate.data.build import check_data, refuse_faults
     from hmtl_ablate.data.describe import describe
-    from hmtl_ablate.data.pack import check_data, refuse_faults
 
     import_modules(imports)
     config, path = _dataset(dataset, size)

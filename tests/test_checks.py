@@ -8,7 +8,8 @@ import pytest
 
 from hmtl_ablate import checks
 from hmtl_ablate.config import NUMERICS_VERSION, TrialConfig, parse_config
-from hmtl_ablate.data.pack import Pack, open_pack
+from hmtl_ablate.data.build import open_pack
+from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import CheckpointError, ConfigError, DataError, HmtlError, StoreError
 from hmtl_ablate.study import Study, load_study
 from hmtl_ablate.training.folder import TrialFolder, TrialResult

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hmtl_ablate.api.trials import TrainedTrial
 from hmtl_ablate.config import TrialConfig
-from hmtl_ablate.data.pack import resized
+from hmtl_ablate.data.framing import resized
 from hmtl_ablate.data.reading import SampleError, decode
 from hmtl_ablate.data.views import validation_view
 from hmtl_ablate.errors import CheckpointError, DataError, StoreError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hmtl_ablate.config import DataConfig
+from hmtl_ablate.data.build import check_data
 from hmtl_ablate.data.describe import describe
-from hmtl_ablate.data.pack import check_data
 from tests.data.conftest import (
     affectnet,
     affectnet_row,

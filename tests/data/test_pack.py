@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from hmtl_ablate.config import DataConfig, TrialConfig, trial_id
-from hmtl_ablate.data import pack
-from hmtl_ablate.data.pack import PACK_FORMAT, check_data, load_pack, open_pack, refuse_faults
+from hmtl_ablate.data import build
+from hmtl_ablate.data.build import check_data, open_pack, refuse_faults
+from hmtl_ablate.data.pack import PACK_FORMAT, load_pack
 from hmtl_ablate.data.reading import EMOTIONS
 from hmtl_ablate.errors import DataError, StoreError
 
@@ -269,7 +270,7 @@ def test_a_pack_is_built_once_and_survives_moving(tmp_path: Path, monkeypatch: p
     root = faces(tmp_path / "set")
     made = open_pack(FOLDER, root, tmp_path / "store")
     (tmp_path / "store").rename(tmp_path / "moved")
-    monkeypatch.setattr(pack, "_scan", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(build, "_scan", lambda *_: pytest.fail("decoded again"))
     assert open_pack(FOLDER, root, tmp_path / "moved").fingerprint == made.fingerprint
 
 
@@ -304,7 +305,7 @@ def test_an_interrupted_build_leaves_nothing_and_is_rebuilt(tmp_path: Path, monk
     assert files(tmp_path / "store") == []
     for step in ("_judge", "_compact"):
         with monkeypatch.context() as patch:
-            patch.setattr(pack, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(build, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 open_pack(FOLDER, root, tmp_path / "store")
         assert files(tmp_path / "store") == []
@@ -315,15 +316,15 @@ BUILD = """
 import sys, time
 from pathlib import Path
 from hmtl_ablate.config import DataConfig, TrialConfig, trial_id
-from hmtl_ablate.data import pack
+from hmtl_ablate.data import build
 def slow(done, total, what):
     print("reading", flush=True)
     time.sleep(float(sys.argv[3]))
-print(pack.open_pack(DataConfig(name="folder", size=32), Path(sys.argv[1]), Path(sys.argv[2]), slow).fingerprint)
+print(build.open_pack(DataConfig(name="folder", size=32), Path(sys.argv[1]), Path(sys.argv[2]), slow).fingerprint)
 """
 
 
-def build(root: Path, store: Path, pause: float) -> subprocess.Popen[str]:
+def building(root: Path, store: Path, pause: float) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", BUILD, str(root), str(store), str(pause)], stdout=subprocess.PIPE, text=True
     )
@@ -332,7 +333,7 @@ def build(root: Path, store: Path, pause: float) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_a_killed_build_is_rebuilt(tmp_path: Path) -> None:
     root, store = faces(tmp_path / "set"), tmp_path / "store"
-    with build(root, store, 60) as process:
+    with building(root, store, 60) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "reading\n"
         process.send_signal(signal.SIGKILL)
@@ -345,7 +346,7 @@ def test_a_killed_build_is_rebuilt(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_build_one_pack(tmp_path: Path) -> None:
     root, store = faces(tmp_path / "set"), tmp_path / "store"
-    with build(root, store, 0.5) as one, build(root, store, 0.5) as two:
+    with building(root, store, 0.5) as one, building(root, store, 0.5) as two:
         outputs = [process.communicate()[0].splitlines() for process in (one, two)]
     assert outputs[0][-1] == outputs[1][-1]
     assert len([folder for folder in (store / "packs").iterdir() if folder.is_dir()]) == 1
