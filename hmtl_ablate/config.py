@@ -37,6 +37,9 @@ are drawn independently of one another; before, all of them drew the same number
 
 Feed = Literal["shared", "siamese", "mixed"]
 Range = Annotated[tuple[float, float], Field(description="[low, high]")]
+PACK_OPTIONS = ("votes",)
+"""Options of `data:` by which a reader decides what a pack holds. One with another value than its default is refused by
+a dataset that does not read it."""
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 """The one network that weights `package` fit."""
 
@@ -147,6 +150,11 @@ class DataConfig(Frozen):
     """Seed of the splits, of `fraction` and of the rendered faces; not of the training."""
     leave_out: tuple[str, ...] = ()
     """Emotions whose images are not used: [contempt] makes AffectNet's and FER+'s eight the usual seven."""
+    votes: Literal["majority", "plurality", "soft"] = "majority"
+    """ferplus only: the label of a face that several people rated. `majority`: single votes are dropped, then more than
+    half of what is left must agree (FER+'s own rule, Barsoum et al. 2016). `plurality`: the most frequent vote; it
+    keeps faces that raters disagree on. `soft`: the faces and labels of `majority`; the training target is the share of
+    each emotion in the votes, without single ones."""
     protocol: Literal["selection", "paper"] = "selection"
     """`selection`: the best weights are selected on a split separate from test. `paper`: on the official validation
     set, as published work does; it is then the test split too."""
@@ -155,6 +163,11 @@ class DataConfig(Frozen):
     def stored_size(self) -> int:
         """Side of the images in the pack, in pixels."""
         return self.stored or self.size
+
+    @property
+    def pack_options(self) -> dict[str, Any]:
+        """The options that differ from their defaults and change what a pack holds, apart from its size."""
+        return {name: getattr(self, name) for name in PACK_OPTIONS if self.changed(name)}
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:

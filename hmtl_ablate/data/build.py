@@ -126,7 +126,9 @@ def _refuse_faults(name: str, source: str, faults: Sequence[tuple[str, str]], ro
 
 def _key(data: DataConfig, source: Source, path: Path | None) -> str:
     """Hash of the pack's inputs: the format, the dataset, the size, and each file's name, size and time."""
-    digest = hashlib.sha256(json.dumps([PACK_FORMAT, data.name, data.stored_size, *source.identity]).encode())
+    digest = hashlib.sha256(
+        json.dumps([PACK_FORMAT, data.name, data.stored_size, data.pack_options, *source.identity]).encode()
+    )
     root = path if path and path.is_dir() else path.parent if path else Path()
     for file in (*source.files, *(file for sample in source.samples for file in sample.files)):
         name = os.path.relpath(file, root)
@@ -322,6 +324,8 @@ def _summarise(
             task: {name: sum(task in row for row in compress(found, here)) for name, here in places.items()}
             for task in labels
         },
+        layout=source.layout,
+        notes=source.notes,
         rows=_rows(source),
         left_out=dict(source.left_out),
         dropped=tuple(Dropped(file=name, reason=reason) for name, reason in _faults(source, scan)),

@@ -20,6 +20,8 @@ def describe(manifest: Manifest) -> str:
     dataset = DATASETS.get(manifest.name)
     if dataset and dataset.page:
         lines.append(f"  {dataset.page} ({dataset.licence})")
+    lines += [f"  layout: {manifest.layout}"] if manifest.layout else []
+    lines += [f"  {note}" for note in manifest.notes]
     for task, splits in manifest.histogram.items():
         lines += [f"  {task}, {split}: {_counts(classes)}" for split, classes in splits.items()]
     for task, counts in manifest.labelled.items():

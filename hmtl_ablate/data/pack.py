@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from hmtl_ablate.config import DataConfig, Frozen
+from hmtl_ablate.data.reading import SHARES
 from hmtl_ablate.errors import DataError
 
-PACK_FORMAT = 2
+PACK_FORMAT = 3
 """Version of the layout and of the rules by which rows are dropped. It is part of the name of a pack's folder, so packs
 of an older version are rebuilt, but not of the fingerprint, so trials on them keep their ids."""
 FINGERPRINT_LABELS = ("emotion", "gender", "pose")
@@ -73,6 +74,10 @@ class Manifest(Frozen):
     """Task with classes → split → class → images."""
     labelled: dict[str, dict[str, int]]
     """Task → split → images that have its label."""
+    layout: str = ""
+    """Which layout of the dataset was recognised."""
+    notes: tuple[str, ...] = ()
+    """What else its reader says: rules that were applied, warnings."""
     rows: int
     """Rows that were meant for use: images, faulty rows and duplicates."""
     left_out: dict[str, int]
@@ -95,8 +100,8 @@ class Pack:
     images: NDArray[np.uint8]
     """[N, S, S, C]; C is 1 (grey) or 3 (RGB)."""
     labels: dict[str, NDArray[Any]]
-    """Task → labels. Classes: int64 [N], −1 = missing. Numbers: float32 [N, width], NaN = missing; "pose" is yaw, pitch
-    and roll in degrees, "affect" valence and arousal from −1 to 1."""
+    """Task, or task.shares (of votes) → labels. Classes: int64 [N], −1 = missing. Numbers: float32 [N, width], NaN =
+    missing; "pose" is yaw, pitch and roll in degrees, "affect" valence and arousal from −1 to 1."""
     split: NDArray[np.int8]
     """[N]; 0 train, 1 valid, 2 test, −1 = the data has no official split."""
     group: NDArray[np.int64]
@@ -111,7 +116,8 @@ class Pack:
     def identity(self, tasks: Sequence[str]) -> str:
         """What the id of a trial on `tasks` depends on: the fingerprint, and digests of the other labels it reads."""
         digests = self.manifest.label_digests
-        return self.fingerprint + "".join(f"+{task}:{digests[task]}" for task in sorted({*tasks} & {*digests}))
+        read = {*tasks, *(f"{task}{SHARES}" for task in tasks)}
+        return self.fingerprint + "".join(f"+{label}:{digests[label]}" for label in sorted(read & {*digests}))
 
 
 def load_pack(folder: Path) -> Pack:

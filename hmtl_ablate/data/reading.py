@@ -59,6 +59,9 @@ MAX_ANGLE = 99
 Labels = Mapping[str, int | tuple[float, ...]]
 """Task → label; a missing label has no key. A class index for emotion and gender; numbers for pose (yaw, pitch, roll in
 degrees) and affect (valence, arousal, each −1 to 1)."""
+SHARES = ".shares"
+"""Suffix of a label that holds the share of each class of a task in its raters' votes, e.g. "emotion.shares": numbers
+from 0 to 1 that sum to 1, in the order of the classes. They are training targets in place of the class index."""
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels."""
 
@@ -101,6 +104,10 @@ class Source:
     """Faulty rows: (name, reason)."""
     files: tuple[str, ...] = ()
     """Files of labels, in addition to those of the samples."""
+    layout: str = ""
+    """Which of its layouts the reader recognised, in one line."""
+    notes: tuple[str, ...] = ()
+    """What else a user should know: rules that were applied, warnings. One line each."""
     identity: tuple[Any, ...] = ()
     """Whatever else the content depends on; JSON values."""
     drawn: bool = False
@@ -182,9 +189,10 @@ def in_memory(image: NDArray[np.uint8], labels: Labels, size: int) -> tuple[NDAr
 class Builder:
     """Collects the samples, the faulty rows and the rows left out of a dataset; `source` returns them."""
 
-    def __init__(self, root: Path) -> None:
-        """root: the dataset's folder, which names of files are relative to."""
-        self.root = root
+    def __init__(self, root: Path, layout: str = "") -> None:
+        """root: the dataset's folder, which names of files are relative to; layout: as in `Source`."""
+        self.root, self.layout = root, layout
+        self.notes: list[str] = []
         self.samples: list[Sample] = []
         self.dropped: list[tuple[str, str]] = []
         self.left_out: Counter[str] = Counter()
@@ -247,7 +255,13 @@ class Builder:
     def source(self, classes: Mapping[str, tuple[str, ...]]) -> Source:
         """Everything collected; classes: task → class names."""
         return Source(
-            self.samples, classes, dict(sorted(self.left_out.items())), tuple(self.dropped), tuple(self.files)
+            self.samples,
+            classes,
+            dict(sorted(self.left_out.items())),
+            tuple(self.dropped),
+            tuple(self.files),
+            self.layout,
+            tuple(self.notes),
         )
 
 

@@ -35,6 +35,7 @@ FIXED = (
     "data.images",
     "data.seed",
     "data.protocol",
+    "data.votes",
     "data.leave_out",
     "training.supervised",
     "probe.kind",

@@ -201,7 +201,7 @@ def test_a_pack_of_an_older_format_is_rebuilt_from_the_dataset(tmp_path: Path) -
     manifest["format"] = PACK_FORMAT - 1
     del manifest["label_digests"]
     (made.folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match="has format 1, and this version reads 2"):
+    with pytest.raises(DataError, match="has format 2, and this version reads 3"):
         load_pack(made.folder)
 
 
