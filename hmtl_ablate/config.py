@@ -37,9 +37,10 @@ are drawn independently of one another; before, all of them drew the same number
 
 Feed = Literal["shared", "siamese", "mixed"]
 Range = Annotated[tuple[float, float], Field(description="[low, high]")]
-PACK_OPTIONS = ("votes",)
-"""Options of `data:` by which a reader decides what a pack holds. One with another value than its default is refused by
-a dataset that does not read it."""
+READER_OPTIONS = ("votes", "frames")
+"""Options of `data:` that some datasets have: with another value than its default, one is refused elsewhere."""
+PACK_OPTIONS = (*READER_OPTIONS, "face_crop", "face_margin")
+"""Options of `data:`, apart from the size, that change what a pack holds."""
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 """The one network that weights `package` fit."""
 
@@ -150,6 +151,14 @@ class DataConfig(Frozen):
     """Seed of the splits, of `fraction` and of the rendered faces; not of the training."""
     leave_out: tuple[str, ...] = ()
     """Emotions whose images are not used: [contempt] makes AffectNet's and FER+'s eight the usual seven."""
+    face_crop: Literal["box", "none"] = "box"
+    """`box`: an image is cropped to the square around the face where the dataset says where it is (AffectNet's lists,
+    CK+'s landmarks, 300W-LP, AFLW2000-3D, BIWI). `none`: the whole image is used, padded to a square, as the authors
+    do with AffectNet (docs/paper.md, recipe)."""
+    face_margin: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Widens the face box on each side, by this share of its longer side."""
+    frames: Literal["peak", "last3"] = "peak"
+    """ckplus only: the peak, which is the last frame of each sequence, or the last three frames."""
     votes: Literal["majority", "plurality", "soft"] = "majority"
     """ferplus only: the label of a face that several people rated. `majority`: single votes are dropped, then more than
     half of what is left must agree (FER+'s own rule, Barsoum et al. 2016). `plurality`: the most frequent vote; it
@@ -175,6 +184,8 @@ class DataConfig(Frozen):
             raise refused(
                 ("images",), f"only the rendered faces take a number of images, not {self.name!r}", "use data.fraction"
             )
+        if self.face_margin and self.face_crop == "none":
+            raise refused(("face_margin",), "has no effect with face_crop: none", "set face_crop: box")
         if self.stored is not None and self.stored < self.size:
             raise refused(
                 ("stored",), f"{self.stored} px is smaller than data.size, {self.size} px", f"use {self.size} or more"

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from hmtl_ablate.config import DataConfig
 from hmtl_ablate.data.duplicates import THUMB, Judgement, judge
-from hmtl_ablate.data.framing import resized
+from hmtl_ablate.data.framing import cut, placed, resized
 from hmtl_ablate.data.pack import (
     FINGERPRINT_LABELS,
     HEADER,
@@ -102,7 +102,7 @@ def check_data(
     if path is not None and is_pack(path):
         return open_built(data, path).manifest
     source = read_source(data, path)
-    scan = _scan(source, data.stored_size, None, progress, threads or _cpus())
+    scan = _scan(source, data, None, progress, threads or _cpus())
     return _summarise(data, source, path, scan, _judge(source, scan, progress, threads or _cpus()))[0]
 
 
@@ -152,7 +152,7 @@ class _Scan:
     """Why a sample can't be used; "" for a usable one."""
     labels: list[Labels]
     pixels: list[bytes]
-    """Hash of the decoded pixels, before resizing."""
+    """Hash of the decoded pixels that are seen, before resizing."""
     stored: list[bytes]
     """Hash of the pixels that the pack stores."""
     grey: NDArray[np.bool_]
@@ -181,7 +181,7 @@ def _build(
         work.mkdir()
         try:
             with open(work / "images.npy", "w+b") as file:
-                scan = _scan(source, data.stored_size, file.fileno(), progress, threads)
+                scan = _scan(source, data, file.fileno(), progress, threads)
                 faults = _faults(source, scan)
                 _refuse_faults(data.name, str(path or ""), faults, _rows(source), max_faults)
                 judgement = _judge(source, scan, progress, threads)
@@ -216,9 +216,9 @@ def _locked(path: Path, progress: Progress | None) -> Iterator[None]:
         yield
 
 
-def _scan(source: Source, size: int, file: int | None, progress: Progress | None, threads: int) -> _Scan:
+def _scan(source: Source, data: DataConfig, file: int | None, progress: Progress | None, threads: int) -> _Scan:
     """Read all samples in parallel; with `file`, write their pixels there, [N, size, size, 3] after the header."""
-    count = len(source.samples)
+    count, size = len(source.samples), data.stored_size
     scan = _Scan(
         [""] * count,
         [{}] * count,
@@ -234,7 +234,7 @@ def _scan(source: Source, size: int, file: int | None, progress: Progress | None
         part = source.samples[start : start + CHUNK]
         block = np.zeros((len(part), size, size, 3), np.uint8)
         for offset, sample in enumerate(part):
-            _read_one(scan, start + offset, sample, block[offset])
+            _read_one(scan, start + offset, sample, data, block[offset])
         if file is not None:
             os.pwrite(file, block.data, HEADER + start * row)
         return len(part)
@@ -257,20 +257,20 @@ def _scan(source: Source, size: int, file: int | None, progress: Progress | None
     return scan
 
 
-def _read_one(scan: _Scan, position: int, sample: Sample, out: NDArray[np.uint8]) -> None:
+def _read_one(scan: _Scan, position: int, sample: Sample, data: DataConfig, out: NDArray[np.uint8]) -> None:
     size = out.shape[0]
     try:
         image, scan.labels[position] = sample.read(size)
+        rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+        found = cut(rgb, sample.frame, data)
+        out[:] = placed(found, size)
     except SampleError as fault:
         scan.fault[position] = str(fault)
         return
-    image = np.ascontiguousarray(image)
-    rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    scan.pixels[position] = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).digest()
-    out[:] = resized(rgb, size)
+    scan.pixels[position] = hashlib.sha256(repr(found.part.shape).encode() + found.part.tobytes()).digest()
     scan.stored[position] = hashlib.sha256(out.tobytes()).digest()
     scan.grey[position] = bool((out[..., 0] == out[..., 1]).all() and (out[..., 1] == out[..., 2]).all())
-    scan.thumbs[position] = resized(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), THUMB)
+    scan.thumbs[position] = resized(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), THUMB, THUMB)
 
 
 def _rows(source: Source) -> int:

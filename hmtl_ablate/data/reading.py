@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -63,7 +63,11 @@ SHARES = ".shares"
 """Suffix of a label that holds the share of each class of a task in its raters' votes, e.g. "emotion.shares": numbers
 from 0 to 1 that sum to 1, in the order of the classes. They are training targets in place of the class index."""
 Box = tuple[float, float, float, float]
-"""x, y, width, height in pixels."""
+"""x, y, width, height in pixels of the stored image."""
+CENTRE: Literal["centre"] = "centre"
+Frame = Box | Literal["centre"] | None
+"""Which part of an image is the face: a box, the centred square of the shorter side, or None, the whole image. How it
+becomes the pack's square: framing.py."""
 
 
 class SampleError(Exception):
@@ -89,6 +93,8 @@ class Sample:
     """The files that `read` reads: a pack is rebuilt when the name, size or time of one changes."""
     subject: str = ""
     """The person in the image; "" when the data does not say."""
+    frame: Frame = None
+    """Which part of the image is the face."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +123,10 @@ class Source:
 # --- images ----------------------------------------------------------------------------------------------------------
 
 
-def decode(raw: bytes) -> NDArray[np.uint8]:
+def decode(raw: bytes, upright: bool = True) -> NDArray[np.uint8]:
     """Decode an image file's bytes to RGB uint8 [H, W, 3].
+
+    upright: turn it as its orientation note (EXIF) says; False where labels or boxes refer to the stored pixels.
 
     Raises `SampleError` when they are empty, truncated or damaged. OpenCV fills the missing part of a truncated JPEG or
     PNG with grey, so the end of the file is checked here.
@@ -132,7 +140,8 @@ def decode(raw: bytes) -> NDArray[np.uint8]:
     elif raw.startswith(b"\x89PNG\r\n\x1a\n"):
         _check_png(raw)
     try:
-        image = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
+        flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(raw, np.uint8), flags)
     except cv2.error as error:
         raise SampleError("can't be decoded as an image") from error
     if image is None:
@@ -155,8 +164,8 @@ def _check_png(raw: bytes) -> None:
     raise SampleError("truncated PNG")
 
 
-def read_file(path: str, labels: Labels, box: Box | None, size: int) -> tuple[NDArray[np.uint8], Labels]:
-    """Decode the image at `path` and crop it to `box`; with all but `size`, which is unused, bound: a `Sample.read`."""
+def read_file(path: str, labels: Labels, upright: bool, size: int) -> tuple[NDArray[np.uint8], Labels]:
+    """Decode the image at `path`, as `decode` does; with all but `size`, which is unused, bound: a `Sample.read`."""
     try:
         with open(path, "rb") as file:
             raw = file.read()
@@ -164,18 +173,7 @@ def read_file(path: str, labels: Labels, box: Box | None, size: int) -> tuple[ND
         raise SampleError("file is missing") from error
     except OSError as error:
         raise SampleError(f"can't be read: {error.strerror}") from error
-    image = decode(raw)
-    return (crop(image, box) if box else image), labels
-
-
-def crop(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
-    """The part of `image` inside `box`; raises `SampleError` when they do not overlap."""
-    height, width = image.shape[:2]
-    left, top = max(0, round(box[0])), max(0, round(box[1]))
-    right, bottom = min(width, round(box[0] + box[2])), min(height, round(box[1] + box[3]))
-    if right - left < 2 or bottom - top < 2:
-        raise SampleError(f"face box {tuple(box)} is outside the {width} × {height} image")
-    return image[top:bottom, left:right]
+    return decode(raw, upright), labels
 
 
 def in_memory(image: NDArray[np.uint8], labels: Labels, size: int) -> tuple[NDArray[np.uint8], Labels]:
@@ -189,9 +187,10 @@ def in_memory(image: NDArray[np.uint8], labels: Labels, size: int) -> tuple[NDAr
 class Builder:
     """Collects the samples, the faulty rows and the rows left out of a dataset; `source` returns them."""
 
-    def __init__(self, root: Path, layout: str = "") -> None:
-        """root: the dataset's folder, which names of files are relative to; layout: as in `Source`."""
-        self.root, self.layout = root, layout
+    def __init__(self, root: Path, layout: str = "", *, upright: bool = True) -> None:
+        """root: the dataset's folder, which names of files are relative to; layout: as in `Source`; upright: as
+        `decode`."""
+        self.root, self.layout, self.upright = root, layout, upright
         self.notes: list[str] = []
         self.samples: list[Sample] = []
         self.dropped: list[tuple[str, str]] = []
@@ -219,15 +218,15 @@ class Builder:
         split: int,
         file: Path,
         labels: Labels,
-        box: Box | None = None,
+        frame: Frame = None,
         *,
         subject: str = "",
-        label_file: Path | None = None,
+        label_files: Iterable[Path] = (),
     ) -> None:
-        """Add the image in `file`, cropped to `box`; `label_file` holds its label, if that is a file of its own."""
+        """Add the image in `file`; `label_files` hold its labels or box, if they have files of their own."""
         path = str(file)
-        files = (path, str(label_file)) if label_file else (path,)
-        self.samples.append(Sample(name, split, partial(read_file, path, labels, box), files, subject))
+        read = partial(read_file, path, labels, self.upright)
+        self.samples.append(Sample(name, split, read, (path, *map(str, label_files)), subject, frame))
 
     def add_named(
         self,
@@ -254,6 +253,9 @@ class Builder:
 
     def source(self, classes: Mapping[str, tuple[str, ...]]) -> Source:
         """Everything collected; classes: task → class names."""
+        turned = "images are turned upright by their orientation note (EXIF)"
+        stored = "orientation notes of images (EXIF) are ignored: labels or boxes refer to the stored pixels"
+        files = [turned if self.upright else stored] if any(sample.files for sample in self.samples) else []
         return Source(
             self.samples,
             classes,
@@ -261,7 +263,7 @@ class Builder:
             tuple(self.dropped),
             tuple(self.files),
             self.layout,
-            tuple(self.notes),
+            (*self.notes, *files),
         )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hmtl_ablate.config import DataConfig
+from hmtl_ablate.config import READER_OPTIONS, DataConfig
 from hmtl_ablate.data.reading import Source, entries
 from hmtl_ablate.errors import DataError, nearest
 
@@ -37,7 +37,7 @@ class Dataset:
     """Where to get it; shown by `data check` and with errors."""
     licence: str = ""
     options: tuple[str, ...] = ()
-    """The options of `config.PACK_OPTIONS` that `read` heeds; others are refused."""
+    """The options of `config.READER_OPTIONS` that `read` heeds; others are refused."""
 
 
 DATASETS: dict[str, Dataset] = {}
@@ -64,7 +64,7 @@ def register_dataset(
         read: reads the dataset at a path into a `Source`; raises DataError when the path has another layout.
         needs_path: False for a dataset that is generated; `read` then gets an empty path.
         page, licence: shown by `hmtl-ablate data check` and with errors.
-        options: those of `config.PACK_OPTIONS` that `read` heeds, e.g. ("votes",); others are refused.
+        options: those of `config.READER_OPTIONS` that `read` heeds, e.g. ("votes",); others are refused.
     """
     DATASETS[name] = Dataset(name, read, needs_path, page, licence, options)
 
@@ -74,11 +74,12 @@ def check_dataset(data: DataConfig) -> Dataset:
     if data.name not in DATASETS:
         raise DataError(f"there is no dataset {data.name!r}; {nearest(data.name, DATASETS)} (--import adds your own)")
     dataset = DATASETS[data.name]
-    for option, value in data.pack_options.items():
-        if option not in dataset.options:
+    for option in READER_OPTIONS:
+        if data.changed(option) and option not in dataset.options:
             heeded = [name for name, known in DATASETS.items() if option in known.options]
             raise DataError(
-                f"data.{option}: {value}: dataset {data.name!r} has no such choice, only {', '.join(heeded)}; remove it"
+                f"data.{option}: {getattr(data, option)}: dataset {data.name!r} has no such choice, only "
+                f"{', '.join(heeded)}; set it to {DataConfig.model_fields[option].default}"
             )
     return dataset
 

@@ -26,6 +26,7 @@ def test_classes_are_counted_and_other_labels_too(tmp_path: Path) -> None:
     first, *rest = describe(check_data(DataConfig(name="csv", size=32), tmp_path)).splitlines()
     assert first.startswith("csv: 6 images, 32 px, colour, fingerprint ")
     assert rest == [
+        "  images are turned upright by their orientation note (EXIF)",
         "  gender, train: male 3, female 0",
         "  gender, valid: male 1, female 1",
         "  gender, test: male 0, female 1",
@@ -46,9 +47,11 @@ def test_pages_reasons_and_duplicates(tmp_path: Path) -> None:
         file.writelines(",".join(map(str, row)) + "\n" for row in [*rows, affectnet_row("x.tif", 1)])
     lines = describe(check_data(DataConfig(name="affectnet", size=32), tmp_path)).splitlines()
     assert lines[1] == "  http://mohammadmahoor.com/affectnet/ (research only, signed agreement)"
-    assert lines[2].startswith("  emotion, train: neutral 1, happiness 1, ")
-    assert lines[4].startswith("  emotion, test: neutral 0, ")
-    assert lines[5:] == [
+    assert lines[2] == "  layout: the lists training.csv and validation.csv, with face boxes"
+    assert lines[3].startswith("  orientation notes of images (EXIF) are ignored")
+    assert lines[4].startswith("  emotion, train: neutral 1, happiness 1, ")
+    assert lines[6].startswith("  emotion, test: neutral 0, ")
+    assert lines[7:] == [
         "  affect, labelled images: train 9, valid 15, test 0",
         "  left out, .tif or .bmp file: 1",
         "  unusable files: 0; dropped duplicates: 7",

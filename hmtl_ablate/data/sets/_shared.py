@@ -111,7 +111,7 @@ def read_with_mats(root: Path, folders: list[Path], split: int, *, photograph: b
     With `photograph` the subject is the photograph that an image was made from: AFW_134212_1 of AFW_134212_1_3.jpg. The
     poses are read with the list of files, not with the images, because they decide which faces are left out.
     """
-    build = Builder(root)
+    build = Builder(root, "images next to a .mat each", upright=False)
     images = 0
     for folder in folders:
         mats = by_stem(file for file in files_in(folder) if file.suffix.lower() == ".mat")
@@ -128,7 +128,7 @@ def read_with_mats(root: Path, folders: list[Path], split: int, *, photograph: b
                 build.refuse(build.shown(image), fault)
             else:
                 subject = image.stem.rpartition("_")[0] if photograph else ""
-                build.add(build.shown(image), split, image, {"pose": pose}, box, subject=subject, label_file=mat)
+                build.add(build.shown(image), split, image, {"pose": pose}, box, subject=subject, label_files=[mat])
     missing = sum(reason.startswith("no .mat") for _, reason in build.dropped)
     if images and missing == images:
         raise DataError(
@@ -160,7 +160,11 @@ def _face_box(values: dict[str, Any]) -> Box | None:
     points = next((np.asarray(values[key], float)[:2] for key in ("pt3d_68", "pt2d") if key in values), None)
     if points is None:
         return None
-    seen = points[:, ~(points == -1).all(axis=0)]  # -1, -1 marks a hidden landmark
+    return box_around(points[:, ~(points == -1).all(axis=0)])  # -1, -1 marks a hidden landmark
+
+
+def box_around(seen: NDArray[np.float64]) -> Box:
+    """The face box of landmarks [2, n], x and y in pixels, wider and taller by `MARGIN`."""
     if seen.shape[1] < 2 or not np.isfinite(seen).all():
         raise SampleError("its landmarks make no face box")
     left, top = seen.min(axis=1).tolist()

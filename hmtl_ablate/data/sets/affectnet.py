@@ -83,7 +83,7 @@ def _affectnet_lists(root: Path, lists: Path) -> Source:
     )
     if images is None:
         raise DataError(f"{root}: no Manually_Annotated_Images/ with AffectNet's images")
-    build = Builder(root)
+    build = Builder(root, "the lists training.csv and validation.csv, with face boxes", upright=False)
     for name, split in (("training.csv", TRAIN), ("validation.csv", VALID)):
         table = lists / name
         if not table.is_file():
@@ -138,7 +138,7 @@ def _affectnet_row(
 
 
 def _affectnet_later(root: Path) -> Source:
-    build = Builder(root)
+    build = Builder(root, "the later release, train_set/ and val_set/, without face boxes", upright=False)
     for name, split in LATER_FOLDERS.items():
         images, annotations = root / name / "images", root / name / "annotations"
         for folder in (images, annotations):
@@ -169,7 +169,7 @@ def _read_annotated(files: tuple[str, ...], size: int) -> tuple[NDArray[np.uint8
         valence, arousal = _annotation(valence_file), _annotation(arousal_file)
     except SampleError:
         valence = arousal = ""
-    return read_file(image, _labels(int(expression), valence, arousal), None, size)
+    return read_file(image, _labels(int(expression), valence, arousal), False, size)
 
 
 def _annotation(file: str) -> str:

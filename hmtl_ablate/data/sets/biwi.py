@@ -54,7 +54,7 @@ def read_biwi(path: Path, _: DataConfig) -> Source:
             "01/ to 24/ with frame_00003_rgb.png next to frame_00003_pose.txt",
             lambda p: bool(recordings(p)),
         )
-    build = Builder(root)
+    build = Builder(root, f"recordings in {root.name}/, images next to a pose each", upright=False)
     missing = 0
     for folder in recordings(root):
         camera = _camera(folder)
@@ -73,7 +73,7 @@ def read_biwi(path: Path, _: DataConfig) -> Source:
                     image,
                     {"pose": pose},
                     box,
-                    label_file=label,
+                    label_files=[label],
                     subject=BIWI_AGAIN.get(folder.name, folder.name),
                 )
     if missing == len(build.dropped) and not build.samples and not build.left_out:

@@ -106,7 +106,9 @@ def test_shares_follow_left_out_emotions(tmp_path: Path) -> None:
 
 
 def test_another_dataset_has_no_votes(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data\.votes: soft: dataset 'rendered' has no such choice, only ferplus"):
+    with pytest.raises(
+        DataError, match=r"data\.votes: soft: dataset 'rendered' has no such choice, only ferplus; set it to majority"
+    ):
         read_source(DataConfig(votes="soft"), None)
 
 
