@@ -46,8 +46,9 @@ from hmtl_ablate.data.pack import (
     load_pack,
     open_built,
 )
-from hmtl_ablate.data.reading import NO_SPLIT, SPLITS, Labels, Sample, SampleError, Source
+from hmtl_ablate.data.reading import NO_SPLIT, SPLITS, Labels, Sample, Source, printable, reason_of
 from hmtl_ablate.data.registry import read_source
+from hmtl_ablate.data.unread import Unread, unread
 from hmtl_ablate.errors import DataError, StoreError
 
 MAX_FAULTS = 0.01
@@ -135,7 +136,7 @@ def _key(data: DataConfig, source: Source, path: Path | None) -> str:
         try:
             stat = os.stat(file)
             digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a NUL in the path
             digest.update(f"{name}\0missing\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:12]
 
@@ -264,8 +265,9 @@ def _read_one(scan: _Scan, position: int, sample: Sample, data: DataConfig, out:
         rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
         found = cut(rgb, sample.frame, data)
         out[:] = placed(found, size)
-    except SampleError as fault:
-        scan.fault[position] = str(fault)
+    except Exception as error:  # one row never ends the reading of a dataset
+        scan.fault[position] = reason_of(error) or "can't be read"
+        scan.labels[position] = {}
         return
     scan.pixels[position] = hashlib.sha256(repr(found.part.shape).encode() + found.part.tobytes()).digest()
     scan.stored[position] = hashlib.sha256(out.tobytes()).digest()
@@ -279,7 +281,14 @@ def _rows(source: Source) -> int:
 
 def _faults(source: Source, scan: _Scan) -> list[tuple[str, str]]:
     read = [(sample.name, fault) for sample, fault in zip(source.samples, scan.fault, strict=True) if fault]
-    return [*source.dropped, *read]
+    return [(printable(name), reason) for name, reason in (*source.dropped, *read)]
+
+
+def _unread(source: Source, path: Path | None) -> Unread:
+    if path is None:
+        return Unread({}, ())
+    files = (*source.files, *(file for sample in source.samples for file in sample.files))
+    return unread(path if path.is_dir() else path.parent, files)
 
 
 def _usable(scan: _Scan) -> NDArray[np.int64]:
@@ -305,12 +314,13 @@ def _summarise(
     split, labels = arrays["split"], labels_in(arrays)
     official = bool((split != NO_SPLIT).any())
     places = {name: split == code for code, name in enumerate(SPLITS)} if official else {"all": split == NO_SPLIT}
-    classes = {task: names for task, names in source.classes.items() if task in labels}
-    names = [sample.name for sample in source.samples]
+    classes = {task: tuple(map(printable, names)) for task, names in source.classes.items() if task in labels}
+    names = [printable(sample.name) for sample in source.samples]
+    others = _unread(source, path)
     manifest = Manifest(
         format=PACK_FORMAT,
         name=data.name,
-        source=str(path.absolute()) if path else "",
+        source=printable(str(path.absolute())) if path else "",
         stored=data.stored_size,
         channels=1 if len(rows) and scan.grey[rows].all() else 3,
         count=len(rows),
@@ -325,10 +335,12 @@ def _summarise(
             for task in labels
         },
         layout=source.layout,
-        notes=source.notes,
+        notes=(*source.notes, *others.notes),
+        unread=others.endings,
+        ranges={task: _ranges(values) for task, values in labels.items() if values.ndim == 2},
         rows=_rows(source),
         left_out=dict(source.left_out),
-        dropped=tuple(Dropped(file=name, reason=reason) for name, reason in _faults(source, scan)),
+        dropped=tuple(Dropped(file=name, reason=printable(reason)) for name, reason in _faults(source, scan)),
         duplicates=tuple(
             DroppedDuplicate(
                 file=names[usable[copy.dropped]], of=names[usable[copy.kept]], kind=copy.kind, reason=copy.reason
@@ -362,6 +374,15 @@ def _arrays(samples: Sequence[Sample], labels: Sequence[Labels], judgement: Judg
             [found.get(task, missing) for found in labels], np.float32 if width else np.int64
         )
     return arrays
+
+
+def _ranges(values: NDArray[np.float32]) -> tuple[tuple[float, float, float], ...]:
+    """Smallest, mean and largest of each column of [N, d] without the missing ones; () when all are missing."""
+    there = values[~np.isnan(values).any(axis=1)]
+    if not len(there):
+        return ()
+    columns = zip(there.min(axis=0), there.mean(axis=0), there.max(axis=0), strict=True)
+    return tuple((float(low), float(mean), float(high)) for low, mean, high in columns)
 
 
 def _histogram(labels: NDArray[Any], names: tuple[str, ...]) -> dict[str, int]:

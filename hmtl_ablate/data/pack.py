@@ -77,7 +77,11 @@ class Manifest(Frozen):
     layout: str = ""
     """Which layout of the dataset was recognised."""
     notes: tuple[str, ...] = ()
-    """What else its reader says: rules that were applied, warnings."""
+    """What else its reader says: rules that were applied, warnings, links that were not followed."""
+    unread: dict[str, int] = {}
+    """Files in the dataset's folder that were not read: ending ("" for none) → count."""
+    ranges: dict[str, tuple[tuple[float, float, float], ...]] = {}
+    """Task whose labels are numbers → smallest, mean and largest value of each number."""
     rows: int
     """Rows that were meant for use: images, faulty rows and duplicates."""
     left_out: dict[str, int]

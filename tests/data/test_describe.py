@@ -26,12 +26,16 @@ def test_classes_are_counted_and_other_labels_too(tmp_path: Path) -> None:
     first, *rest = describe(check_data(DataConfig(name="csv", size=32), tmp_path)).splitlines()
     assert first.startswith("csv: 6 images, 32 px, colour, fingerprint ")
     assert rest == [
-        "  images are turned upright by their orientation note (EXIF)",
+        "  layout: faces.csv with path, gender, yaw, pitch, roll, valence, arousal, split; "
+        "images in the table's folder",
+        "  orientation notes of images (EXIF) are ignored: labels or boxes refer to the stored pixels",
         "  gender, train: male 3, female 0",
         "  gender, valid: male 1, female 1",
         "  gender, test: male 0, female 1",
-        "  affect, labelled images: train 2, valid 0, test 0",
-        "  pose, labelled images: train 1, valid 1, test 1",
+        "  affect, labelled images: train 2, valid 0, test 0; "
+        "valence 0.5 to 0.5 (mean 0.5), arousal 0.5 to 0.5 (mean 0.5)",
+        "  pose, labelled images: train 1, valid 1, test 1; "
+        "yaw 1 to 1 (mean 1), pitch 2 to 2 (mean 2), roll 3 to 3 (mean 3)",
         "  unusable files: 1; dropped duplicates: 0",
         "    gone.png: gender 'x' is not one of male, female, 0 (male), 1 (female)",
     ]
@@ -52,7 +56,8 @@ def test_pages_reasons_and_duplicates(tmp_path: Path) -> None:
     assert lines[4].startswith("  emotion, train: neutral 1, happiness 1, ")
     assert lines[6].startswith("  emotion, test: neutral 0, ")
     assert lines[7:] == [
-        "  affect, labelled images: train 9, valid 15, test 0",
+        "  affect, labelled images: train 9, valid 15, test 0; "
+        "valence 0.1 to 0.1 (mean 0.1), arousal -0.2 to -0.2 (mean -0.2)",
         "  left out, .tif or .bmp file: 1",
         "  unusable files: 0; dropped duplicates: 7",
         *(f"    {i}/{i}.jpg = copy{i}.jpg: also in valid" for i in range(5)),

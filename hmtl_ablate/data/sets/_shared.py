@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from hmtl_ablate.data.reading import (
     EMOTION_NAMES,
     EMOTIONS,
     KAGGLE_USAGE,
+    LABEL_BYTES,
     Box,
     Builder,
     SampleError,
@@ -23,6 +25,7 @@ from hmtl_ablate.data.reading import (
     folders_in,
     head_pose,
     images_in,
+    read_bytes,
     whole,
 )
 from hmtl_ablate.errors import DataError
@@ -105,6 +108,10 @@ by 2k of its height above and 0.6k below. HopeNet draws k for 300W-LP from 0.2 t
 and augmentation varies the crop."""
 
 
+MAT_NUMBERS = 10_000
+"""Largest array that is read from a .mat: a small compressed file may hold more than the memory."""
+
+
 def read_with_mats(root: Path, folders: list[Path], split: int, *, photograph: bool = False) -> Source:
     """The images in `folders`, each with the .mat of the same name that holds its pose, cropped to the face.
 
@@ -118,15 +125,12 @@ def read_with_mats(root: Path, folders: list[Path], split: int, *, photograph: b
         for image in images_in(folder):
             images += 1
             mat = mats.get(image.stem.lower())
-            try:
+            with build.row(build.shown(image)):
                 if mat is None:
                     raise SampleError("no .mat with its pose next to it")
                 values = _load_mat(mat)
                 pitch, yaw, roll = (math.degrees(angle) for angle in _pose_para(values, mat))
                 pose, box = head_pose(yaw, pitch, roll), _face_box(values)
-            except SampleError as fault:
-                build.refuse(build.shown(image), fault)
-            else:
                 subject = image.stem.rpartition("_")[0] if photograph else ""
                 build.add(build.shown(image), split, image, {"pose": pose}, box, subject=subject, label_files=[mat])
     missing = sum(reason.startswith("no .mat") for _, reason in build.dropped)
@@ -139,10 +143,15 @@ def read_with_mats(root: Path, folders: list[Path], split: int, *, photograph: b
 
 
 def _load_mat(mat: Path) -> dict[str, Any]:
-    from scipy.io import loadmat  # a slow import, for two datasets only
+    from scipy.io import loadmat, whosmat  # a slow import, for two datasets only
 
+    raw, names = read_bytes(mat, LABEL_BYTES), ["Pose_Para", "pt2d", "pt3d_68"]
     try:
-        return loadmat(mat, variable_names=["Pose_Para", "pt2d", "pt3d_68"])
+        if any(math.prod(shape) > MAT_NUMBERS for name, shape, _ in whosmat(io.BytesIO(raw)) if name in names):
+            raise SampleError(f"{mat.name} holds more than {MAT_NUMBERS} numbers")
+        return loadmat(io.BytesIO(raw), variable_names=names)
+    except SampleError:
+        raise
     except Exception as error:  # a damaged file makes SciPy raise almost anything
         raise SampleError(f"{mat.name} can't be read") from error
 

@@ -116,16 +116,13 @@ def _ckplus_sequences(root: Path, images: Path, labels: Path, frames_used: str) 
             labelled = [
                 file for file in files_in(labels / subject.name / sequence.name) if file.name.endswith("_emotion.txt")
             ]
-            try:
+            with build.row(build.shown(sequence)):
                 if not labelled:
                     raise LeftOut("sequence without an emotion label")
                 if not frames:
                     raise SampleError("no images of this sequence")
                 number = numbers_in(labelled[0])
                 emotion = numbered_emotion(" ".join(f"{value:g}" for value in number), CKPLUS_EMOTIONS, 1, CKPLUS)
-            except SampleError as fault:
-                build.refuse(build.shown(sequence), fault)
-            else:
                 for frame in frames[-FRAMES[frames_used] :]:
                     unmarked += _add_frame(build, frame, emotion, labelled[0], landmarks)
     if not build.samples and not build.dropped:
@@ -148,13 +145,12 @@ def _add_frame(build: Builder, frame: Path, emotion: int, label: Path, landmarks
     files = [label]
     if marks is not None and os.path.lexists(marks):
         files.append(marks)
-        try:
+        with build.row(build.shown(frame)):
             points = np.array(numbers_in(marks))
             if len(points) != 2 * LANDMARKS:
                 raise SampleError(f"{marks.name} holds {len(points)} numbers instead of {LANDMARKS} points")
             box = box_around(points.reshape(LANDMARKS, 2).T)
-        except SampleError as fault:
-            build.refuse(build.shown(frame), fault)
+        if box == CENTRE:
             return False
     build.add(build.shown(frame), NO_SPLIT, frame, {"emotion": emotion}, box, subject=subject, label_files=files)
     return box == CENTRE

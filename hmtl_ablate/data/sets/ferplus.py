@@ -90,18 +90,14 @@ def _ferplus_folders(root: Path, rule: str) -> Source:
             if number == 0 and len(row) == 12 and not row[2].strip().lstrip("-").isdigit():
                 continue
             shown = f"{name}/{row[0]}"
-            try:
+            with build.row(shown):
                 if len(row) != 12:
                     raise SampleError(f"{len(row)} columns instead of 12")
                 labels = _labels(row[2:], rule)
-            except SampleError as fault:
-                build.refuse(shown, fault)
-                continue
-            if row[0] in there:
+                if row[0] not in there:
+                    missing += 1
+                    raise SampleError("file is missing")
                 build.add(shown, split, folder / row[0], labels)
-            else:
-                missing += 1
-                build.drop(shown, "file is missing")
         if missing and missing == len(build.samples) + len(build.dropped) - listed:
             raise DataError(
                 f"{folder}: none of the {missing} images in label.csv exists, e.g. "
@@ -120,7 +116,7 @@ def _ferplus_kaggle(table: Path, votes: Path, rule: str) -> Source:
         if number >= len(label_rows):
             break
         shown = f"{table.name} row {number + 2}"
-        try:
+        with build.row(shown):
             split, image = kaggle_face(row)
             if KAGGLE_USAGE.get(label_rows[number]["usage"].strip().lower()) != split:
                 raise DataError(
@@ -128,9 +124,6 @@ def _ferplus_kaggle(table: Path, votes: Path, rule: str) -> Source:
                     f"has {row['usage']!r}; the two files do not belong together"
                 )
             labels = _labels([label_rows[number][name.lower()] for name in FERPLUS_VOTES], rule)
-        except SampleError as fault:
-            build.refuse(shown, fault)
-        else:
             build.samples.append(Sample(shown, split, partial(in_memory, image, labels)))
     if number + 1 != len(label_rows):
         raise DataError(
