@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,15 +31,19 @@ from hmtl_ablate.config import DataConfig
 from hmtl_ablate.data.duplicates import THUMB, Judgement, judge
 from hmtl_ablate.data.framing import cut, placed, resized
 from hmtl_ablate.data.pack import (
+    DIGESTS,
     FINGERPRINT_LABELS,
     HEADER,
     LABEL,
     PACK_FORMAT,
+    DamagedPack,
     Dropped,
     DroppedDuplicate,
     Manifest,
     Pack,
+    Progress,
     fingerprint_of,
+    image_digest,
     is_pack,
     label_digest,
     labels_in,
@@ -56,9 +60,6 @@ MAX_FAULTS = 0.01
 CHUNK = 64
 """Images per task of the thread pool."""
 
-Progress = Callable[[int, int, str], None]
-"""Called with the number of items done, their total, and the name of the current step."""
-
 
 def open_pack(
     data: DataConfig,
@@ -71,25 +72,37 @@ def open_pack(
 ) -> Pack:
     """The pack of the dataset at `path`: mapped from `store`/packs, where it is built first if need be.
 
-    `path` may also be a pack's own folder. Raises `DataError` when the data is unusable or a share of more than
-    `max_faults` of its rows is faulty, and `StoreError` when the store can't be written.
+    A damaged pack in the store is set aside, as *.damaged, and built again. `path` may also be a pack's own folder.
+    Raises `DataError` when the data is unusable or a share of more than `max_faults` of its rows is faulty, and
+    `StoreError` when the store can't be written.
     """
     path = path.expanduser() if path else None
     if path is not None and is_pack(path):
         return open_built(data, path)
     source = read_source(data, path)
     folder = store / "packs" / f"{data.name}-{data.stored_size}px-{_key(data, source, path)}"
-    if not is_pack(folder):
-        try:
-            _build(data, source, path, folder, progress, max_faults, threads or _cpus())
-        except OSError as error:
-            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR):
-                raise StoreError(
-                    f"{folder.parent}: the pack of {data.name!r} can't be written here: {error.strerror}; "
-                    "choose another store with --runs DIR"
-                ) from error
-            raise StoreError(f"{folder}: the pack can't be written: {error}") from error
+    if (built := _intact(folder)) is not None:
+        return built
+    try:
+        _build(data, source, path, folder, progress, max_faults, threads or _cpus())
+    except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR):
+            raise StoreError(
+                f"{folder.parent}: the pack of {data.name!r} can't be written here: {error.strerror}; "
+                "choose another store with --runs DIR"
+            ) from error
+        raise StoreError(f"{folder}: the pack can't be written: {error}") from error
     return load_pack(folder)
+
+
+def _intact(folder: Path) -> Pack | None:
+    """The pack in `folder`; None when there is none, or a damaged one."""
+    if not is_pack(folder):
+        return None
+    try:
+        return load_pack(folder)
+    except DamagedPack:
+        return None
 
 
 def check_data(
@@ -101,7 +114,7 @@ def check_data(
     """
     path = path.expanduser() if path else None
     if path is not None and is_pack(path):
-        return open_built(data, path).manifest
+        return open_built(data, path, whole=True, progress=progress).manifest
     source = read_source(data, path)
     scan = _scan(source, data, None, progress, threads or _cpus())
     return _summarise(data, source, path, scan, _judge(source, scan, progress, threads or _cpus()))[0]
@@ -173,9 +186,15 @@ def _build(
 ) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.parent / f".{folder.name}.lock", progress):
-        if is_pack(folder):  # another process built it while this one waited
+        if _intact(folder):  # another process built it while this one waited
             return
         work = folder.with_name(f".{folder.name}.building")
+        if is_pack(folder):
+            aside = folder.with_name(f"{folder.name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(folder, aside)  # a trial that has it mapped keeps it
+            if progress:
+                progress(0, 0, f"building a damaged pack again; the old one is {aside.name}")
         for leftover in (work, folder):
             if leftover.exists():
                 shutil.rmtree(leftover)
@@ -270,7 +289,7 @@ def _read_one(scan: _Scan, position: int, sample: Sample, data: DataConfig, out:
         scan.labels[position] = {}
         return
     scan.pixels[position] = hashlib.sha256(repr(found.part.shape).encode() + found.part.tobytes()).digest()
-    scan.stored[position] = hashlib.sha256(out.tobytes()).digest()
+    scan.stored[position] = image_digest(out)
     scan.grey[position] = bool((out[..., 0] == out[..., 1]).all() and (out[..., 1] == out[..., 2]).all())
     scan.thumbs[position] = resized(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), THUMB, THUMB)
 
@@ -310,7 +329,7 @@ def _summarise(
     usable = _usable(scan)
     rows = usable[judgement.keep]
     found = [scan.labels[i] for i in rows]
-    arrays = _arrays([source.samples[i] for i in rows], found, judgement)
+    arrays = _arrays([source.samples[i] for i in rows], found, [scan.stored[i] for i in rows], judgement)
     split, labels = arrays["split"], labels_in(arrays)
     official = bool((split != NO_SPLIT).any())
     places = {name: split == code for code, name in enumerate(SPLITS)} if official else {"all": split == NO_SPLIT}
@@ -357,11 +376,14 @@ def _summarise(
     return manifest, rows, arrays
 
 
-def _arrays(samples: Sequence[Sample], labels: Sequence[Labels], judgement: Judgement) -> dict[str, NDArray[Any]]:
+def _arrays(
+    samples: Sequence[Sample], labels: Sequence[Labels], stored: Sequence[bytes], judgement: Judgement
+) -> dict[str, NDArray[Any]]:
     """The arrays of labels.npz for the samples that stay; subjects only where the data names some."""
     arrays: dict[str, NDArray[Any]] = {
         "split": np.array([sample.split for sample in samples], np.int8),
         "group": judgement.group[judgement.keep],
+        DIGESTS: np.frombuffer(b"".join(stored), np.uint8).reshape(-1, 32),
     }
     subjects = [sample.subject for sample in samples]
     if any(subjects):

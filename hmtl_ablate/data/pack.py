@@ -1,7 +1,7 @@
 """Packs: a dataset decoded and resized once, then memory-mapped, so that all trials on a machine share its pixels.
 
-A pack is a folder: images.npy (uint8 [N, S, S, C]), labels.npz (labels, split, group, subject) and manifest.json. This
-module defines and reads it; build.py makes it.
+A pack is a folder: images.npy (uint8 [N, S, S, C]), labels.npz (labels, split, group, subject and a digest of each
+image) and manifest.json. This module defines and reads it; build.py makes it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from hmtl_ablate.config import DataConfig, Frozen
-from hmtl_ablate.data.reading import SHARES
+from hmtl_ablate.data.reading import SHARES, SampleError, read_bytes
 from hmtl_ablate.errors import DataError
 
 PACK_FORMAT = 3
@@ -33,8 +33,18 @@ another column of labels must not rename the trials that do not read it. Every o
 which only the ids of trials that read it depend on (`Pack.identity`)."""
 HEADER = 128
 """Bytes before the pixels in images.npy."""
+SAMPLED = 64
+"""Images that are compared with the fingerprint whenever a pack is opened."""
+DIGESTS = "digest"
+"""Name of the array in labels.npz that holds the sha256 of each image, uint8 [N, 32]."""
+MANIFEST_BYTES, ROW_BYTES, HEAD_BYTES = 1 << 28, 4096, 1 << 20
+"""Largest manifest.json; largest labels.npz once unpacked, for each image and in addition."""
 LABEL = "label."
 """Prefix of the names of label arrays in labels.npz."""
+
+
+Progress = Callable[[int, int, str], None]
+"""Called with the number of items done, their total, and the name of the current step."""
 
 
 class Dropped(Frozen):
@@ -124,35 +134,49 @@ class Pack:
         return self.fingerprint + "".join(f"+{label}:{digests[label]}" for label in sorted(read & {*digests}))
 
 
-def load_pack(folder: Path) -> Pack:
-    """Map the pack in `folder`; raises `DataError` when it is missing, unfinished, damaged or of another format."""
+class DamagedPack(DataError):
+    """A pack whose content is not what was written."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(f"{folder}: this pack is damaged ({why}); delete the folder to rebuild it")
+        self.why = why
+
+
+def load_pack(folder: Path, *, whole: bool = False, progress: Progress | None = None) -> Pack:
+    """Map the pack in `folder` and compare its content with its fingerprint: all labels, and `SAMPLED` images or,
+    with `whole`, all of them.
+
+    Raises `DamagedPack` when they differ, and `DataError` when the pack is missing, unfinished or of another format.
+    """
     try:
         manifest = _load_manifest(folder)
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        with np.load(folder / "labels.npz", allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = _load_arrays(folder / "labels.npz", manifest.count)
         labels = labels_in(arrays)
-        split, group = arrays["split"], arrays["group"]
+        split, group, digests = arrays["split"], arrays["group"], arrays[DIGESTS]
         subject = arrays.get("subject", np.full(len(split), -1, np.int64))
     except FileNotFoundError as error:
         raise DataError(f"{folder}: no finished pack here ({Path(error.filename).name} is missing)") from error
     except PermissionError as error:
         raise DataError(f"{error.filename}: no permission to read this") from error
     except ValidationError as error:
-        raise DataError(f"{folder}: manifest.json is damaged; delete this folder to rebuild the pack") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{folder}: this pack is damaged ({error}); delete the folder to rebuild it") from error
+        raise DamagedPack(folder, "manifest.json") from error
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, SampleError, zipfile.BadZipFile, zlib.error) as error:
+        raise DamagedPack(folder, str(error)) from error
     shape = (manifest.count, manifest.stored, manifest.stored, manifest.channels)
-    arrays_fit = all(len(array) == manifest.count for array in (*labels.values(), split, group, subject))
+    arrays_fit = all(len(array) == manifest.count for array in arrays.values())
     if images.shape != shape or images.dtype != np.uint8 or not arrays_fit:
-        raise DataError(
-            f"{folder}: this pack is damaged (images {images.shape}, manifest {shape}); delete the folder to rebuild it"
-        )
+        raise DamagedPack(folder, f"images {images.shape}, manifest {shape}")
+    if not _labels_fit(manifest, arrays):
+        raise DamagedPack(folder, "its labels are not those of its fingerprint")
+    for row in _other_rows(images, digests, whole, progress):
+        raise DamagedPack(folder, f"image {row} is not the one of its fingerprint")
     return Pack(folder, manifest, images, labels, split, group, subject, manifest.classes, manifest.fingerprint)
 
 
 def _load_manifest(folder: Path) -> Manifest:
-    text = (folder / "manifest.json").read_bytes()
+    os.stat(folder / "manifest.json")  # FileNotFoundError names the file
+    text = read_bytes(folder / "manifest.json", MANIFEST_BYTES)
     found = json.loads(text)
     version = found.get("format") if isinstance(found, dict) else None
     if isinstance(version, int) and version != PACK_FORMAT:
@@ -163,9 +187,49 @@ def _load_manifest(folder: Path) -> Manifest:
     return Manifest.model_validate_json(text)
 
 
-def open_built(data: DataConfig, path: Path) -> Pack:
-    """The pack in folder `path`; raises `DataError` when it is not of this dataset and size."""
-    pack = load_pack(path)
+def _load_arrays(file: Path, count: int) -> dict[str, NDArray[Any]]:
+    """The arrays of labels.npz; raises ValueError when they unpack to far more than `count` images need."""
+    with zipfile.ZipFile(file) as packed:
+        size = sum(member.file_size for member in packed.infolist())
+    if size > count * ROW_BYTES + HEAD_BYTES:
+        raise ValueError(f"labels.npz unpacks to {size:,} bytes for {count} images")
+    with np.load(file, allow_pickle=False) as found:
+        return {name: found[name] for name in found.files}
+
+
+def _labels_fit(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether labels, splits and digests of images are those of the manifest's fingerprint."""
+    others = {
+        task: label_digest(values, manifest.classes.get(task, ()))
+        for task, values in labels_in(arrays).items()
+        if task not in FINGERPRINT_LABELS
+    }
+    found = fingerprint_of([row.tobytes() for row in arrays[DIGESTS]], arrays, manifest.classes)
+    return found == manifest.fingerprint and others == manifest.label_digests
+
+
+def _other_rows(
+    images: NDArray[np.uint8], digests: NDArray[np.uint8], whole: bool, progress: Progress | None
+) -> Iterator[int]:
+    """Positions of the images that do not have their digest, of `SAMPLED` evenly spaced ones or of all."""
+    count = len(images)
+    rows = np.arange(count) if whole else np.unique(np.linspace(0, count - 1, min(SAMPLED, count)).round().astype(int))
+    for done, row in enumerate(rows.tolist()):
+        if image_digest(images[row]) != digests[row].tobytes():
+            yield row
+        if progress and done % 256 == 0:
+            progress(done, len(rows), "comparing images with their fingerprint")
+
+
+def image_digest(image: NDArray[np.uint8]) -> bytes:
+    """sha256 of a stored image, uint8 [S, S, C]; a grey one as three equal channels."""
+    rgb = image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
+    return hashlib.sha256(np.ascontiguousarray(rgb).tobytes()).digest()
+
+
+def open_built(data: DataConfig, path: Path, *, whole: bool = False, progress: Progress | None = None) -> Pack:
+    """The pack in folder `path`, as `load_pack`; raises `DataError` when it is not of this dataset and size."""
+    pack = load_pack(path, whole=whole, progress=progress)
     if pack.manifest.name != data.name:
         raise DataError(
             f"{path}: this is a pack of {pack.manifest.name!r}, not of {data.name!r}; write --data "
@@ -191,7 +255,7 @@ def fingerprint_of(
     images: Sequence[bytes], arrays: Mapping[str, NDArray[Any]], classes: Mapping[str, tuple[str, ...]]
 ) -> str:
     digest = hashlib.sha256(b"".join(images))
-    for name in sorted(arrays):
+    for name in sorted({*arrays} - {DIGESTS}):
         if not name.startswith(LABEL) or name.removeprefix(LABEL) in FINGERPRINT_LABELS:
             digest.update(name.encode() + arrays[name].tobytes())
     covered = {task: list(names) for task, names in classes.items() if task in FINGERPRINT_LABELS}

@@ -364,6 +364,61 @@ def test_a_damaged_pack_is_refused(spoilt: str, tmp_path: Path) -> None:
         load_pack(made.folder)
 
 
+def zero(folder: Path, image: int) -> None:
+    """Overwrite one image of a pack with zeros, as a crash of the machine can."""
+    side = 32 * 32 * 3
+    with (folder / "images.npy").open("r+b") as file:
+        file.seek(128 + image * side)
+        file.write(bytes(side))
+
+
+def test_zeroed_pixels_are_found_when_a_pack_is_opened(tmp_path: Path) -> None:
+    """Fault C18: a pack whose pixels were lost was trained on."""
+    root = faces(tmp_path / "set")
+    made = open_pack(FOLDER, root, tmp_path / "store")
+    zero(made.folder, 71)
+    with pytest.raises(DataError, match=r"damaged \(image 71 is not the one of its fingerprint\)"):
+        load_pack(made.folder)
+    again = open_pack(FOLDER, root, tmp_path / "store")
+    assert again.folder == made.folder
+    assert again.fingerprint == made.fingerprint
+    assert (made.folder.parent / f"{made.folder.name}.damaged" / "images.npy").is_file()
+    load_pack(again.folder, whole=True)
+
+
+def test_data_check_compares_every_image_of_a_pack(tmp_path: Path) -> None:
+    """Fault C18: opening samples 64 images, `data check` reads all."""
+    made = open_pack(FOLDER, faces(tmp_path / "set"), tmp_path / "store")
+    sampled = set(np.linspace(0, 71, 64).round().astype(int).tolist())
+    missed = next(image for image in range(72) if image not in sampled)
+    zero(made.folder, missed)
+    load_pack(made.folder)
+    with pytest.raises(DataError, match=f"image {missed} is not the one"):
+        check_data(FOLDER, made.folder)
+
+
+@pytest.mark.parametrize("name", ["split", "label.emotion", "label.affect", "digest", "group"])
+def test_changed_labels_are_found_when_a_pack_is_opened(name: str, tmp_path: Path) -> None:
+    """Fault C18: labels, splits and groups belong to the fingerprint too."""
+    made = open_pack(CSV, block_table(tmp_path / "set", affect=True), tmp_path / "store")
+    with np.load(made.folder / "labels.npz") as file:
+        arrays = dict(file)
+    arrays[name] = arrays[name].copy()
+    arrays[name][5] = 0 if name != "digest" else 1
+    arrays[name][6] = 1
+    np.savez_compressed(made.folder / "labels.npz", **arrays)
+    with pytest.raises(DataError, match=r"damaged \(its labels are not those of its fingerprint\)"):
+        load_pack(made.folder)
+
+
+def test_labels_that_unpack_to_far_more_than_they_need(tmp_path: Path) -> None:
+    """Fault C12: a small labels.npz may hold more than the memory."""
+    made = open_pack(FOLDER, faces(tmp_path / "set"), tmp_path / "store")
+    np.savez_compressed(made.folder / "labels.npz", split=np.zeros(4_000_000, np.int8))
+    with pytest.raises(DataError, match=r"labels\.npz unpacks to 4,000,128 bytes for 72 images"):
+        load_pack(made.folder)
+
+
 def test_a_store_that_cant_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = faces(tmp_path / "set")
     (tmp_path / "file").write_text("")
