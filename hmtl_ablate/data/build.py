@@ -52,6 +52,7 @@ from hmtl_ablate.data.pack import (
 )
 from hmtl_ablate.data.reading import NO_SPLIT, SPLITS, Labels, Sample, Source, printable, reason_of
 from hmtl_ablate.data.registry import read_source
+from hmtl_ablate.data.sheet import check_target, write_sheet
 from hmtl_ablate.data.unread import Unread, unread
 from hmtl_ablate.errors import DataError, StoreError
 
@@ -106,25 +107,48 @@ def _intact(folder: Path) -> Pack | None:
 
 
 def check_data(
-    data: DataConfig, path: Path | None, progress: Progress | None = None, *, threads: int | None = None
+    data: DataConfig,
+    path: Path | None,
+    progress: Progress | None = None,
+    *,
+    threads: int | None = None,
+    sheet: Path | None = None,
 ) -> Manifest:
-    """The manifest that a pack of the dataset would have; reads every file as `open_pack` does, and writes nothing.
+    """The manifest that a pack of the dataset would have; reads every file as `open_pack` does, and stores nothing.
 
-    Faulty rows raise nothing here, however many; see `refuse_faults`.
+    sheet: where to draw a contact sheet of the faces. Faulty rows raise nothing here, however many; see
+    `refuse_unusable`.
     """
+    if sheet is not None:
+        check_target(sheet)
     path = path.expanduser() if path else None
     if path is not None and is_pack(path):
-        return open_built(data, path, whole=True, progress=progress).manifest
+        pack = open_built(data, path, whole=True, progress=progress)
+        if sheet is not None:
+            write_sheet(sheet, pack.manifest, pack.labels, lambda position: pack.images[position])
+        return pack.manifest
     source = read_source(data, path)
     scan = _scan(source, data, None, progress, threads or _cpus())
-    return _summarise(data, source, path, scan, _judge(source, scan, progress, threads or _cpus()))[0]
+    judgement = _judge(source, scan, progress, threads or _cpus())
+    manifest, rows, arrays = _summarise(data, source, path, scan, judgement)
+    if sheet is not None and manifest.count:
+        write_sheet(sheet, manifest, labels_in(arrays), lambda at: _stored(source.samples[rows[at]], data)[0])
+    return manifest
 
 
-def refuse_faults(manifest: Manifest, limit: float = MAX_FAULTS) -> None:
-    """Raise `DataError` when more than a share `limit` of a dataset's rows is faulty."""
-    _refuse_faults(
-        manifest.name, manifest.source, [(row.file, row.reason) for row in manifest.dropped], manifest.rows, limit
-    )
+def refuse_unusable(manifest: Manifest, limit: float = MAX_FAULTS) -> None:
+    """Raise `DataError` when more than a share `limit` of a dataset's rows is faulty, or no image is left."""
+    faults = [(row.file, row.reason) for row in manifest.dropped]
+    _refuse_faults(manifest.name, manifest.source, faults, manifest.rows, limit)
+    _refuse_empty(manifest)
+
+
+def _refuse_empty(manifest: Manifest) -> None:
+    if manifest.count == 0:
+        raise DataError(
+            f"{manifest.source}: no usable image is left as dataset {manifest.name!r}; {len(manifest.dropped)} faulty, "
+            f"{len(manifest.duplicates)} duplicates"
+        )
 
 
 def _refuse_faults(name: str, source: str, faults: Sequence[tuple[str, str]], rows: int, limit: float) -> None:
@@ -206,11 +230,7 @@ def _build(
                 _refuse_faults(data.name, str(path or ""), faults, _rows(source), max_faults)
                 judgement = _judge(source, scan, progress, threads)
                 manifest, rows, arrays = _summarise(data, source, path, scan, judgement)
-                if manifest.count == 0:
-                    raise DataError(
-                        f"{path}: no usable image is left as dataset {data.name!r}; {len(faults)} faulty, "
-                        f"{len(judgement.duplicates)} duplicates"
-                    )
+                _refuse_empty(manifest)
                 _compact(file.fileno(), rows, data.stored_size, manifest.channels)
                 os.fsync(file.fileno())
             np.savez_compressed(work / "labels.npz", allow_pickle=False, **arrays)
@@ -278,20 +298,24 @@ def _scan(source: Source, data: DataConfig, file: int | None, progress: Progress
 
 
 def _read_one(scan: _Scan, position: int, sample: Sample, data: DataConfig, out: NDArray[np.uint8]) -> None:
-    size = out.shape[0]
     try:
-        image, scan.labels[position] = sample.read(size)
-        rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-        found = cut(rgb, sample.frame, data)
-        out[:] = placed(found, size)
+        out[:], part, scan.labels[position] = _stored(sample, data)
     except Exception as error:  # one row never ends the reading of a dataset
         scan.fault[position] = reason_of(error) or "can't be read"
         scan.labels[position] = {}
         return
-    scan.pixels[position] = hashlib.sha256(repr(found.part.shape).encode() + found.part.tobytes()).digest()
+    scan.pixels[position] = hashlib.sha256(repr(part.shape).encode() + part.tobytes()).digest()
     scan.stored[position] = image_digest(out)
     scan.grey[position] = bool((out[..., 0] == out[..., 1]).all() and (out[..., 1] == out[..., 2]).all())
     scan.thumbs[position] = resized(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), THUMB, THUMB)
+
+
+def _stored(sample: Sample, data: DataConfig) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Labels]:
+    """A sample as a pack stores it, uint8 [S, S, 3]; the part of its image that is seen, [h, w, 3]; its labels."""
+    image, labels = sample.read(data.stored_size)
+    rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    found = cut(rgb, sample.frame, data)
+    return placed(found, data.stored_size), found.part, labels
 
 
 def _rows(source: Source) -> int:

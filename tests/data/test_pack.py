@@ -18,7 +18,7 @@ import pytest
 
 from hmtl_ablate.config import DataConfig, TrialConfig, trial_id
 from hmtl_ablate.data import build
-from hmtl_ablate.data.build import check_data, open_pack, refuse_faults
+from hmtl_ablate.data.build import check_data, open_pack, refuse_unusable
 from hmtl_ablate.data.pack import PACK_FORMAT, load_pack
 from hmtl_ablate.data.reading import EMOTIONS
 from hmtl_ablate.errors import DataError, StoreError
@@ -250,9 +250,22 @@ def test_check_lists_all_and_writes_nothing(tmp_path: Path) -> None:
     spoilt = check_data(FOLDER, root)
     assert {d.file: d.reason for d in spoilt.dropped} == expected
     assert sorted(tmp_path.rglob("*")) == before
-    refuse_faults(clean)
+    refuse_unusable(clean)
     with pytest.raises(DataError, match="4 of 76"):
-        refuse_faults(spoilt)
+        refuse_unusable(spoilt)
+
+
+def test_a_set_of_which_only_duplicates_are_left_is_an_error(tmp_path: Path) -> None:
+    """Copies with different labels: all are dropped, none is faulty."""
+    for emotion in ("fear", "anger"):
+        (tmp_path / "set" / emotion).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "set" / emotion / "0.png"), picture(1))
+    checked = check_data(FOLDER, tmp_path / "set")
+    assert (checked.count, checked.dropped, len(checked.duplicates)) == (0, (), 2)
+    with pytest.raises(DataError, match="no usable image is left as dataset 'folder'; 0 faulty, 2 duplicates"):
+        refuse_unusable(checked)
+    with pytest.raises(DataError, match="no usable image is left"):
+        open_pack(FOLDER, tmp_path / "set", tmp_path / "store")
 
 
 def test_nothing_usable(tmp_path: Path) -> None:
