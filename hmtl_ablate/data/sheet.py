@@ -14,6 +14,7 @@ from hmtl_ablate.data.framing import resized
 from hmtl_ablate.data.pack import Manifest
 from hmtl_ablate.data.reading import SHARES
 from hmtl_ablate.errors import DataError
+from hmtl_ablate.supervised import SUPERVISED_TASKS
 
 COLUMNS, ROWS = 12, 16
 """Images in a row, and rows of a task at most."""
@@ -79,12 +80,17 @@ def _tasks(manifest: Manifest, labels: Mapping[str, NDArray[Any]]) -> list[tuple
     """A heading and rows for each task."""
     found = [(task, _by_class(labels[task], names)) for task, names in manifest.classes.items()]
     found += [
-        (f"{task}, by its first number", _by_number(values))
+        (f"{task}, by {_number_name(task)}", _by_number(values))
         for task, values in labels.items()
         if values.ndim == 2 and not task.endswith(SHARES)
     ]
     whole = np.arange(manifest.count)
     return found or [("without labels", [("", part) for part in np.array_split(whole, 4) if len(part)])]
+
+
+def _number_name(task: str) -> str:
+    names = SUPERVISED_TASKS[task].task.value_names if task in SUPERVISED_TASKS else ()
+    return names[0] if names else "its first number"
 
 
 def _by_class(values: NDArray[np.int64], names: tuple[str, ...]) -> Rows:
