@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hmtl_ablate.api.trials import TrainedTrial
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.framing import cut, placed
-from hmtl_ablate.data.reading import SampleError, decode
+from hmtl_ablate.data.reading import IMAGE_BYTES, SampleError, decode, read_bytes
 from hmtl_ablate.data.views import validation_view
 from hmtl_ablate.errors import CheckpointError, DataError, StoreError
 from hmtl_ablate.model import InferenceModel, normalisation
@@ -164,9 +164,7 @@ def _pixels(image: Image) -> NDArray[np.uint8]:
     """RGB uint8 [H, W, 3]."""
     if isinstance(image, (str, Path)):
         try:
-            return decode(Path(image).read_bytes())
-        except OSError as error:
-            raise DataError(f"{image}: can't be read: {error.strerror}") from error
+            return decode(read_bytes(image, IMAGE_BYTES))
         except SampleError as error:
             raise DataError(f"{image}: {error}") from error
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):

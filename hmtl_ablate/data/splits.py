@@ -62,8 +62,8 @@ def shares_of(pack: Pack, data: DataConfig, task: str) -> NDArray[np.float32] | 
     labels, classes = labels_of(pack, data, task)
     columns = [number for number, name in enumerate(pack.classes[task]) if name in classes]
     own = shares[:, columns]
-    own = own / np.where(labels >= 0, own.sum(axis=1), np.float32("nan"))[:, None]
-    return own.astype(np.float32)
+    totals = np.where(labels >= 0, own.sum(axis=1), np.nan)
+    return (own / totals[:, None]).astype(np.float32)
 
 
 def split(pack: Pack, data: DataConfig, tasks: tuple[str, ...], *, unlabelled: bool = False) -> Splits:

@@ -15,8 +15,8 @@ from hmtl_ablate.data.reading import (
     EMOTION_NAMES,
     EMOTIONS,
     NO_SPLIT,
+    Box,
     Builder,
-    Frame,
     Labels,
     LeftOut,
     SampleError,
@@ -140,20 +140,22 @@ def _ckplus_sequences(root: Path, images: Path, labels: Path, frames_used: str) 
 def _add_frame(build: Builder, frame: Path, emotion: int, label: Path, landmarks: Path | None) -> bool:
     """Add a frame of a labelled sequence; returns whether it has no landmarks."""
     subject, sequence = frame.parts[-3:-1]
+    labels = {"emotion": emotion}
     marks = landmarks / subject / sequence / f"{frame.stem}_landmarks.txt" if landmarks else None
-    box: Frame = CENTRE
-    files = [label]
-    if marks is not None and os.path.lexists(marks):
-        files.append(marks)
-        with build.row(build.shown(frame)):
-            points = np.array(numbers_in(marks))
-            if len(points) != 2 * LANDMARKS:
-                raise SampleError(f"{marks.name} holds {len(points)} numbers instead of {LANDMARKS} points")
-            box = box_around(points.reshape(LANDMARKS, 2).T)
-        if box == CENTRE:
-            return False
-    build.add(build.shown(frame), NO_SPLIT, frame, {"emotion": emotion}, box, subject=subject, label_files=files)
-    return box == CENTRE
+    if marks is None or not os.path.lexists(marks):
+        build.add(build.shown(frame), NO_SPLIT, frame, labels, CENTRE, subject=subject, label_files=[label])
+        return True
+    with build.row(build.shown(frame)):
+        box = _face(marks)
+        build.add(build.shown(frame), NO_SPLIT, frame, labels, box, subject=subject, label_files=[label, marks])
+    return False
+
+
+def _face(marks: Path) -> Box:
+    points = np.array(numbers_in(marks))
+    if len(points) != 2 * LANDMARKS:
+        raise SampleError(f"{marks.name} holds {len(points)} numbers instead of {LANDMARKS} points")
+    return box_around(points.reshape(LANDMARKS, 2).T)
 
 
 register_dataset(

@@ -34,12 +34,7 @@ def read_rafdb(path: Path, _: DataConfig) -> Source:
     """
     need_folder(path)
     if numbered := _numbered_folders(path):
-        build = Builder(path, "train/ and test/ with folders 1 to 7, RAF-DB's numbers of the emotions")
-        for folder, split in numbered:
-            emotion = numbered_emotion(folder.name, RAFDB_EMOTIONS, 1, BASIC)
-            for file in images_in(folder):
-                build.add(build.shown(file), split, file, {"emotion": emotion})
-        return build.source({"emotion": BASIC})
+        return _rafdb_folders(path, numbered)
     root = path / "basic" if (path / "basic").is_dir() else path
     table, images = root / RAFDB_LIST, root / "Image" / "aligned"
     if not table.is_file() and not (root / "Image").is_dir():
@@ -68,6 +63,15 @@ def read_rafdb(path: Path, _: DataConfig) -> Source:
             emotion = numbered_emotion(label[0], RAFDB_EMOTIONS, 1, BASIC)
             if file is None:
                 raise SampleError("file is missing")
+            build.add(build.shown(file), split, file, {"emotion": emotion})
+    return build.source({"emotion": BASIC})
+
+
+def _rafdb_folders(root: Path, folders: list[tuple[Path, int]]) -> Source:
+    build = Builder(root, "train/ and test/ with folders 1 to 7, RAF-DB's numbers of the emotions")
+    for folder, split in folders:
+        emotion = numbered_emotion(folder.name, RAFDB_EMOTIONS, 1, BASIC)
+        for file in images_in(folder):
             build.add(build.shown(file), split, file, {"emotion": emotion})
     return build.source({"emotion": BASIC})
 
