@@ -31,8 +31,7 @@ standard deviation over paired seeds; differences have 95 % intervals, not corre
 Image passes are per trial and include those of the trials it started from. Other work ran on the same machine, so the
 minutes are not comparable between studies. Commits before f6480f8 had numerics version 1, in which the steps of an
 augmentation shared their random numbers: with `weak`, nearly all colour jitter fell on flipped faces and none on the
-others. All variants were affected equally; the next round retrains them. FER+ labels are a plurality of the raters'
-votes (`data.votes: plurality`, the default at the time), not FER+'s own majority rule: another benchmark.
+others. All variants were affected equally; the next round retrains them.
 """
 
 SETTING = re.compile(r"( \+ \d+% train)?( \(B\d\))?$")
