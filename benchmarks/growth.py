@@ -17,7 +17,7 @@ from benchmarks.bench import PROGRAM, Record, Row, alone, threads
 from benchmarks.loading import STORED, write_faces
 from benchmarks.training import config, faces, platform_side
 from hmtl_ablate.config import DataConfig
-from hmtl_ablate.data.pack import open_pack
+from hmtl_ablate.data.build import open_pack
 from hmtl_ablate.training.folder import TrialResult, write_atomically
 
 WINDOW = 10

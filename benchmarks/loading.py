@@ -14,7 +14,8 @@ from torchvision.transforms import v2
 
 from benchmarks.bench import Record, in_turns, ratio
 from hmtl_ablate.config import TrialConfig, parse_config
-from hmtl_ablate.data.pack import Pack, open_pack
+from hmtl_ablate.data.build import open_pack
+from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.data.reading import EMOTIONS
 from hmtl_ablate.data.renderer import render_faces
 from hmtl_ablate.data.splits import split

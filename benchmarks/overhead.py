@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.bench import PROGRAM, Record, alone, difference, in_turns, ratio
 from hmtl_ablate.config import parse_config
-from hmtl_ablate.data.pack import open_pack
+from hmtl_ablate.data.build import open_pack
 
 OURS = "ours"
 TUNE = "Ray Tune, function trainable, actors reused"

@@ -22,7 +22,8 @@ from timm.optim import create_optimizer_v2
 from benchmarks.bench import Record, Row, Turns, in_turns, ratio, threads
 from hmtl_ablate.config import TrialConfig, parse_config
 from hmtl_ablate.data.augment import training_view
-from hmtl_ablate.data.pack import Pack, open_pack
+from hmtl_ablate.data.build import open_pack
+from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.data.splits import split
 from hmtl_ablate.data.views import validation_view
 from hmtl_ablate.training.device import select_device

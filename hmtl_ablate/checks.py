@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Literal
 
 from hmtl_ablate.config import NUMERICS_VERSION, TrialConfig, parse_config, trial_id
 from hmtl_ablate.errors import ConfigError, DataError, HmtlError, StoreError
-from hmtl_ablate.study import Study, combinations, data_configs, missing_data, needed, resolved
+from hmtl_ablate.study import Search, Study, combinations, data_configs, missing_data, needed, resolved
+from hmtl_ablate.supervised import SUPERVISED_TASKS
 from hmtl_ablate.training.folder import TrialFolder
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def open_packs(study: Study, store: Path, progress: PackProgress | None = None) 
 
     Raises DataError for what is wrong with the data.
     """
-    from hmtl_ablate.data.pack import open_pack
+    from hmtl_ablate.data.build import open_pack
     from hmtl_ablate.running.conductor import Packs
 
     opened: dict[tuple[str, str], Pack] = {}
@@ -147,6 +148,40 @@ def check_labels(config: TrialConfig, pack: Pack) -> None:
         split(pack, config.data, config.tasks, unlabelled=not config.training.supervised)
 
 
+def check_objective(study: Study, packs: Packs) -> None:
+    """Raise DataError when val can't be measured by the search's objective, e.g. the AUC of faces of one class."""
+    config = None if study.search is None else next(iter(_drawable(study.search)), None)
+    if study.search is None or config is None or not config.training.supervised or config.probe.folds:
+        return
+    from hmtl_ablate.data.splits import split
+    from hmtl_ablate.training.supervised import build_tasks, named
+
+    pack = packs.of(config)
+    rows = split(pack, config.data, config.tasks).val
+    for name, task in build_tasks(config, pack, rows).items():
+        own = task.targets(rows)
+        own = own[task.present(own)]
+        if not task.has_classes or len(own.unique()) > 1:
+            continue  # every metric is defined
+        declared = named(name, dict.fromkeys(SUPERVISED_TASKS[name].metrics, 0.0), len(config.tasks) == 1)
+        found = named(name, task.metrics(own.new_zeros(len(own), task.width).float(), own), len(config.tasks) == 1)
+        metric = study.search.metric.removeprefix("val/")
+        if metric in declared and metric not in found:
+            classes = ", ".join(task.classes[number] for number in own.unique().tolist()) or "no"
+            raise DataError(
+                f"objective {study.search.metric}: it can't be measured on val of dataset {config.data.name!r}, whose "
+                f"{len(own)} images with a label for {name} are of one class ({classes}); choose another objective, "
+                "or other splits"
+            )
+
+
+def _drawable(search: Search) -> Iterator[TrialConfig]:
+    """Configs that the search can draw."""
+    for values in combinations(search.parameters):
+        with suppress(ConfigError):
+            yield search.resolve(values, 0)
+
+
 def prepare(study: Study, store: Path, tracking_uri: str | None, progress: PackProgress | None = None) -> Prepared:
     """Everything that can be wrong before a trial starts, cheapest check first.
 
@@ -164,6 +199,7 @@ def prepare(study: Study, store: Path, tracking_uri: str | None, progress: PackP
     for variant in (*study.stages, *study.variants):
         config = variant.config(study.seeds[0])
         check_labels(config, packs.of(config))
+    check_objective(study, packs)
     return Prepared(store, packs, tracking)
 
 

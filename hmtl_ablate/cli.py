@@ -92,6 +92,14 @@ Imports = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only failures and the summary.")]
 NamedPath = Annotated[str, typer.Argument(metavar="NAME=PATH", help="e.g. ferplus=/data/FERPlus")]
 Size = Annotated[int, typer.Option("--size", min=16, max=2048, help="Side of the stored images in pixels.")]
+DataSets = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set an option that changes a pack's content, e.g. data.votes=plurality. Repeatable.",
+    ),
+]
 DEFAULT_RUNS = Path("runs")
 
 
@@ -263,6 +271,7 @@ def schema(
 def data_pack(
     dataset: NamedPath,
     size: Size = 48,
+    sets: DataSets = [],
     runs: Runs = DEFAULT_RUNS,
     quiet: Quiet = False,
     imports: Imports = [],
@@ -271,11 +280,11 @@ def data_pack(
     from rich.console import Console
 
     from hmtl_ablate.checks import import_modules, open_store
+    from hmtl_ablate.data.build import open_pack
     from hmtl_ablate.data.describe import describe
-    from hmtl_ablate.data.pack import open_pack
 
     import_modules(imports)
-    config, path = _dataset(dataset, size)
+    config, path = _dataset(dataset, size, sets)
     with _bar(Console(stderr=True), quiet) as progress:
         pack = open_pack(config, path, open_store(runs), progress)
     print(describe(pack.manifest))
@@ -286,22 +295,28 @@ def data_pack(
 def data_check(
     dataset: NamedPath,
     size: Size = 48,
+    sets: DataSets = [],
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE", help="Draw a few faces of each class, as a picture.")
+    ] = None,
     quiet: Quiet = False,
     imports: Imports = [],
 ) -> None:
-    """Read every file of a dataset and print what is in it; writes nothing."""
+    """Read every file of a dataset and print what is in it, what is broken, and what was not read."""
     from rich.console import Console
 
     from hmtl_ablate.checks import import_modules
+    from hmtl_ablate.data.build import check_data, refuse_unusable
     from hmtl_ablate.data.describe import describe
-    from hmtl_ablate.data.pack import check_data, refuse_faults
 
     import_modules(imports)
-    config, path = _dataset(dataset, size)
+    config, path = _dataset(dataset, size, sets)
     with _bar(Console(stderr=True), quiet) as progress:
-        manifest = check_data(config, path, progress)
+        manifest = check_data(config, path, progress, sheet=sheet)
     print(describe(manifest))
-    refuse_faults(manifest)
+    refuse_unusable(manifest)
+    if sheet is not None:
+        print(f"sheet: {sheet}")
 
 
 def _version(asked: bool) -> None:
@@ -404,11 +419,19 @@ def _conclude(summary: RunSummary, runs: Path, console: Console) -> None:
         console.print("next: hmtl-ablate report, hmtl-ablate ui", markup=False)
 
 
-def _dataset(text: str, size: int) -> tuple[DataConfig, Path | None]:
-    from hmtl_ablate.config import DataConfig
+def _dataset(text: str, size: int, sets: Sequence[str]) -> tuple[DataConfig, Path | None]:
+    from hmtl_ablate.config import PACK_OPTIONS, parse_config
 
     name, _, path = text.partition("=")
-    return DataConfig(name=name, size=size), Path(path) if path else None
+    data: dict[str, Any] = {"name": name, "size": size}
+    for given in sets:
+        key, equals, value = given.partition("=")
+        option = key.strip().removeprefix("data.")
+        if option not in PACK_OPTIONS or not equals:
+            known = ", ".join(f"data.{option}" for option in PACK_OPTIONS)
+            raise HmtlError(f"--set {given}: write KEY=VALUE with one of the keys {known}")
+        data[option] = value.strip()
+    return parse_config({"data": data}).data, Path(path) if path else None
 
 
 @contextmanager

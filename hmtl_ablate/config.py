@@ -37,6 +37,10 @@ are drawn independently of one another; before, all of them drew the same number
 
 Feed = Literal["shared", "siamese", "mixed"]
 Range = Annotated[tuple[float, float], Field(description="[low, high]")]
+READER_OPTIONS = ("votes", "frames")
+"""Options of `data:` that some datasets have: with another value than its default, one is refused elsewhere."""
+PACK_OPTIONS = (*READER_OPTIONS, "face_crop", "face_margin")
+"""Options of `data:`, apart from the size, that change what a pack holds."""
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 """The one network that weights `package` fit."""
 
@@ -147,6 +151,19 @@ class DataConfig(Frozen):
     """Seed of the splits, of `fraction` and of the rendered faces; not of the training."""
     leave_out: tuple[str, ...] = ()
     """Emotions whose images are not used: [contempt] makes AffectNet's and FER+'s eight the usual seven."""
+    face_crop: Literal["box", "none"] = "box"
+    """`box`: an image is cropped to the square around the face where the dataset says where it is (AffectNet's lists,
+    CK+'s landmarks, 300W-LP, AFLW2000-3D, BIWI). `none`: the whole image is used, padded to a square, as the authors
+    do with AffectNet (docs/paper.md, recipe)."""
+    face_margin: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Widens the face box on each side, by this share of its longer side."""
+    frames: Literal["peak", "last3"] = "peak"
+    """ckplus only: the peak, which is the last frame of each sequence, or the last three frames."""
+    votes: Literal["majority", "plurality", "soft"] = "majority"
+    """ferplus only: the label of a face that several people rated. `majority`: single votes are dropped, then more than
+    half of what is left must agree (FER+'s own rule, Barsoum et al. 2016). `plurality`: the most frequent vote; it
+    keeps faces that raters disagree on. `soft`: the faces and labels of `majority`; the training target is the share of
+    each emotion in the votes, without single ones."""
     protocol: Literal["selection", "paper"] = "selection"
     """`selection`: the best weights are selected on a split separate from test. `paper`: on the official validation
     set, as published work does; it is then the test split too."""
@@ -156,12 +173,19 @@ class DataConfig(Frozen):
         """Side of the images in the pack, in pixels."""
         return self.stored or self.size
 
+    @property
+    def pack_options(self) -> dict[str, Any]:
+        """The options that differ from their defaults and change what a pack holds, apart from its size."""
+        return {name: getattr(self, name) for name in PACK_OPTIONS if self.changed(name)}
+
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
         if self.images is not None and self.name != "rendered":
             raise refused(
                 ("images",), f"only the rendered faces take a number of images, not {self.name!r}", "use data.fraction"
             )
+        if self.face_margin and self.face_crop == "none":
+            raise refused(("face_margin",), "has no effect with face_crop: none", "set face_crop: box")
         if self.stored is not None and self.stored < self.size:
             raise refused(
                 ("stored",), f"{self.stored} px is smaller than data.size, {self.size} px", f"use {self.size} or more"

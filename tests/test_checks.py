@@ -4,11 +4,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from hmtl_ablate import checks
 from hmtl_ablate.config import NUMERICS_VERSION, TrialConfig, parse_config
-from hmtl_ablate.data.pack import Pack, open_pack
+from hmtl_ablate.data.build import open_pack
+from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import CheckpointError, ConfigError, DataError, HmtlError, StoreError
 from hmtl_ablate.study import Study, load_study
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
@@ -102,6 +105,41 @@ def test_labels_that_the_pack_has(pack: Pack) -> None:
     for task in ("emotion", "gender", "pose"):
         checks.check_labels(parse_config({**BASE, "task": task}), pack)
     checks.check_labels(parse_config({**BASE, "probe": {"kind": "linear", "folds": 5}}), pack)
+
+
+@pytest.mark.parametrize(
+    ("valid", "objective", "refused"),
+    [
+        ("female", "auc", True),
+        ("female", "accuracy", False),
+        ("male", "balanced_accuracy", True),
+        ("both", "auc", False),
+    ],
+)
+def test_an_objective_that_val_cant_be_measured_by(valid: str, objective: str, refused: bool, tmp_path: Path) -> None:
+    """Fault C16 and the case one_class_in_valid: every trial failed with a KeyError."""
+    root = tmp_path / "set"
+    root.mkdir()
+    rows = ["image,gender,split"]
+    for number in range(48):
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 6), np.uint8)
+        cv2.imwrite(str(root / f"{number}.png"), cv2.resize(pixels, (32, 32)))
+        split = ("train", "valid", "test")[number // 16]
+        gender = valid if split == "valid" and valid != "both" else ("female", "male")[number % 2]
+        rows.append(f"{number}.png,{gender},{split}")
+    (root / "labels.csv").write_text("\n".join(rows))
+    (tmp_path / "study.yaml").write_text(
+        "name: s\nbase: {task: gender, data: {name: csv, size: 32}}\nvariants: {SL: {}}\nseeds: [0]\n"
+        f"search:\n  space: {{training.lr: {{loguniform: [0.001, 0.01]}}}}\n  trials: 2\n"
+        f"  objective: {{val/{objective}: max}}\n"
+    )
+    study = load_study(tmp_path / "study.yaml", datasets=[f"csv={root}"])
+    packs = checks.open_packs(study, tmp_path)
+    if refused:
+        with pytest.raises(DataError, match=rf"val/{objective}: .* 16 images .* of one class \({valid}\)"):
+            checks.check_objective(study, packs)
+    else:
+        checks.check_objective(study, packs)
 
 
 def test_a_finished_trial_is_skipped_and_no_other_one_is(tmp_path: Path) -> None:

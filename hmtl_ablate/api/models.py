@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from hmtl_ablate.api.trials import TrainedTrial
 from hmtl_ablate.config import TrialConfig
-from hmtl_ablate.data.pack import resized
-from hmtl_ablate.data.reading import SampleError, decode
+from hmtl_ablate.data.framing import cut, placed
+from hmtl_ablate.data.reading import IMAGE_BYTES, SampleError, decode, read_bytes
 from hmtl_ablate.data.views import validation_view
 from hmtl_ablate.errors import CheckpointError, DataError, StoreError
 from hmtl_ablate.model import InferenceModel, normalisation
@@ -75,11 +75,12 @@ class TrainedModel(nn.Module):
     def preprocess(self, image: Image) -> Tensor:
         """A face as the network was validated on it: normalized float32 [3, S, S] on the model's device.
 
-        image: a face cropped as those of the dataset. It is resized to the pack's size, then to the central crop that
+        image: a face cropped as those of the dataset. It is padded to a square and resized
+        to the pack's size, then to the central crop that
         validation uses. Raises DataError when it is no image.
         """
-        pixels = _pixels(image)
-        view = validation_view(resized(pixels, self.config.data.stored_size), self.config.data.size)
+        pixels, data = _pixels(image), self.config.data
+        view = validation_view(placed(cut(pixels, None, data), data.stored_size), data.size)
         values = torch.from_numpy(view).to(self.mean.device).permute(2, 0, 1).float() / 255
         return (values - self.mean) / self.std
 
@@ -163,9 +164,7 @@ def _pixels(image: Image) -> NDArray[np.uint8]:
     """RGB uint8 [H, W, 3]."""
     if isinstance(image, (str, Path)):
         try:
-            return decode(Path(image).read_bytes())
-        except OSError as error:
-            raise DataError(f"{image}: can't be read: {error.strerror}") from error
+            return decode(read_bytes(image, IMAGE_BYTES))
         except SampleError as error:
             raise DataError(f"{image}: {error}") from error
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hmtl_ablate.checks import check_labels, check_networks, open_store
 from hmtl_ablate.config import TrialConfig, parse_config, trial_id
-from hmtl_ablate.data.pack import open_pack
+from hmtl_ablate.data.build import open_pack
 from hmtl_ablate.errors import DataError, TrialInterrupted, nearest
 from hmtl_ablate.running.stop import stop_on_signal
 from hmtl_ablate.training import loop

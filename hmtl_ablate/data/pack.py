@@ -1,56 +1,47 @@
 """Packs: a dataset decoded and resized once, then memory-mapped, so that all trials on a machine share its pixels.
 
-A pack is a folder: images.npy (uint8 [N, S, S, C]), labels.npz (labels, split, group, subject) and manifest.json. It is
-built in a temporary folder under a lock and renamed when complete, so a folder with a pack's name holds a whole pack.
-
-    pack = open_pack(DataConfig(name="ferplus"), Path("ferplus"), store=Path("runs"))
+A pack is a folder: images.npy (uint8 [N, S, S, C]), labels.npz (labels, split, group, subject and a digest of each
+image) and manifest.json. This module defines and reads it; build.py makes it.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from hmtl_ablate.config import DataConfig, Frozen
-from hmtl_ablate.data.duplicates import THUMB, Judgement, judge
-from hmtl_ablate.data.reading import NO_SPLIT, SPLITS, Labels, Sample, SampleError, Source
-from hmtl_ablate.data.registry import read_source
-from hmtl_ablate.errors import DataError, StoreError
+from hmtl_ablate.data.reading import SHARES, SampleError, read_bytes
+from hmtl_ablate.errors import DataError
 
-PACK_FORMAT = 2
+PACK_FORMAT = 3
 """Version of the layout and of the rules by which rows are dropped. It is part of the name of a pack's folder, so packs
 of an older version are rebuilt, but not of the fingerprint, so trials on them keep their ids."""
 FINGERPRINT_LABELS = ("emotion", "gender", "pose")
 """The labels that the fingerprint covers. Never add to them: trial ids are made from fingerprints, and a pack that gets
 another column of labels must not rename the trials that do not read it. Every other column has a digest of its own,
 which only the ids of trials that read it depend on (`Pack.identity`)."""
-MAX_FAULTS = 0.01
-"""Largest share of faulty rows that a pack is built with."""
-CHUNK = 64
-"""Images per task of the thread pool."""
 HEADER = 128
 """Bytes before the pixels in images.npy."""
+SAMPLED = 64
+"""Images that are compared with the fingerprint whenever a pack is opened."""
+DIGESTS = "digest"
+"""Name of the array in labels.npz that holds the sha256 of each image, uint8 [N, 32]."""
+MANIFEST_BYTES, ROW_BYTES, HEAD_BYTES = 1 << 28, 4096, 1 << 20
+"""Largest manifest.json; largest labels.npz once unpacked, for each image and in addition."""
 LABEL = "label."
 """Prefix of the names of label arrays in labels.npz."""
+
 
 Progress = Callable[[int, int, str], None]
 """Called with the number of items done, their total, and the name of the current step."""
@@ -93,6 +84,14 @@ class Manifest(Frozen):
     """Task with classes → split → class → images."""
     labelled: dict[str, dict[str, int]]
     """Task → split → images that have its label."""
+    layout: str = ""
+    """Which layout of the dataset was recognised."""
+    notes: tuple[str, ...] = ()
+    """What else its reader says: rules that were applied, warnings, links that were not followed."""
+    unread: dict[str, int] = {}
+    """Files in the dataset's folder that were not read: ending ("" for none) → count."""
+    ranges: dict[str, tuple[tuple[float, float, float], ...]] = {}
+    """Task whose labels are numbers → smallest, mean and largest value of each number."""
     rows: int
     """Rows that were meant for use: images, faulty rows and duplicates."""
     left_out: dict[str, int]
@@ -115,8 +114,8 @@ class Pack:
     images: NDArray[np.uint8]
     """[N, S, S, C]; C is 1 (grey) or 3 (RGB)."""
     labels: dict[str, NDArray[Any]]
-    """Task → labels. Classes: int64 [N], −1 = missing. Numbers: float32 [N, width], NaN = missing; "pose" is yaw, pitch
-    and roll in degrees, "affect" valence and arousal from −1 to 1."""
+    """Task, or task.shares (of votes) → labels. Classes: int64 [N], −1 = missing. Numbers: float32 [N, width], NaN =
+    missing; "pose" is yaw, pitch and roll in degrees, "affect" valence and arousal from −1 to 1."""
     split: NDArray[np.int8]
     """[N]; 0 train, 1 valid, 2 test, −1 = the data has no official split."""
     group: NDArray[np.int64]
@@ -131,38 +130,53 @@ class Pack:
     def identity(self, tasks: Sequence[str]) -> str:
         """What the id of a trial on `tasks` depends on: the fingerprint, and digests of the other labels it reads."""
         digests = self.manifest.label_digests
-        return self.fingerprint + "".join(f"+{task}:{digests[task]}" for task in sorted({*tasks} & {*digests}))
+        read = {*tasks, *(f"{task}{SHARES}" for task in tasks)}
+        return self.fingerprint + "".join(f"+{label}:{digests[label]}" for label in sorted(read & {*digests}))
 
 
-def load_pack(folder: Path) -> Pack:
-    """Map the pack in `folder`; raises `DataError` when it is missing, unfinished, damaged or of another format."""
+class DamagedPack(DataError):
+    """A pack whose content is not what was written."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(f"{folder}: this pack is damaged ({why}); delete the folder to rebuild it")
+        self.why = why
+
+
+def load_pack(folder: Path, *, whole: bool = False, progress: Progress | None = None) -> Pack:
+    """Map the pack in `folder` and compare its content with its fingerprint: all labels, and `SAMPLED` images or,
+    with `whole`, all of them.
+
+    Raises `DamagedPack` when they differ, and `DataError` when the pack is missing, unfinished or of another format.
+    """
     try:
         manifest = _load_manifest(folder)
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        with np.load(folder / "labels.npz", allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        labels = _labels_in(arrays)
-        split, group = arrays["split"], arrays["group"]
+        arrays = _load_arrays(folder / "labels.npz", manifest.count)
+        labels = labels_in(arrays)
+        split, group, digests = arrays["split"], arrays["group"], arrays[DIGESTS]
         subject = arrays.get("subject", np.full(len(split), -1, np.int64))
     except FileNotFoundError as error:
         raise DataError(f"{folder}: no finished pack here ({Path(error.filename).name} is missing)") from error
     except PermissionError as error:
         raise DataError(f"{error.filename}: no permission to read this") from error
     except ValidationError as error:
-        raise DataError(f"{folder}: manifest.json is damaged; delete this folder to rebuild the pack") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{folder}: this pack is damaged ({error}); delete the folder to rebuild it") from error
+        raise DamagedPack(folder, "manifest.json") from error
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, SampleError, zipfile.BadZipFile, zlib.error) as error:
+        raise DamagedPack(folder, str(error)) from error
     shape = (manifest.count, manifest.stored, manifest.stored, manifest.channels)
-    arrays_fit = all(len(array) == manifest.count for array in (*labels.values(), split, group, subject))
+    arrays_fit = all(len(array) == manifest.count for array in arrays.values())
     if images.shape != shape or images.dtype != np.uint8 or not arrays_fit:
-        raise DataError(
-            f"{folder}: this pack is damaged (images {images.shape}, manifest {shape}); delete the folder to rebuild it"
-        )
+        raise DamagedPack(folder, f"images {images.shape}, manifest {shape}")
+    if not _labels_fit(manifest, arrays):
+        raise DamagedPack(folder, "its labels are not those of its fingerprint")
+    for row in _other_rows(images, digests, whole, progress):
+        raise DamagedPack(folder, f"image {row} is not the one of its fingerprint")
     return Pack(folder, manifest, images, labels, split, group, subject, manifest.classes, manifest.fingerprint)
 
 
 def _load_manifest(folder: Path) -> Manifest:
-    text = (folder / "manifest.json").read_bytes()
+    os.stat(folder / "manifest.json")  # FileNotFoundError names the file
+    text = read_bytes(folder / "manifest.json", MANIFEST_BYTES)
     found = json.loads(text)
     version = found.get("format") if isinstance(found, dict) else None
     if isinstance(version, int) and version != PACK_FORMAT:
@@ -173,74 +187,49 @@ def _load_manifest(folder: Path) -> Manifest:
     return Manifest.model_validate_json(text)
 
 
-def open_pack(
-    data: DataConfig,
-    path: Path | None,
-    store: Path,
-    progress: Progress | None = None,
-    *,
-    max_faults: float = MAX_FAULTS,
-    threads: int | None = None,
-) -> Pack:
-    """The pack of the dataset at `path`: mapped from `store`/packs, where it is built first if need be.
-
-    `path` may also be a pack's own folder. Raises `DataError` when the data is unusable or a share of more than
-    `max_faults` of its rows is faulty, and `StoreError` when the store can't be written.
-    """
-    path = path.expanduser() if path else None
-    if path is not None and _is_pack(path):
-        return _open_built(data, path)
-    source = read_source(data, path)
-    folder = store / "packs" / f"{data.name}-{data.stored_size}px-{_key(data, source, path)}"
-    if not _is_pack(folder):
-        try:
-            _build(data, source, path, folder, progress, max_faults, threads or _cpus())
-        except OSError as error:
-            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR):
-                raise StoreError(
-                    f"{folder.parent}: the pack of {data.name!r} can't be written here: {error.strerror}; "
-                    "choose another store with --runs DIR"
-                ) from error
-            raise StoreError(f"{folder}: the pack can't be written: {error}") from error
-    return load_pack(folder)
+def _load_arrays(file: Path, count: int) -> dict[str, NDArray[Any]]:
+    """The arrays of labels.npz; raises ValueError when they unpack to far more than `count` images need."""
+    with zipfile.ZipFile(file) as packed:
+        size = sum(member.file_size for member in packed.infolist())
+    if size > count * ROW_BYTES + HEAD_BYTES:
+        raise ValueError(f"labels.npz unpacks to {size:,} bytes for {count} images")
+    with np.load(file, allow_pickle=False) as found:
+        return {name: found[name] for name in found.files}
 
 
-def check_data(
-    data: DataConfig, path: Path | None, progress: Progress | None = None, *, threads: int | None = None
-) -> Manifest:
-    """The manifest that a pack of the dataset would have; reads every file as `open_pack` does, and writes nothing.
-
-    Faulty rows raise nothing here, however many; see `refuse_faults`.
-    """
-    path = path.expanduser() if path else None
-    if path is not None and _is_pack(path):
-        return _open_built(data, path).manifest
-    source = read_source(data, path)
-    scan = _scan(source, data.stored_size, None, progress, threads or _cpus())
-    return _summarise(data, source, path, scan, _judge(source, scan, progress, threads or _cpus()))[0]
+def _labels_fit(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether labels, splits and digests of images are those of the manifest's fingerprint."""
+    others = {
+        task: label_digest(values, manifest.classes.get(task, ()))
+        for task, values in labels_in(arrays).items()
+        if task not in FINGERPRINT_LABELS
+    }
+    found = fingerprint_of([row.tobytes() for row in arrays[DIGESTS]], arrays, manifest.classes)
+    return found == manifest.fingerprint and others == manifest.label_digests
 
 
-def refuse_faults(manifest: Manifest, limit: float = MAX_FAULTS) -> None:
-    """Raise `DataError` when more than a share `limit` of a dataset's rows is faulty."""
-    _refuse_faults(
-        manifest.name, manifest.source, [(row.file, row.reason) for row in manifest.dropped], manifest.rows, limit
-    )
+def _other_rows(
+    images: NDArray[np.uint8], digests: NDArray[np.uint8], whole: bool, progress: Progress | None
+) -> Iterator[int]:
+    """Positions of the images that do not have their digest, of `SAMPLED` evenly spaced ones or of all."""
+    count = len(images)
+    rows = np.arange(count) if whole else np.unique(np.linspace(0, count - 1, min(SAMPLED, count)).round().astype(int))
+    for done, row in enumerate(rows.tolist()):
+        if image_digest(images[row]) != digests[row].tobytes():
+            yield row
+        if progress and done % 256 == 0:
+            progress(done, len(rows), "comparing images with their fingerprint")
 
 
-def _refuse_faults(name: str, source: str, faults: Sequence[tuple[str, str]], rows: int, limit: float) -> None:
-    if len(faults) > limit * rows:
-        first = "".join(f"\n  {file}: {reason}" for file, reason in faults[:5])
-        more = f"\n  and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise DataError(
-            f"dataset {name!r} at {source}: {len(faults)} of {rows} rows are faulty, more than "
-            f"{100 * limit:g} %:{first}{more}\nfix or remove them; "
-            f"`hmtl-ablate data check {name}={source}` lists all"
-        )
+def image_digest(image: NDArray[np.uint8]) -> bytes:
+    """sha256 of a stored image, uint8 [S, S, C]; a grey one as three equal channels."""
+    rgb = image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
+    return hashlib.sha256(np.ascontiguousarray(rgb).tobytes()).digest()
 
 
-def _open_built(data: DataConfig, path: Path) -> Pack:
-    """The pack in folder `path`; raises `DataError` when it is not of this dataset and size."""
-    pack = load_pack(path)
+def open_built(data: DataConfig, path: Path, *, whole: bool = False, progress: Progress | None = None) -> Pack:
+    """The pack in folder `path`, as `load_pack`; raises `DataError` when it is not of this dataset and size."""
+    pack = load_pack(path, whole=whole, progress=progress)
     if pack.manifest.name != data.name:
         raise DataError(
             f"{path}: this is a pack of {pack.manifest.name!r}, not of {data.name!r}; write --data "
@@ -254,273 +243,19 @@ def _open_built(data: DataConfig, path: Path) -> Pack:
     return pack
 
 
-def _key(data: DataConfig, source: Source, path: Path | None) -> str:
-    """Hash of the pack's inputs: the format, the dataset, the size, and each file's name, size and time."""
-    digest = hashlib.sha256(json.dumps([PACK_FORMAT, data.name, data.stored_size, *source.identity]).encode())
-    root = path if path and path.is_dir() else path.parent if path else Path()
-    for file in (*source.files, *(file for sample in source.samples for file in sample.files)):
-        name = os.path.relpath(file, root)
-        try:
-            stat = os.stat(file)
-            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
-        except OSError:
-            digest.update(f"{name}\0missing\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()[:12]
-
-
-def _is_pack(folder: Path) -> bool:
+def is_pack(folder: Path) -> bool:
     return os.path.isfile(folder / "manifest.json")  # unlike Path.is_file it is False without permission
 
 
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-# --- building ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Scan:
-    """What reading N samples has found."""
-
-    fault: list[str]
-    """Why a sample can't be used; "" for a usable one."""
-    labels: list[Labels]
-    pixels: list[bytes]
-    """Hash of the decoded pixels, before resizing."""
-    stored: list[bytes]
-    """Hash of the pixels that the pack stores."""
-    grey: NDArray[np.bool_]
-    """[N]"""
-    thumbs: NDArray[np.uint8]
-    """Grey thumbnails, [N, 32, 32]."""
-
-
-def _build(
-    data: DataConfig,
-    source: Source,
-    path: Path | None,
-    folder: Path,
-    progress: Progress | None,
-    max_faults: float,
-    threads: int,
-) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.parent / f".{folder.name}.lock", progress):
-        if _is_pack(folder):  # another process built it while this one waited
-            return
-        work = folder.with_name(f".{folder.name}.building")
-        for leftover in (work, folder):
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        work.mkdir()
-        try:
-            with open(work / "images.npy", "w+b") as file:
-                scan = _scan(source, data.stored_size, file.fileno(), progress, threads)
-                faults = _faults(source, scan)
-                _refuse_faults(data.name, str(path or ""), faults, _rows(source), max_faults)
-                judgement = _judge(source, scan, progress, threads)
-                manifest, rows, arrays = _summarise(data, source, path, scan, judgement)
-                if manifest.count == 0:
-                    raise DataError(
-                        f"{path}: no usable image is left as dataset {data.name!r}; {len(faults)} faulty, "
-                        f"{len(judgement.duplicates)} duplicates"
-                    )
-                _compact(file.fileno(), rows, data.stored_size, manifest.channels)
-                os.fsync(file.fileno())
-            np.savez_compressed(work / "labels.npz", allow_pickle=False, **arrays)
-            (work / "manifest.json.part").write_text(
-                json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
-            )
-            os.replace(work / "manifest.json.part", work / "manifest.json")
-            os.rename(work, folder)
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
-
-
-@contextmanager
-def _locked(path: Path, progress: Progress | None) -> Iterator[None]:
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if progress:
-                progress(0, 0, "waiting for another process that is building this pack")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _scan(source: Source, size: int, file: int | None, progress: Progress | None, threads: int) -> _Scan:
-    """Read all samples in parallel; with `file`, write their pixels there, [N, size, size, 3] after the header."""
-    count = len(source.samples)
-    scan = _Scan(
-        [""] * count,
-        [{}] * count,
-        [b""] * count,
-        [b""] * count,
-        np.ones(count, np.bool_),
-        np.zeros((count, THUMB, THUMB), np.uint8),
-    )
-    row = size * size * 3
-    threads = 1 if source.drawn else threads
-
-    def read(start: int) -> int:
-        part = source.samples[start : start + CHUNK]
-        block = np.zeros((len(part), size, size, 3), np.uint8)
-        for offset, sample in enumerate(part):
-            _read_one(scan, start + offset, sample, block[offset])
-        if file is not None:
-            os.pwrite(file, block.data, HEADER + start * row)
-        return len(part)
-
-    # A window of pending tasks bounds memory and keeps Ctrl-C quick, whatever the number of images.
-    with ThreadPoolExecutor(threads) as pool:
-        starts = iter(range(0, count, CHUNK))
-        pending: set[Future[int]] = {pool.submit(read, start) for start in islice(starts, 4 * threads)}
-        done = 0
-        try:
-            while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                done += sum(task.result() for task in finished)
-                pending |= {pool.submit(read, start) for start in islice(starts, len(finished))}
-                if progress:
-                    progress(done, count, "reading images")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return scan
-
-
-def _read_one(scan: _Scan, position: int, sample: Sample, out: NDArray[np.uint8]) -> None:
-    size = out.shape[0]
-    try:
-        image, scan.labels[position] = sample.read(size)
-    except SampleError as fault:
-        scan.fault[position] = str(fault)
-        return
-    image = np.ascontiguousarray(image)
-    rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    scan.pixels[position] = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).digest()
-    out[:] = resized(rgb, size)
-    scan.stored[position] = hashlib.sha256(out.tobytes()).digest()
-    scan.grey[position] = bool((out[..., 0] == out[..., 1]).all() and (out[..., 1] == out[..., 2]).all())
-    scan.thumbs[position] = resized(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), THUMB)
-
-
-def resized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """`image` resized to size × size: by area when it shrinks, so that no pixel is skipped, else bilinear."""
-    if image.shape[:2] == (size, size):
-        return image
-    shrinks = image.shape[0] * image.shape[1] > size * size
-    return np.asarray(
-        cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), dtype=np.uint8
-    )
-
-
-def _rows(source: Source) -> int:
-    return len(source.samples) + len(source.dropped)
-
-
-def _faults(source: Source, scan: _Scan) -> list[tuple[str, str]]:
-    read = [(sample.name, fault) for sample, fault in zip(source.samples, scan.fault, strict=True) if fault]
-    return [*source.dropped, *read]
-
-
-def _usable(scan: _Scan) -> NDArray[np.int64]:
-    return np.flatnonzero([not fault for fault in scan.fault]).astype(np.int64)
-
-
-def _judge(source: Source, scan: _Scan, progress: Progress | None, threads: int) -> Judgement:
-    """Duplicates among the usable samples; positions refer to the usable samples only."""
-    usable = _usable(scan).tolist()
-    classes = [{task: label for task, label in scan.labels[i].items() if isinstance(label, int)} for i in usable]
-    split = np.array([source.samples[i].split for i in usable], np.int8)
-    return judge([scan.pixels[i] for i in usable], scan.thumbs[usable], split, classes, threads, progress)
-
-
-def _summarise(
-    data: DataConfig, source: Source, path: Path | None, scan: _Scan, judgement: Judgement
-) -> tuple[Manifest, NDArray[np.int64], dict[str, NDArray[Any]]]:
-    """The manifest, the positions of the samples that stay, and the arrays of labels.npz."""
-    usable = _usable(scan)
-    rows = usable[judgement.keep]
-    found = [scan.labels[i] for i in rows]
-    arrays = _arrays([source.samples[i] for i in rows], found, judgement)
-    split, labels = arrays["split"], _labels_in(arrays)
-    official = bool((split != NO_SPLIT).any())
-    places = {name: split == code for code, name in enumerate(SPLITS)} if official else {"all": split == NO_SPLIT}
-    classes = {task: names for task, names in source.classes.items() if task in labels}
-    names = [sample.name for sample in source.samples]
-    manifest = Manifest(
-        format=PACK_FORMAT,
-        name=data.name,
-        source=str(path.absolute()) if path else "",
-        stored=data.stored_size,
-        channels=1 if len(rows) and scan.grey[rows].all() else 3,
-        count=len(rows),
-        splits={name: int(here.sum()) for name, here in places.items()},
-        classes=classes,
-        histogram={
-            task: {name: _histogram(labels[task][here], classes[task]) for name, here in places.items()}
-            for task in classes
-        },
-        labelled={
-            task: {name: sum(task in row for row in compress(found, here)) for name, here in places.items()}
-            for task in labels
-        },
-        rows=_rows(source),
-        left_out=dict(source.left_out),
-        dropped=tuple(Dropped(file=name, reason=reason) for name, reason in _faults(source, scan)),
-        duplicates=tuple(
-            DroppedDuplicate(
-                file=names[usable[copy.dropped]], of=names[usable[copy.kept]], kind=copy.kind, reason=copy.reason
-            )
-            for copy in judgement.duplicates
-        ),
-        fingerprint=_fingerprint([scan.stored[i] for i in rows], arrays, classes),
-        label_digests={
-            task: _label_digest(values, classes.get(task, ()))
-            for task, values in labels.items()
-            if task not in FINGERPRINT_LABELS
-        },
-    )
-    return manifest, rows, arrays
-
-
-def _arrays(samples: Sequence[Sample], labels: Sequence[Labels], judgement: Judgement) -> dict[str, NDArray[Any]]:
-    """The arrays of labels.npz for the samples that stay; subjects only where the data names some."""
-    arrays: dict[str, NDArray[Any]] = {
-        "split": np.array([sample.split for sample in samples], np.int8),
-        "group": judgement.group[judgement.keep],
-    }
-    subjects = [sample.subject for sample in samples]
-    if any(subjects):
-        number = {name: place for place, name in enumerate(sorted(set(subjects) - {""}))}
-        arrays["subject"] = np.array([number.get(name, -1) for name in subjects], np.int64)
-    widths = {task: len(label) if isinstance(label, tuple) else 0 for found in labels for task, label in found.items()}
-    for task, width in sorted(widths.items()):
-        missing: Any = (np.nan,) * width if width else -1
-        arrays[f"{LABEL}{task}"] = np.array(
-            [found.get(task, missing) for found in labels], np.float32 if width else np.int64
-        )
-    return arrays
-
-
-def _labels_in(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def labels_in(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {name.removeprefix(LABEL): array for name, array in arrays.items() if name.startswith(LABEL)}
 
 
-def _histogram(labels: NDArray[Any], names: tuple[str, ...]) -> dict[str, int]:
-    counts = Counter(labels.tolist())
-    return {name: counts.get(index, 0) for index, name in enumerate(names)}
-
-
-def _fingerprint(
+def fingerprint_of(
     images: Sequence[bytes], arrays: Mapping[str, NDArray[Any]], classes: Mapping[str, tuple[str, ...]]
 ) -> str:
     digest = hashlib.sha256(b"".join(images))
-    for name in sorted(arrays):
+    for name in sorted({*arrays} - {DIGESTS}):
         if not name.startswith(LABEL) or name.removeprefix(LABEL) in FINGERPRINT_LABELS:
             digest.update(name.encode() + arrays[name].tobytes())
     covered = {task: list(names) for task, names in classes.items() if task in FINGERPRINT_LABELS}
@@ -528,23 +263,7 @@ def _fingerprint(
     return digest.hexdigest()[:16]
 
 
-def _label_digest(labels: NDArray[Any], classes: tuple[str, ...]) -> str:
+def label_digest(labels: NDArray[Any], classes: tuple[str, ...]) -> str:
     digest = hashlib.sha256(labels.tobytes())
     digest.update(json.dumps([labels.shape, classes]).encode())
     return digest.hexdigest()[:16]
-
-
-def _compact(file: int, rows: NDArray[np.int64], size: int, channels: int) -> None:
-    """Reduce the [N, size, size, 3] pixels in `file` to `rows` and `channels`, in place, and write the npy header."""
-    source_row, row, at = size * size * 3, size * size * channels, HEADER
-    for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK].tolist()
-        block = np.empty((len(part), size, size, channels), np.uint8)
-        for offset, position in enumerate(part):
-            raw = os.pread(file, source_row, HEADER + position * source_row)
-            block[offset] = np.frombuffer(raw, np.uint8).reshape(size, size, 3)[..., :channels]
-        at += os.pwrite(file, block.data, at)  # never overtakes what is still to be read
-    os.ftruncate(file, HEADER + len(rows) * row)
-    shape = (len(rows), size, size, channels)
-    head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(HEADER - 11).encode() + b"\n"
-    os.pwrite(file, b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little") + head, 0)

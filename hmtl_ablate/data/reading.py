@@ -8,19 +8,25 @@ KDEF) is counted. A faulty row (wrong label, missing file) is listed by name in 
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import re
+import stat
+import threading
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from hmtl_ablate.errors import DataError
@@ -52,15 +58,34 @@ FOLDER_SPLITS = {
 }
 KAGGLE_USAGE = {"training": TRAIN, "publictest": VALID, "privatetest": TEST}
 """Column Usage of Kaggle's FER2013."""
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+MAX_PIXELS = 100_000_000
+"""An image with more is not decoded; its header says how many there are."""
+LARGE = 16_000_000
+"""Images with more pixels are decoded one at a time, whatever the number of threads."""
+_ONE_LARGE = threading.Lock()
+IMAGE_BYTES, LABEL_BYTES, TABLE_BYTES = 1 << 28, 1 << 22, 1 << 30
+"""Largest file of an image, of one image's labels, and of a table."""
+LINE = 1 << 24
+"""Longest first line, and longest cell, of a table, in characters."""
 MAX_ANGLE = 99
 """Degrees; benchmarks of head pose use no face beyond it."""
+
+# Pillow warns of sizes that are below our own limit: the reader decides.
+warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning, module="PIL")
 
 Labels = Mapping[str, int | tuple[float, ...]]
 """Task → label; a missing label has no key. A class index for emotion and gender; numbers for pose (yaw, pitch, roll in
 degrees) and affect (valence, arousal, each −1 to 1)."""
+SHARES = ".shares"
+"""Suffix of a label that holds the share of each class of a task in its raters' votes, e.g. "emotion.shares": numbers
+from 0 to 1 that sum to 1, in the order of the classes. They are training targets in place of the class index."""
 Box = tuple[float, float, float, float]
-"""x, y, width, height in pixels."""
+"""x, y, width, height in pixels of the stored image."""
+CENTRE: Literal["centre"] = "centre"
+Frame = Box | Literal["centre"] | None
+"""Which part of an image is the face: a box, the centred square of the shorter side, or None, the whole image. How it
+becomes the pack's square: framing.py."""
 
 
 class SampleError(Exception):
@@ -86,6 +111,8 @@ class Sample:
     """The files that `read` reads: a pack is rebuilt when the name, size or time of one changes."""
     subject: str = ""
     """The person in the image; "" when the data does not say."""
+    frame: Frame = None
+    """Which part of the image is the face."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +128,68 @@ class Source:
     """Faulty rows: (name, reason)."""
     files: tuple[str, ...] = ()
     """Files of labels, in addition to those of the samples."""
+    layout: str = ""
+    """Which of its layouts the reader recognised, in one line."""
+    notes: tuple[str, ...] = ()
+    """What else a user should know: rules that were applied, warnings. One line each."""
     identity: tuple[Any, ...] = ()
     """Whatever else the content depends on; JSON values."""
     drawn: bool = False
     """The samples are rendered in Python: threads would only contend for the GIL (two take twice as long as one)."""
 
 
-# --- images ----------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
-def decode(raw: bytes) -> NDArray[np.uint8]:
-    """Decode an image file's bytes to RGB uint8 [H, W, 3].
+def open_regular(path: str | Path, limit: int) -> BinaryIO:
+    """Open a regular file of at most `limit` bytes; raises `SampleError` for anything else.
+
+    A named pipe would block for ever, and a device such as /dev/zero has no end.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise SampleError("not a regular file")
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except FileNotFoundError as error:
+        raise SampleError("file is missing") from error
+    except OSError as error:
+        raise SampleError(f"can't be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the path
+        raise SampleError(f"can't be read: {error}") from error
+    found = os.fstat(file.fileno())
+    if stat.S_ISREG(found.st_mode) and found.st_size <= limit:
+        return file
+    file.close()
+    raise SampleError(f"{found.st_size:,} bytes, more than {limit:,}")
+
+
+def read_bytes(path: str | Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes; raises `SampleError` for anything else."""
+    with open_regular(path, limit) as file:
+        return file.read(limit)  # not more, even if it grows meanwhile
+
+
+def reason_of(error: Exception) -> str:
+    """Why a row can't be used, in one line: the one guard around reading a row, whatever its reader raises."""
+    if isinstance(error, SampleError | DataError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "larger than the memory"
+    return f"can't be read: {type(error).__name__}: {error}"
+
+
+def printable(text: str) -> str:
+    """`text` with a replacement mark for what is not UTF-8, as in file names of older systems."""
+    return os.fsencode(text).decode("utf-8", "replace")
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def decode(raw: bytes, upright: bool = True) -> NDArray[np.uint8]:
+    """Decode an image file's bytes to RGB uint8 [H, W, 3], of at most `MAX_PIXELS`.
+
+    upright: turn it as its orientation note (EXIF) says; False where labels or boxes refer to the stored pixels.
 
     Raises `SampleError` when they are empty, truncated or damaged. OpenCV fills the missing part of a truncated JPEG or
     PNG with grey, so the end of the file is checked here.
@@ -124,13 +202,33 @@ def decode(raw: bytes) -> NDArray[np.uint8]:
             raise SampleError("truncated JPEG")
     elif raw.startswith(b"\x89PNG\r\n\x1a\n"):
         _check_png(raw)
+    pixels = _pixels_in(raw)
+    if pixels > MAX_PIXELS:
+        raise SampleError(f"more than {MAX_PIXELS // 1_000_000} megapixels")
+    with _ONE_LARGE if pixels > LARGE else nullcontext():
+        return _decoded(raw, upright)
+
+
+def _decoded(raw: bytes, upright: bool) -> NDArray[np.uint8]:
     try:
-        image = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
+        flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(raw, np.uint8), flags)
     except cv2.error as error:
         raise SampleError("can't be decoded as an image") from error
     if image is None:
         raise SampleError("can't be decoded as an image")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _pixels_in(raw: bytes) -> int:
+    """Width × height, from the header alone: a small file may say that it is larger than the memory."""
+    try:
+        with PIL.Image.open(io.BytesIO(raw)) as image:
+            return image.width * image.height
+    except PIL.Image.DecompressionBombError:
+        return MAX_PIXELS + 1
+    except Exception as error:  # a damaged header makes Pillow raise almost anything
+        raise SampleError("can't be decoded as an image") from error
 
 
 def _check_png(raw: bytes) -> None:
@@ -148,27 +246,9 @@ def _check_png(raw: bytes) -> None:
     raise SampleError("truncated PNG")
 
 
-def read_file(path: str, labels: Labels, box: Box | None, size: int) -> tuple[NDArray[np.uint8], Labels]:
-    """Decode the image at `path` and crop it to `box`; with all but `size`, which is unused, bound: a `Sample.read`."""
-    try:
-        with open(path, "rb") as file:
-            raw = file.read()
-    except FileNotFoundError as error:
-        raise SampleError("file is missing") from error
-    except OSError as error:
-        raise SampleError(f"can't be read: {error.strerror}") from error
-    image = decode(raw)
-    return (crop(image, box) if box else image), labels
-
-
-def crop(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
-    """The part of `image` inside `box`; raises `SampleError` when they do not overlap."""
-    height, width = image.shape[:2]
-    left, top = max(0, round(box[0])), max(0, round(box[1]))
-    right, bottom = min(width, round(box[0] + box[2])), min(height, round(box[1] + box[3]))
-    if right - left < 2 or bottom - top < 2:
-        raise SampleError(f"face box {tuple(box)} is outside the {width} × {height} image")
-    return image[top:bottom, left:right]
+def read_file(path: str, labels: Labels, upright: bool, size: int) -> tuple[NDArray[np.uint8], Labels]:
+    """Decode the image at `path`, as `decode` does; with all but `size`, which is unused, bound: a `Sample.read`."""
+    return decode(read_bytes(path, IMAGE_BYTES), upright), labels
 
 
 def in_memory(image: NDArray[np.uint8], labels: Labels, size: int) -> tuple[NDArray[np.uint8], Labels]:
@@ -182,9 +262,11 @@ def in_memory(image: NDArray[np.uint8], labels: Labels, size: int) -> tuple[NDAr
 class Builder:
     """Collects the samples, the faulty rows and the rows left out of a dataset; `source` returns them."""
 
-    def __init__(self, root: Path) -> None:
-        """root: the dataset's folder, which names of files are relative to."""
-        self.root = root
+    def __init__(self, root: Path, layout: str = "", *, upright: bool = True) -> None:
+        """root: the dataset's folder, which names of files are relative to; layout: as in `Source`; upright: as
+        `decode`."""
+        self.root, self.layout, self.upright = root, layout, upright
+        self.notes: list[str] = []
         self.samples: list[Sample] = []
         self.dropped: list[tuple[str, str]] = []
         self.left_out: Counter[str] = Counter()
@@ -192,7 +274,7 @@ class Builder:
 
     def shown(self, file: Path) -> str:
         """The name of `file` in messages: its path below the root."""
-        return file.relative_to(self.root).as_posix()
+        return printable(file.relative_to(self.root).as_posix())
 
     def refuse(self, name: str, fault: SampleError) -> None:
         """Count a row that is left out, or list a faulty one."""
@@ -200,6 +282,21 @@ class Builder:
             self.left_out[str(fault)] += 1
         else:
             self.dropped.append((name, str(fault)))
+
+    @contextmanager
+    def row(self, name: str) -> Iterator[None]:
+        """A guard around reading one row: whatever is wrong with it, it is counted or listed and the next one follows.
+
+        A `DataError` is raised: it is about the whole dataset.
+        """
+        try:
+            yield
+        except SampleError as fault:
+            self.refuse(name, fault)
+        except DataError:
+            raise
+        except Exception as error:
+            self.drop(name, reason_of(error))
 
     def drop(self, name: str, reason: str) -> None:
         """List a faulty row."""
@@ -211,15 +308,15 @@ class Builder:
         split: int,
         file: Path,
         labels: Labels,
-        box: Box | None = None,
+        frame: Frame = None,
         *,
         subject: str = "",
-        label_file: Path | None = None,
+        label_files: Iterable[Path] = (),
     ) -> None:
-        """Add the image in `file`, cropped to `box`; `label_file` holds its label, if that is a file of its own."""
+        """Add the image in `file`; `label_files` hold its labels or box, if they have files of their own."""
         path = str(file)
-        files = (path, str(label_file)) if label_file else (path,)
-        self.samples.append(Sample(name, split, partial(read_file, path, labels, box), files, subject))
+        read = partial(read_file, path, labels, self.upright)
+        self.samples.append(Sample(name, split, read, (path, *map(str, label_files)), subject, frame))
 
     def add_named(
         self,
@@ -234,20 +331,26 @@ class Builder:
         name, for the message about one that does not match.
         """
         for file in files:
-            found = pattern.match(file.name)
-            try:
+            with self.row(self.shown(file)):
+                found = pattern.match(file.name)
                 if found is None:
                     raise SampleError(f"its name is not like {example}")
                 labels, subject = meaning(found)
-            except SampleError as fault:
-                self.refuse(self.shown(file), fault)
-            else:
                 self.add(self.shown(file), NO_SPLIT, file, labels, subject=subject)
 
     def source(self, classes: Mapping[str, tuple[str, ...]]) -> Source:
         """Everything collected; classes: task → class names."""
+        turned = "images are turned upright by their orientation note (EXIF)"
+        stored = "orientation notes of images (EXIF) are ignored: labels or boxes refer to the stored pixels"
+        files = [turned if self.upright else stored] if any(sample.files for sample in self.samples) else []
         return Source(
-            self.samples, classes, dict(sorted(self.left_out.items())), tuple(self.dropped), tuple(self.files)
+            self.samples,
+            classes,
+            dict(sorted(self.left_out.items())),
+            tuple(self.dropped),
+            tuple(self.files),
+            self.layout,
+            (*self.notes, *files),
         )
 
 
@@ -295,19 +398,33 @@ def affect_label(valence: str, arousal: str) -> tuple[float, float] | None:
     return label if all(-1 <= value <= 1 for value in label) else None  # False for NaN
 
 
+def native(base: Path, name: str) -> str:
+    r"""The path of an image in a table, with / where another system wrote \ and no file in `base` has that name."""
+    return name if "\\" not in name or os.path.exists(base / name) else name.replace("\\", "/")
+
+
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
 def rows_of(table: Path) -> Iterator[list[str]]:
-    """Rows of a CSV file; the delimiter is whichever of comma, semicolon and tab is most frequent in its first line."""
-    csv.field_size_limit(1 << 24)
+    """Rows of a CSV file; the delimiter is whichever of comma, semicolon and tab is most frequent in its first line.
+
+    A byte that is not UTF-8 is read as in names of files, so that a row can name any of them; in the first line it is
+    an error.
+    """
+    csv.field_size_limit(LINE)
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
+        opened = open_regular(table, TABLE_BYTES)
+    except SampleError as error:
+        raise DataError(f"{table}: {error}") from error
+    try:
+        with io.TextIOWrapper(opened, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            first = file.readline(LINE)
+            first.encode()
             file.seek(0)
             delimiter = max(",;\t", key=first.count)
             yield from (row for row in csv.reader(file, delimiter=delimiter) if row)
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeError, csv.Error) as error:
         raise DataError(f"{table}: not a CSV file in UTF-8 ({error})") from error
 
 
@@ -324,10 +441,12 @@ def table_of(table: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
 
 def numbers_in(file: Path) -> list[float]:
     """The numbers in a text file; raises `SampleError` when it does not exist or holds anything else."""
+    if not os.path.lexists(file):
+        raise SampleError(f"no {file.name}")
     try:
-        return [float(word) for word in file.read_text(encoding="utf-8").split()]
-    except FileNotFoundError as error:
-        raise SampleError(f"no {file.name}") from error
+        return [float(word) for word in read_bytes(file, LABEL_BYTES).decode().split()]
+    except SampleError as error:
+        raise SampleError(f"{file.name}: {error}") from error
     except ValueError as error:
         raise SampleError(f"{file.name} does not hold numbers") from error
 
@@ -350,12 +469,31 @@ def entries(path: Path) -> list[os.DirEntry[str]]:
         return []
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; False for a link that leads nowhere or to itself."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def leads_up(link: Path) -> bool:
+    """Whether `link` is a link to a folder that it is in: to follow it would never end."""
+    if not link.is_symlink():
+        return False
+    target, above = os.path.realpath(link), os.path.realpath(link.parent)
+    return f"{above}/".startswith(f"{target.rstrip('/')}/") or target in map(os.path.realpath, link.parents)
+
+
 def folders_in(path: Path) -> list[Path]:
-    return [path / entry.name for entry in entries(path) if entry.is_dir()]
+    """The folders in `path`, without links to a folder that `path` is in."""
+    found = [path / entry.name for entry in entries(path) if is_folder(entry)]
+    return [folder for folder in found if not leads_up(folder)]
 
 
 def files_in(path: Path) -> list[Path]:
-    return [path / entry.name for entry in entries(path) if entry.is_file()]
+    """What is in `path` and no folder: broken links too, which are faulty files."""
+    return [path / entry.name for entry in entries(path) if not is_folder(entry)]
 
 
 def images_in(path: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hmtl_ablate.config import DataConfig
+from hmtl_ablate.config import READER_OPTIONS, DataConfig
 from hmtl_ablate.data.reading import Source, entries
 from hmtl_ablate.errors import DataError, nearest
 
@@ -36,13 +36,23 @@ class Dataset:
     page: str = ""
     """Where to get it; shown by `data check` and with errors."""
     licence: str = ""
+    options: tuple[str, ...] = ()
+    """The options of `config.READER_OPTIONS` that `read` heeds; others are refused."""
 
 
 DATASETS: dict[str, Dataset] = {}
 """Every registered dataset by name."""
 
 
-def register_dataset(name: str, read: Read, *, needs_path: bool = True, page: str = "", licence: str = "") -> None:
+def register_dataset(
+    name: str,
+    read: Read,
+    *,
+    needs_path: bool = True,
+    page: str = "",
+    licence: str = "",
+    options: tuple[str, ...] = (),
+) -> None:
     """Add the dataset `name`, or replace it.
 
     >>> from hmtl_ablate import register_dataset
@@ -54,15 +64,29 @@ def register_dataset(name: str, read: Read, *, needs_path: bool = True, page: st
         read: reads the dataset at a path into a `Source`; raises DataError when the path has another layout.
         needs_path: False for a dataset that is generated; `read` then gets an empty path.
         page, licence: shown by `hmtl-ablate data check` and with errors.
+        options: those of `config.READER_OPTIONS` that `read` heeds, e.g. ("votes",); others are refused.
     """
-    DATASETS[name] = Dataset(name, read, needs_path, page, licence)
+    DATASETS[name] = Dataset(name, read, needs_path, page, licence, options)
 
 
-def read_source(data: DataConfig, path: Path | None) -> Source:
-    """Read dataset `data.name` at `path`; raises `DataError` when the name or the path is wrong."""
+def check_dataset(data: DataConfig) -> Dataset:
+    """The dataset `data.name`; raises `DataError` when there is none, or it does not heed an option of `data`."""
     if data.name not in DATASETS:
         raise DataError(f"there is no dataset {data.name!r}; {nearest(data.name, DATASETS)} (--import adds your own)")
     dataset = DATASETS[data.name]
+    for option in READER_OPTIONS:
+        if data.changed(option) and option not in dataset.options:
+            heeded = [name for name, known in DATASETS.items() if option in known.options]
+            raise DataError(
+                f"data.{option}: {getattr(data, option)}: dataset {data.name!r} has no such choice, only "
+                f"{', '.join(heeded)}; set it to {DataConfig.model_fields[option].default}"
+            )
+    return dataset
+
+
+def read_source(data: DataConfig, path: Path | None) -> Source:
+    """Read dataset `data.name` at `path`; raises `DataError` when the name, an option or the path is wrong."""
+    dataset = check_dataset(data)
     if not dataset.needs_path:
         if path is not None:
             raise DataError(f"dataset {data.name!r} takes no path, but was given {path}; write --data {data.name}")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hmtl_ablate.config import DataConfig
 from hmtl_ablate.data.pack import Pack
-from hmtl_ablate.data.reading import EMOTIONS, NO_SPLIT, TEST, TRAIN, VALID
+from hmtl_ablate.data.reading import EMOTIONS, NO_SPLIT, SHARES, TEST, TRAIN, VALID
 from hmtl_ablate.errors import DataError, nearest
 
 HELD_OUT = 0.1
@@ -51,6 +51,19 @@ def labels_of(pack: Pack, data: DataConfig, task: str) -> tuple[NDArray[Any], tu
         [remaining.index(emotion) if emotion in remaining else -1 for emotion in classes] + [-1], np.int64
     )
     return numbers[labels], remaining  # the last number is for -1, a missing label
+
+
+def shares_of(pack: Pack, data: DataConfig, task: str) -> NDArray[np.float32] | None:
+    """Share of each class of `task` in its raters' votes, float32 [N, K], NaN where the label is missing, with the
+    classes of `labels_of`; None when the pack has none. Votes for emotions in `data.leave_out` do not count."""
+    shares: NDArray[np.float32] | None = pack.labels.get(f"{task}{SHARES}")
+    if shares is None:
+        return None
+    labels, classes = labels_of(pack, data, task)
+    columns = [number for number, name in enumerate(pack.classes[task]) if name in classes]
+    own = shares[:, columns]
+    totals = np.where(labels >= 0, own.sum(axis=1), np.nan)
+    return (own / totals[:, None]).astype(np.float32)
 
 
 def split(pack: Pack, data: DataConfig, tasks: tuple[str, ...], *, unlabelled: bool = False) -> Splits:

@@ -81,7 +81,8 @@ class Packs:
     @staticmethod
     def key(data: DataConfig) -> tuple[str, str]:
         """Configs with the same key share a pack."""
-        return data.name, f"{data.stored_size}/{data.images}/{data.seed if data.name == 'rendered' else ''}"
+        seed = data.seed if data.name == "rendered" else ""
+        return data.name, f"{data.stored_size}/{data.images}/{seed}/{data.pack_options}"
 
     def of(self, config: TrialConfig) -> Pack:
         return self._opened[self.key(config.data)]

@@ -46,6 +46,9 @@ class Labels:
     """Class names; () for a task without classes."""
     train: NDArray[np.int64]
     """Rows of the training images: class weights count these alone."""
+    shares: NDArray[np.float32] | None = None
+    """Share of each class in the votes of an image's raters, float32 [N, K], NaN missing: training targets in place of
+    `values`. None: `values` are the targets."""
 
 
 class LossOptions(Protocol):
@@ -112,6 +115,14 @@ class SupervisedTask(ABC):
         import torch
 
         return torch.from_numpy(self.labels[rows])
+
+    def training_targets(self, rows: NDArray[np.int64]) -> Tensor:
+        """What `loss` compares the outputs with in training; the labels, unless a task has softer targets."""
+        return self.targets(rows)
+
+    def class_targets(self, targets: Tensor) -> Tensor:
+        """The class index of each of `training_targets`, int64 [n], for a task with classes."""
+        return targets
 
     @staticmethod
     def present(targets: Tensor) -> Tensor:

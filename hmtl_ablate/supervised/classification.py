@@ -12,19 +12,32 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Self
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
 
 class Classification(SupervisedTask):
-    """Cross-entropy over the classes."""
+    """Cross-entropy over the classes; its training targets are class indices, or shares of votes where there are some.
+
+    Metrics and predictions always compare with the class index.
+    """
 
     has_classes: ClassVar[bool] = True
 
-    def __init__(self, labels: NDArray[Any], classes: tuple[str, ...], weights: Tensor, smoothing: float) -> None:
-        """labels: int64 [N], -1 missing; weights: float [K], of each class in the loss; smoothing: 0 ≤ ε < 1."""
+    def __init__(
+        self,
+        labels: NDArray[Any],
+        classes: tuple[str, ...],
+        weights: Tensor,
+        smoothing: float,
+        shares: NDArray[np.float32] | None = None,
+    ) -> None:
+        """labels: int64 [N], -1 missing; weights: float [K], of each class in the loss; smoothing: 0 ≤ ε < 1; shares:
+        float32 [N, K], as in `Labels`."""
         super().__init__(labels)
         self.classes, self.weights, self.smoothing, self.width = classes, weights, smoothing, len(classes)
+        self.shares = shares
 
     @classmethod
     def build(cls, labels: Labels, options: TaskOptions) -> Self:
@@ -36,14 +49,29 @@ class Classification(SupervisedTask):
         own = labels.values[labels.train]
         counts = torch.from_numpy(np.bincount(own[own >= 0], minlength=len(labels.classes)))
         weights = class_weights(counts, options.loss.class_weights)
-        return cls(labels.values, labels.classes, weights, options.loss.label_smoothing)
+        return cls(labels.values, labels.classes, weights, options.loss.label_smoothing, labels.shares)
+
+    def training_targets(self, rows: NDArray[np.int64]) -> Tensor:
+        """int64 [n], or float32 [n, K] with shares."""
+        import torch
+
+        return self.targets(rows) if self.shares is None else torch.from_numpy(self.shares[rows])
+
+    def class_targets(self, targets: Tensor) -> Tensor:
+        """The class with the largest share, -1 where the target is missing."""
+        return targets if targets.ndim == 1 else targets.argmax(dim=1).where(self.present(targets), -1)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy times the weight of the class."""
+        """Cross-entropy times the weight of the class; of shares q, -Σ q log p times the mean weight Σ q w."""
         import torch.nn.functional as F
 
+        weights = self.weights.to(outputs.device)
+        if targets.ndim == 2:
+            shares = targets.nan_to_num(0.0)  # a missing target then has no loss and no gradient
+            error = F.cross_entropy(outputs, shares, reduction="none", label_smoothing=self.smoothing)
+            return (error * (shares @ weights.to(shares.dtype))).where(self.present(targets), error.new_zeros(()))
         error = F.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.smoothing, ignore_index=-1)
-        return error * self.weights.to(outputs.device)[targets.clamp_min(0)]
+        return error * weights[targets.clamp_min(0)]
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """loss, accuracy, macro_f1 and recall/<class>; of two classes balanced_accuracy and auc too."""

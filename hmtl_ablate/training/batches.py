@@ -81,7 +81,7 @@ class TrainingBatches(Dataset[Batch]):
         rows = whole[self.rank :: self.world_size]
         views, flipped = self.render(whole, epoch, step)
         mirrored = torch.from_numpy(flipped)
-        targets = {name: torch.stack([task.targets(rows)] * len(views)) for name, task in self.tasks.items()}
+        targets = {name: torch.stack([task.training_targets(rows)] * len(views)) for name, task in self.tasks.items()}
         for name, task in self.tasks.items():
             targets[name][mirrored] = task.flip(targets[name][mirrored])
         labelled = {name: task.present(task.targets(whole)).numpy() for name, task in self.tasks.items()}

@@ -226,7 +226,7 @@ def _fit(
         )
     torch.manual_seed(seed)
     head = _head(config, mean.numel(), task.width)
-    inputs, targets = scaled(train), task.targets(train)
+    inputs, targets = scaled(train), task.training_targets(train)
     optimizer = build_optimizer(head, config.training)
     generator = torch.Generator().manual_seed(seed)
     size = min(config.training.batch_size, len(train))

@@ -87,7 +87,9 @@ class TrainingStep:
                 own_targets = torch.cat([targets[name][view] for view in group.views])
                 losses[name] = losses[name] + (task.loss(own, own_targets) * group.weights).sum()
                 if task.classes:
-                    correct[name] = correct.get(name, zero) + (own.detach().argmax(dim=1) == own_targets).sum()
+                    correct[name] = (
+                        correct.get(name, zero) + (own.detach().argmax(dim=1) == task.class_targets(own_targets)).sum()
+                    )
             for name, query in group.queries.items():
                 with parts.setup.autocast():  # a perceptual network runs in the step's own precision
                     errors = parts.pretext[name].loss(answers[name].float(), query.before, query.draw)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.pack import Pack
-from hmtl_ablate.data.splits import labels_of
+from hmtl_ablate.data.splits import labels_of, shares_of
 from hmtl_ablate.supervised import SUPERVISED_TASKS, Labels, SupervisedTask
 
 
@@ -19,7 +19,9 @@ def build_tasks(config: TrialConfig, pack: Pack, train: NDArray[np.int64]) -> di
     Raises DataError when the pack has no labels for one of them.
     """
     return {
-        name: SUPERVISED_TASKS[name].task.build(Labels(*labels_of(pack, config.data, name), train), config)
+        name: SUPERVISED_TASKS[name].task.build(
+            Labels(*labels_of(pack, config.data, name), train, shares_of(pack, config.data, name)), config
+        )
         for name in config.tasks
     }
 

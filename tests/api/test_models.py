@@ -77,7 +77,7 @@ def test_each_task_reads_its_own_outputs() -> None:
     [
         (np.zeros((8, 8, 3), np.float32), "not float32"),
         (np.zeros((8, 8, 4), np.uint8), r"not uint8 \[8, 8, 4\]"),
-        ("nowhere.png", "nowhere.png: can't be read"),
+        ("nowhere.png", "nowhere.png: file is missing"),
     ],
 )
 def test_what_is_no_image_is_refused(trial: ha.TrainedTrial, image: object, words: str) -> None:

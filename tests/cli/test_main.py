@@ -156,6 +156,18 @@ def test_data_pack_and_check_say_what_is_there(call: Call, tmp_path: Path) -> No
     broken = call("data", "check", "folder=faces", "--size", 32)
     refused(broken, "1 %")
     assert "0.png" in broken.out + broken.err
+    for number in range(12):
+        for name in ("happiness", "sadness"):
+            (tmp_path / "faces" / name / f"{number}.png").write_bytes(b"")
+    refused(call("data", "check", "folder=faces", "--size", 32), "24 of 24 rows are faulty")
+
+
+def test_data_check_takes_options_of_the_pack_and_draws_a_sheet(call: Call, tmp_path: Path) -> None:
+    checked = call("data", "check", "rendered", "--size", 16, "--set", "face_crop=none", "--sheet", "no/s.png")
+    refused(checked, "there is no folder no")
+    refused(call("data", "check", "rendered", "--set", "data.votes=majorty"), "did you mean 'majority'?")
+    refused(call("data", "check", "rendered", "--set", "data.votes=soft"), "has no such choice, only ferplus")
+    refused(call("data", "check", "rendered", "--set", "training.epochs=3"), "one of the keys data.votes, data.frames")
 
 
 def fail(error: BaseException) -> Callable[..., Any]:

@@ -5,13 +5,15 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from scipy.io import savemat
 
 from hmtl_ablate.config import DataConfig
-from hmtl_ablate.data.reading import EMOTIONS, NO_SPLIT, TEST, TRAIN, VALID, Source
+from hmtl_ablate.data.framing import cut
+from hmtl_ablate.data.reading import EMOTIONS, NO_SPLIT, TEST, TRAIN, VALID, Sample, Source
 from hmtl_ablate.data.registry import read_source
 from hmtl_ablate.data.sets.ferplus import FERPLUS_VOTES
 
@@ -30,6 +32,11 @@ def label(source: Source, name: str, task: str = "emotion") -> str:
     index = next(sample for sample in source.samples if sample.name == name).read(48)[1][task]
     assert isinstance(index, int)
     return source.classes[task][index]
+
+
+def seen(sample: Sample, **options: Any) -> np.ndarray:
+    """The part of its image that a pack shows, before resizing; options: of DataConfig."""
+    return cut(sample.read(48)[0], sample.frame, DataConfig(**options)).part
 
 
 def subjects(source: Source) -> dict[str, str]:

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from hmtl_ablate.config import DataConfig, TrialConfig, trial_id
-from hmtl_ablate.data import pack
-from hmtl_ablate.data.pack import PACK_FORMAT, check_data, load_pack, open_pack, refuse_faults
+from hmtl_ablate.data import build
+from hmtl_ablate.data.build import check_data, open_pack, refuse_unusable
+from hmtl_ablate.data.pack import PACK_FORMAT, load_pack
 from hmtl_ablate.data.reading import EMOTIONS
 from hmtl_ablate.errors import DataError, StoreError
 
@@ -200,7 +201,7 @@ def test_a_pack_of_an_older_format_is_rebuilt_from_the_dataset(tmp_path: Path) -
     manifest["format"] = PACK_FORMAT - 1
     del manifest["label_digests"]
     (made.folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match="has format 1, and this version reads 2"):
+    with pytest.raises(DataError, match="has format 2, and this version reads 3"):
         load_pack(made.folder)
 
 
@@ -249,9 +250,22 @@ def test_check_lists_all_and_writes_nothing(tmp_path: Path) -> None:
     spoilt = check_data(FOLDER, root)
     assert {d.file: d.reason for d in spoilt.dropped} == expected
     assert sorted(tmp_path.rglob("*")) == before
-    refuse_faults(clean)
+    refuse_unusable(clean)
     with pytest.raises(DataError, match="4 of 76"):
-        refuse_faults(spoilt)
+        refuse_unusable(spoilt)
+
+
+def test_a_set_of_which_only_duplicates_are_left_is_an_error(tmp_path: Path) -> None:
+    """Copies with different labels: all are dropped, none is faulty."""
+    for emotion in ("fear", "anger"):
+        (tmp_path / "set" / emotion).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "set" / emotion / "0.png"), picture(1))
+    checked = check_data(FOLDER, tmp_path / "set")
+    assert (checked.count, checked.dropped, len(checked.duplicates)) == (0, (), 2)
+    with pytest.raises(DataError, match="no usable image is left as dataset 'folder'; 0 faulty, 2 duplicates"):
+        refuse_unusable(checked)
+    with pytest.raises(DataError, match="no usable image is left"):
+        open_pack(FOLDER, tmp_path / "set", tmp_path / "store")
 
 
 def test_nothing_usable(tmp_path: Path) -> None:
@@ -269,7 +283,7 @@ def test_a_pack_is_built_once_and_survives_moving(tmp_path: Path, monkeypatch: p
     root = faces(tmp_path / "set")
     made = open_pack(FOLDER, root, tmp_path / "store")
     (tmp_path / "store").rename(tmp_path / "moved")
-    monkeypatch.setattr(pack, "_scan", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(build, "_scan", lambda *_: pytest.fail("decoded again"))
     assert open_pack(FOLDER, root, tmp_path / "moved").fingerprint == made.fingerprint
 
 
@@ -304,7 +318,7 @@ def test_an_interrupted_build_leaves_nothing_and_is_rebuilt(tmp_path: Path, monk
     assert files(tmp_path / "store") == []
     for step in ("_judge", "_compact"):
         with monkeypatch.context() as patch:
-            patch.setattr(pack, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(build, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 open_pack(FOLDER, root, tmp_path / "store")
         assert files(tmp_path / "store") == []
@@ -315,15 +329,15 @@ BUILD = """
 import sys, time
 from pathlib import Path
 from hmtl_ablate.config import DataConfig, TrialConfig, trial_id
-from hmtl_ablate.data import pack
+from hmtl_ablate.data import build
 def slow(done, total, what):
     print("reading", flush=True)
     time.sleep(float(sys.argv[3]))
-print(pack.open_pack(DataConfig(name="folder", size=32), Path(sys.argv[1]), Path(sys.argv[2]), slow).fingerprint)
+print(build.open_pack(DataConfig(name="folder", size=32), Path(sys.argv[1]), Path(sys.argv[2]), slow).fingerprint)
 """
 
 
-def build(root: Path, store: Path, pause: float) -> subprocess.Popen[str]:
+def building(root: Path, store: Path, pause: float) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", BUILD, str(root), str(store), str(pause)], stdout=subprocess.PIPE, text=True
     )
@@ -332,7 +346,7 @@ def build(root: Path, store: Path, pause: float) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_a_killed_build_is_rebuilt(tmp_path: Path) -> None:
     root, store = faces(tmp_path / "set"), tmp_path / "store"
-    with build(root, store, 60) as process:
+    with building(root, store, 60) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "reading\n"
         process.send_signal(signal.SIGKILL)
@@ -345,7 +359,7 @@ def test_a_killed_build_is_rebuilt(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_build_one_pack(tmp_path: Path) -> None:
     root, store = faces(tmp_path / "set"), tmp_path / "store"
-    with build(root, store, 0.5) as one, build(root, store, 0.5) as two:
+    with building(root, store, 0.5) as one, building(root, store, 0.5) as two:
         outputs = [process.communicate()[0].splitlines() for process in (one, two)]
     assert outputs[0][-1] == outputs[1][-1]
     assert len([folder for folder in (store / "packs").iterdir() if folder.is_dir()]) == 1
@@ -360,6 +374,61 @@ def test_a_damaged_pack_is_refused(spoilt: str, tmp_path: Path) -> None:
         load_pack(made.folder)
     file.unlink()
     with pytest.raises(DataError, match=f"no finished pack here .{spoilt} is missing"):
+        load_pack(made.folder)
+
+
+def zero(folder: Path, image: int) -> None:
+    """Overwrite one image of a pack with zeros, as a crash of the machine can."""
+    side = 32 * 32 * 3
+    with (folder / "images.npy").open("r+b") as file:
+        file.seek(128 + image * side)
+        file.write(bytes(side))
+
+
+def test_zeroed_pixels_are_found_when_a_pack_is_opened(tmp_path: Path) -> None:
+    """Fault C18: a pack whose pixels were lost was trained on."""
+    root = faces(tmp_path / "set")
+    made = open_pack(FOLDER, root, tmp_path / "store")
+    zero(made.folder, 71)
+    with pytest.raises(DataError, match=r"damaged \(image 71 is not the one of its fingerprint\)"):
+        load_pack(made.folder)
+    again = open_pack(FOLDER, root, tmp_path / "store")
+    assert again.folder == made.folder
+    assert again.fingerprint == made.fingerprint
+    assert (made.folder.parent / f"{made.folder.name}.damaged" / "images.npy").is_file()
+    load_pack(again.folder, whole=True)
+
+
+def test_data_check_compares_every_image_of_a_pack(tmp_path: Path) -> None:
+    """Fault C18: opening samples 64 images, `data check` reads all."""
+    made = open_pack(FOLDER, faces(tmp_path / "set"), tmp_path / "store")
+    sampled = set(np.linspace(0, 71, 64).round().astype(int).tolist())
+    missed = next(image for image in range(72) if image not in sampled)
+    zero(made.folder, missed)
+    load_pack(made.folder)
+    with pytest.raises(DataError, match=f"image {missed} is not the one"):
+        check_data(FOLDER, made.folder)
+
+
+@pytest.mark.parametrize("name", ["split", "label.emotion", "label.affect", "digest", "group"])
+def test_changed_labels_are_found_when_a_pack_is_opened(name: str, tmp_path: Path) -> None:
+    """Fault C18: labels, splits and groups belong to the fingerprint too."""
+    made = open_pack(CSV, block_table(tmp_path / "set", affect=True), tmp_path / "store")
+    with np.load(made.folder / "labels.npz") as file:
+        arrays = dict(file)
+    arrays[name] = arrays[name].copy()
+    arrays[name][5] = 0 if name != "digest" else 1
+    arrays[name][6] = 1
+    np.savez_compressed(made.folder / "labels.npz", **arrays)
+    with pytest.raises(DataError, match=r"damaged \(its labels are not those of its fingerprint\)"):
+        load_pack(made.folder)
+
+
+def test_labels_that_unpack_to_far_more_than_they_need(tmp_path: Path) -> None:
+    """Fault C12: a small labels.npz may hold more than the memory."""
+    made = open_pack(FOLDER, faces(tmp_path / "set"), tmp_path / "store")
+    np.savez_compressed(made.folder / "labels.npz", split=np.zeros(4_000_000, np.int8))
+    with pytest.raises(DataError, match=r"labels\.npz unpacks to 4,000,128 bytes for 72 images"):
         load_pack(made.folder)
 
 

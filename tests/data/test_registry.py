@@ -11,7 +11,7 @@ import pytest
 
 from hmtl_ablate.config import DataConfig
 from hmtl_ablate.data import registry, sets
-from hmtl_ablate.data.pack import open_pack
+from hmtl_ablate.data.build import open_pack
 from hmtl_ablate.data.reading import TRAIN, Labels, Sample, Source, in_memory
 from hmtl_ablate.data.registry import DATASETS, register_dataset
 from hmtl_ablate.errors import DataError

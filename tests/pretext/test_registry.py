@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from hmtl_ablate.config import PRETEXT_OPTIONS, PretextOptions, parse_config
-from hmtl_ablate.data.pack import open_pack
+from hmtl_ablate.data.build import open_pack
 from hmtl_ablate.errors import ConfigError, HmtlError
 from hmtl_ablate.pretext import PRETEXT_TASKS, FeatureShape, PretextTask, build, register_pretext_task
 from hmtl_ablate.pretext.rotation import Rotation

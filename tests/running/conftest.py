@@ -10,7 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
-from hmtl_ablate.data.pack import Pack, load_pack, open_pack
+from hmtl_ablate.data.build import open_pack
+from hmtl_ablate.data.pack import Pack, load_pack
 from hmtl_ablate.errors import TrialInterrupted
 from hmtl_ablate.running.conductor import Packs
 from hmtl_ablate.running.task import PRUNE, Report, TrialTask

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from hmtl_ablate.config import DataConfig, TrialConfig
-from hmtl_ablate.data.pack import Pack, open_pack
+from hmtl_ablate.data.build import open_pack
+from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.running.conductor import RunSummary
 from hmtl_ablate.running.options import Engine, RunOptions
 from hmtl_ablate.running.run import run_study

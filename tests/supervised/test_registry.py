@@ -15,7 +15,8 @@ import torch
 
 from hmtl_ablate.config import metric_info, metric_names, parse_config, trial_id
 from hmtl_ablate.data import augment
-from hmtl_ablate.data.pack import Pack, open_pack
+from hmtl_ablate.data.build import open_pack
+from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import ConfigError, HmtlError
 from hmtl_ablate.study.declaration import objectives, table_metrics
 from hmtl_ablate.supervised import SUPERVISED_TASKS, Metric, SupervisedTask, register_supervised_task

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from hmtl_ablate.config import TrialConfig, parse_config, trial_id
-from hmtl_ablate.data.pack import Pack, open_pack
+from hmtl_ablate.data.build import open_pack
+from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.training.folder import TrialResult
 from hmtl_ablate.training.loop import train
 

@@ -50,6 +50,16 @@ def test_the_same_config_gives_the_same_numbers(make, run, tmp_path: Path) -> No
     assert curve(tmp_path / "a") != curve(tmp_path / "c")
 
 
+def test_shares_of_votes_train_and_are_measured_by_the_label(make, pack: Pack, tmp_path: Path) -> None:
+    """Fault A1: votes that all agree train exactly as the labels do."""
+    whole = np.eye(8, dtype=np.float32)[pack.labels["emotion"]]
+    for name, shares in (("label", {}), ("shares", {"emotion.shares": whole})):
+        own = replace(pack, labels=pack.labels | shares)
+        train(make(training__epochs=1), own, tmp_path / name, evaluate_test=False)
+    [row], [expected] = curve(tmp_path / "shares"), curve(tmp_path / "label")
+    assert row == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
 @pytest.mark.parametrize("after", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3))])
 def test_a_stopped_trial_continues_as_if_it_never_stopped(make, run, tmp_path: Path, after: int) -> None:
     config = make(pretext=HMTL, training__epochs=2, training__optimizer="adabelief", training__lookahead=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from hmtl_ablate.data.reading import (
     EMOTION_NAMES,
     EMOTIONS,
     KAGGLE_USAGE,
+    LABEL_BYTES,
     Box,
     Builder,
     SampleError,
@@ -23,6 +25,7 @@ from hmtl_ablate.data.reading import (
     folders_in,
     head_pose,
     images_in,
+    read_bytes,
     whole,
 )
 from hmtl_ablate.errors import DataError
@@ -105,30 +108,31 @@ by 2k of its height above and 0.6k below. HopeNet draws k for 300W-LP from 0.2 t
 and augmentation varies the crop."""
 
 
+MAT_NUMBERS = 10_000
+"""Largest array that is read from a .mat: a small compressed file may hold more than the memory."""
+
+
 def read_with_mats(root: Path, folders: list[Path], split: int, *, photograph: bool = False) -> Source:
     """The images in `folders`, each with the .mat of the same name that holds its pose, cropped to the face.
 
     With `photograph` the subject is the photograph that an image was made from: AFW_134212_1 of AFW_134212_1_3.jpg. The
     poses are read with the list of files, not with the images, because they decide which faces are left out.
     """
-    build = Builder(root)
+    build = Builder(root, "images next to a .mat each", upright=False)
     images = 0
     for folder in folders:
         mats = by_stem(file for file in files_in(folder) if file.suffix.lower() == ".mat")
         for image in images_in(folder):
             images += 1
             mat = mats.get(image.stem.lower())
-            try:
+            with build.row(build.shown(image)):
                 if mat is None:
                     raise SampleError("no .mat with its pose next to it")
                 values = _load_mat(mat)
                 pitch, yaw, roll = (math.degrees(angle) for angle in _pose_para(values, mat))
                 pose, box = head_pose(yaw, pitch, roll), _face_box(values)
-            except SampleError as fault:
-                build.refuse(build.shown(image), fault)
-            else:
                 subject = image.stem.rpartition("_")[0] if photograph else ""
-                build.add(build.shown(image), split, image, {"pose": pose}, box, subject=subject, label_file=mat)
+                build.add(build.shown(image), split, image, {"pose": pose}, box, subject=subject, label_files=[mat])
     missing = sum(reason.startswith("no .mat") for _, reason in build.dropped)
     if images and missing == images:
         raise DataError(
@@ -139,10 +143,15 @@ def read_with_mats(root: Path, folders: list[Path], split: int, *, photograph: b
 
 
 def _load_mat(mat: Path) -> dict[str, Any]:
-    from scipy.io import loadmat  # a slow import, for two datasets only
+    from scipy.io import loadmat, whosmat  # a slow import, for two datasets only
 
+    raw, names = read_bytes(mat, LABEL_BYTES), ["Pose_Para", "pt2d", "pt3d_68"]
     try:
-        return loadmat(mat, variable_names=["Pose_Para", "pt2d", "pt3d_68"])
+        if any(math.prod(shape) > MAT_NUMBERS for name, shape, _ in whosmat(io.BytesIO(raw)) if name in names):
+            raise SampleError(f"{mat.name} holds more than {MAT_NUMBERS} numbers")
+        return loadmat(io.BytesIO(raw), variable_names=names)
+    except SampleError:
+        raise
     except Exception as error:  # a damaged file makes SciPy raise almost anything
         raise SampleError(f"{mat.name} can't be read") from error
 
@@ -160,7 +169,11 @@ def _face_box(values: dict[str, Any]) -> Box | None:
     points = next((np.asarray(values[key], float)[:2] for key in ("pt3d_68", "pt2d") if key in values), None)
     if points is None:
         return None
-    seen = points[:, ~(points == -1).all(axis=0)]  # -1, -1 marks a hidden landmark
+    return box_around(points[:, ~(points == -1).all(axis=0)])  # -1, -1 marks a hidden landmark
+
+
+def box_around(seen: NDArray[np.float64]) -> Box:
+    """The face box of landmarks [2, n], x and y in pixels, wider and taller by `MARGIN`."""
     if seen.shape[1] < 2 or not np.isfinite(seen).all():
         raise SampleError("its landmarks make no face box")
     left, top = seen.min(axis=1).tolist()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
-import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hmtl_ablate.config import DataConfig
 from hmtl_ablate.data.reading import (
     EMOTIONS,
+    LABEL_BYTES,
     TRAIN,
     VALID,
     Builder,
@@ -24,7 +25,9 @@ from hmtl_ablate.data.reading import (
     Source,
     affect_label,
     images_in,
+    native,
     need_folder,
+    read_bytes,
     read_file,
     rows_of,
     wrong_layout,
@@ -83,7 +86,7 @@ def _affectnet_lists(root: Path, lists: Path) -> Source:
     )
     if images is None:
         raise DataError(f"{root}: no Manually_Annotated_Images/ with AffectNet's images")
-    build = Builder(root)
+    build = Builder(root, "the lists training.csv and validation.csv, with face boxes", upright=False)
     for name, split in (("training.csv", TRAIN), ("validation.csv", VALID)):
         table = lists / name
         if not table.is_file():
@@ -121,9 +124,10 @@ def _affectnet_row(
     except IndexError:
         build.drop(place, f"{len(row)} columns instead of {len(columns)}")
         return
+    shown = native(images, shown)
     if shown.lower().endswith((".tif", ".bmp")):
         build.refuse(shown, LeftOut(".tif or .bmp file"))
-    elif not expression.isdigit() or int(expression) > 10:
+    elif not expression.isdecimal() or int(expression) > 10:
         build.drop(shown, f"expression {expression!r} is not 0 to 10")
     elif int(expression) >= len(EMOTIONS):
         build.refuse(shown, LeftOut("none, uncertain or no face"))
@@ -138,7 +142,7 @@ def _affectnet_row(
 
 
 def _affectnet_later(root: Path) -> Source:
-    build = Builder(root)
+    build = Builder(root, "the later release, train_set/ and val_set/, without face boxes", upright=False)
     for name, split in LATER_FOLDERS.items():
         images, annotations = root / name / "images", root / name / "annotations"
         for folder in (images, annotations):
@@ -169,16 +173,19 @@ def _read_annotated(files: tuple[str, ...], size: int) -> tuple[NDArray[np.uint8
         valence, arousal = _annotation(valence_file), _annotation(arousal_file)
     except SampleError:
         valence = arousal = ""
-    return read_file(image, _labels(int(expression), valence, arousal), None, size)
+    return read_file(image, _labels(int(expression), valence, arousal), False, size)
 
 
 def _annotation(file: str) -> str:
     name = os.path.basename(file)
     try:
-        return str(np.load(file, allow_pickle=False).reshape(-1)[0]).strip()
-    except FileNotFoundError as error:
-        raise SampleError(f"no annotation {name}") from error
-    except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile) as error:
+        if not os.path.lexists(file):
+            raise SampleError(f"no annotation {name}")
+        values = np.load(io.BytesIO(read_bytes(file, LABEL_BYTES)), allow_pickle=False)
+        return str(values.reshape(-1)[0]).strip()
+    except SampleError:
+        raise
+    except Exception as error:  # among others a header of 10¹² numbers: MemoryError
         raise SampleError(f"annotation {name} can't be read") from error
 
 

@@ -31,6 +31,8 @@ from hmtl_ablate.errors import DataError
 
 BIWI_AGAIN = {"15": "03", "18": "05", "21": "02", "22": "07"}
 """Second recordings of a person → the first."""
+CAMERA = "rgb.cal"
+"""The colour camera's calibration."""
 BIWI_HEAD = 300.0
 """Side of the square crop around the head's centre, in millimetres; a head is about 200 wide and 250 tall."""
 
@@ -54,26 +56,24 @@ def read_biwi(path: Path, _: DataConfig) -> Source:
             "01/ to 24/ with frame_00003_rgb.png next to frame_00003_pose.txt",
             lambda p: bool(recordings(p)),
         )
-    build = Builder(root)
+    build = Builder(root, f"recordings in {root.name}/, images next to a pose each", upright=False)
     missing = 0
     for folder in recordings(root):
         camera = _camera(folder)
+        build.files += [str(folder / CAMERA)] if camera else []
         for image in _rgb_images(folder):
             label = image.with_name(image.stem[: -len("rgb")] + "pose.txt")
             missing += not label.is_file()
-            try:
+            with build.row(build.shown(image)):
                 pose, centre = _biwi_pose(label)
                 box = _head_box(camera, centre) if camera else None
-            except SampleError as fault:
-                build.refuse(build.shown(image), fault)
-            else:
                 build.add(
                     build.shown(image),
                     NO_SPLIT,
                     image,
                     {"pose": pose},
                     box,
-                    label_file=label,
+                    label_files=[label],
                     subject=BIWI_AGAIN.get(folder.name, folder.name),
                 )
     if missing == len(build.dropped) and not build.samples and not build.left_out:
@@ -99,7 +99,7 @@ def _biwi_pose(label: Path) -> tuple[tuple[float, float, float], NDArray[np.floa
 
 def _camera(folder: Path) -> list[float]:
     """The numbers of rgb.cal: camera matrix (9), distortion (4), rotation (9), translation (3); [] without it."""
-    file = folder / "rgb.cal"
+    file = folder / CAMERA
     if not file.is_file():
         return []
     try:

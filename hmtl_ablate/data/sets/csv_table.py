@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from hmtl_ablate.data.reading import (
     class_order,
     files_in,
     head_pose,
+    native,
     rows_of,
     suggest_level,
     whole,
@@ -97,7 +99,7 @@ def read_csv(path: Path, _: DataConfig) -> Source:
     complete = [row for row in rows if len(row) == len(header)]
     base = _image_base(file, [table.text(row, "path") for row in complete])
     classes, emotion_of = _csv_emotions([table.text(row, "emotion") for row in complete])
-    build = Builder(base)
+    build = Builder(base, _layout(table, header, base), upright="yaw" not in table.columns)
     build.files.append(str(file))
     for number, row in enumerate(rows):
         place = f"{file.name} row {number + 2}"
@@ -105,19 +107,27 @@ def read_csv(path: Path, _: DataConfig) -> Source:
             build.drop(place, f"{len(row)} columns instead of {len(header)}")
             continue
         image, split = table.text(row, "path"), table.text(row, "split")
-        try:
+        with build.row(image or place):
             labels = _labels(table, row, emotion_of)
             if "split" in table.columns and split.lower() not in SPLIT_NAMES:
                 raise SampleError(f"split {split!r} is not one of train, valid, test")
             if not image:
                 raise SampleError("no path")
-        except SampleError as fault:
-            build.refuse(image or place, fault)
-            continue
-        official = SPLIT_NAMES[split.lower()] if "split" in table.columns else NO_SPLIT
-        build.add(image, official, base / image, labels, subject=table.text(row, "subject"))
+            official = SPLIT_NAMES[split.lower()] if "split" in table.columns else NO_SPLIT
+            file_of = base / native(base, image)
+            build.add(image, official, file_of, labels, subject=table.text(row, "subject"))
     known = {"emotion": classes, "gender": GENDERS}
     return build.source({task: names for task, names in known.items() if task in table.columns})
+
+
+def _layout(table: _Table, header: list[str], base: Path) -> str:
+    read = [f"{meaning} in {header[at]}" if header[at] != meaning else meaning for meaning, at in table.columns.items()]
+    unread = [name for at, name in enumerate(header) if at not in table.columns.values()]
+    where = "the table's folder" if base == table.file.parent else f"{base.name}/"
+    return (
+        f"{table.file.name} with {', '.join(read)}; images in {where}"
+        + f"; columns not read: {', '.join(unread)}" * bool(unread)
+    )
 
 
 def _columns(file: Path, header: list[str]) -> dict[str, int]:
@@ -189,7 +199,7 @@ def _image_base(table: Path, paths: list[str]) -> Path:
     """The folder that image paths are relative to: the table's own, or images/ in it."""
     some = [path for path in paths[:500] if path]
     for base in (table.parent, table.parent / "images"):
-        if any((base / path).exists() for path in some):
+        if any(os.path.exists(base / native(base, path)) for path in some):
             return base
     if some:
         raise DataError(

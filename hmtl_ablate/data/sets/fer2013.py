@@ -12,7 +12,6 @@ from hmtl_ablate.data.reading import (
     TRAIN,
     Builder,
     Sample,
-    SampleError,
     Source,
     folders_in,
     images_below,
@@ -47,7 +46,7 @@ def read_fer2013(path: Path, _: DataConfig) -> Source:
         table = kaggle_table(path)
     if table:
         return _fer2013_table(table)
-    build = Builder(path)
+    build = Builder(path, "train/ and test/ with one folder per emotion")
     tops = [
         (folder, FOLDER_SPLITS[folder.name.lower()])
         for folder in folders_in(path)
@@ -68,16 +67,13 @@ def read_fer2013(path: Path, _: DataConfig) -> Source:
 
 
 def _fer2013_table(table: Path) -> Source:
-    build = Builder(table.parent)
+    build = Builder(table.parent, f"Kaggle's table {table.name}")
     build.files.append(str(table))
     for number, row in enumerate(table_of(table, ("emotion", "pixels", "Usage"))):
         shown = f"{table.name} row {number + 2}"
-        try:
+        with build.row(shown):
             emotion = numbered_emotion(row["emotion"], FER2013_EMOTIONS, 0, BASIC)
             split, image = kaggle_face(row)
-        except SampleError as fault:
-            build.refuse(shown, fault)
-        else:
             build.samples.append(Sample(shown, split, partial(in_memory, image, {"emotion": emotion})))
     return build.source({"emotion": BASIC})
 

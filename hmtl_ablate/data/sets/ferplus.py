@@ -10,10 +10,12 @@ from hmtl_ablate.config import DataConfig
 from hmtl_ablate.data.reading import (
     EMOTIONS,
     KAGGLE_USAGE,
+    SHARES,
     TEST,
     TRAIN,
     VALID,
     Builder,
+    Labels,
     LeftOut,
     Sample,
     SampleError,
@@ -32,18 +34,28 @@ FERPLUS_VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgus
 """FER+'s vote columns in their order."""
 FERPLUS_FOLDERS = {"FER2013Train": TRAIN, "FER2013Valid": VALID, "FER2013Test": TEST}
 KAGGLE_VOTES = "fer2013new.csv"
+VOTE_RULES = {
+    "majority": "labels: single votes dropped, then more than half of the rest (data.votes: majority, FER+'s own rule)",
+    "plurality": "labels: the most frequent vote, also of faces that raters disagree on (data.votes: plurality)",
+    "soft": "labels: as by majority; training targets: shares of the votes without single ones (data.votes: soft)",
+}
+"""What `data check` says of each value of data.votes."""
 
 
-def read_ferplus(path: Path, _: DataConfig) -> Source:
-    """Microsoft's folders with a label.csv each, or Kaggle's FER2013 table and FER+'s fer2013new.csv in one folder."""
+def read_ferplus(path: Path, data: DataConfig) -> Source:
+    """Microsoft's folders with a label.csv each, or Kaggle's FER2013 table and FER+'s fer2013new.csv in one folder.
+
+    `data.votes` decides which faces are used, and their labels. The official rule (`majority`) is that of FER+'s own
+    script (github.com/microsoft/FERPlus, src/ferplus.py, `_process_data`): 25,045 training faces, a plurality 26,940.
+    """
     if path.is_file() and path.name in (*KAGGLE_IMAGES, KAGGLE_VOTES):
         path = path.parent
     need_folder(path)
     if any((path / folder).is_dir() for folder in FERPLUS_FOLDERS):
-        return _ferplus_folders(path)
+        return _ferplus_folders(path, data.votes)
     table = kaggle_table(path)
     if table and (path / KAGGLE_VOTES).is_file():
-        return _ferplus_kaggle(table, path / KAGGLE_VOTES)
+        return _ferplus_kaggle(table, path / KAGGLE_VOTES, data.votes)
     if table:
         raise DataError(
             f"{table}: FER+'s votes are missing; put {KAGGLE_VOTES} next to it (from github.com/microsoft/FERPlus)"
@@ -58,8 +70,9 @@ def read_ferplus(path: Path, _: DataConfig) -> Source:
     )
 
 
-def _ferplus_folders(root: Path) -> Source:
-    build = Builder(root)
+def _ferplus_folders(root: Path, rule: str) -> Source:
+    build = Builder(root, "Microsoft's folders with a label.csv each")
+    build.notes.append(VOTE_RULES[rule])
     for name, split in FERPLUS_FOLDERS.items():
         folder = root / name
         if not folder.is_dir():
@@ -77,18 +90,14 @@ def _ferplus_folders(root: Path) -> Source:
             if number == 0 and len(row) == 12 and not row[2].strip().lstrip("-").isdigit():
                 continue
             shown = f"{name}/{row[0]}"
-            try:
+            with build.row(shown):
                 if len(row) != 12:
                     raise SampleError(f"{len(row)} columns instead of 12")
-                emotion = _majority(row[2:])
-            except SampleError as fault:
-                build.refuse(shown, fault)
-                continue
-            if row[0] in there:
-                build.add(shown, split, folder / row[0], {"emotion": emotion})
-            else:
-                missing += 1
-                build.drop(shown, "file is missing")
+                labels = _labels(row[2:], rule)
+                if row[0] not in there:
+                    missing += 1
+                    raise SampleError("file is missing")
+                build.add(shown, split, folder / row[0], labels)
         if missing and missing == len(build.samples) + len(build.dropped) - listed:
             raise DataError(
                 f"{folder}: none of the {missing} images in label.csv exists, e.g. "
@@ -97,8 +106,9 @@ def _ferplus_folders(root: Path) -> Source:
     return build.source({"emotion": EMOTIONS})
 
 
-def _ferplus_kaggle(table: Path, votes: Path) -> Source:
-    build = Builder(table.parent)
+def _ferplus_kaggle(table: Path, votes: Path, rule: str) -> Source:
+    build = Builder(table.parent, f"Kaggle's {table.name} with {votes.name}")
+    build.notes.append(VOTE_RULES[rule])
     build.files += [str(table), str(votes)]
     label_rows = list(table_of(votes, ("Usage", *FERPLUS_VOTES)))
     number = -1
@@ -106,18 +116,15 @@ def _ferplus_kaggle(table: Path, votes: Path) -> Source:
         if number >= len(label_rows):
             break
         shown = f"{table.name} row {number + 2}"
-        try:
+        with build.row(shown):
             split, image = kaggle_face(row)
             if KAGGLE_USAGE.get(label_rows[number]["usage"].strip().lower()) != split:
                 raise DataError(
                     f"{votes}: row {number + 2} has Usage {label_rows[number]['usage']!r}, {table.name} "
                     f"has {row['usage']!r}; the two files do not belong together"
                 )
-            emotion = _majority([label_rows[number][name.lower()] for name in FERPLUS_VOTES])
-        except SampleError as fault:
-            build.refuse(shown, fault)
-        else:
-            build.samples.append(Sample(shown, split, partial(in_memory, image, {"emotion": emotion})))
+            labels = _labels([label_rows[number][name.lower()] for name in FERPLUS_VOTES], rule)
+            build.samples.append(Sample(shown, split, partial(in_memory, image, labels)))
     if number + 1 != len(label_rows):
         raise DataError(
             f"{table} and {votes} have different numbers of rows (the second {len(label_rows)}); "
@@ -126,8 +133,11 @@ def _ferplus_kaggle(table: Path, votes: Path) -> Source:
     return build.source({"emotion": EMOTIONS})
 
 
-def _majority(votes: list[str]) -> int:
-    """The emotion that most raters chose; raises `LeftOut` when FER+'s own rules do not use the row."""
+def _labels(votes: list[str], rule: str) -> Labels:
+    """Emotion, and for the rule `soft` the shares of the eight emotions, from ten columns of votes.
+
+    Raises `LeftOut` when the rule does not use the row, and `SampleError` when the votes are no counts.
+    """
     try:
         counts = [int(vote) for vote in votes]
     except ValueError as error:
@@ -136,11 +146,23 @@ def _majority(votes: list[str]) -> int:
         raise SampleError("negative votes")
     if max(counts) == 0:
         raise LeftOut("no votes")
-    winners = [name for name, count in zip(FERPLUS_VOTES, counts, strict=True) if count == max(counts)]
-    if len(winners) > 1:
-        raise LeftOut("tie")
+    if rule == "plurality":
+        return {"emotion": _winner(counts, max(counts), "tie")}
+    left = [count if count > 1 else 0 for count in counts]  # a single vote counts as an outlier
+    label = {"emotion": _winner(left, sum(left) // 2 + 1, "no majority")}
+    if rule == "majority":
+        return label
+    of = {name: count for name, count in zip(FERPLUS_VOTES, left, strict=True) if name in EMOTIONS}
+    return {**label, f"emotion{SHARES}": tuple(of[name] / sum(of.values()) for name in EMOTIONS)}
+
+
+def _winner(counts: list[int], least: int, otherwise: str) -> int:
+    """The emotion with `least` votes or more; raises `LeftOut` unless exactly one column has so many."""
+    winners = [name for name, count in zip(FERPLUS_VOTES, counts, strict=True) if count >= least]
+    if len(winners) != 1:
+        raise LeftOut(otherwise)
     if winners[0] not in EMOTIONS:
-        raise LeftOut(winners[0])
+        raise LeftOut({"NF": "not a face"}.get(winners[0], winners[0]))
     return EMOTIONS.index(winners[0])
 
 
@@ -149,4 +171,5 @@ register_dataset(
     read_ferplus,
     page="https://github.com/microsoft/FERPlus",
     licence="labels: MIT; images: the terms of Kaggle's FER2013",
+    options=("votes",),
 )

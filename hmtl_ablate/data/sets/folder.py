@@ -18,7 +18,9 @@ from hmtl_ablate.data.reading import (
     images_below,
     images_in,
     need_folder,
+    printable,
     suggest_level,
+    whole,
 )
 from hmtl_ablate.data.registry import register_dataset
 from hmtl_ablate.errors import DataError
@@ -48,7 +50,7 @@ def read_folder(path: Path, _: DataConfig) -> Source:
     found: list[tuple[Path, int, str]] = []
     for top, split in tops:
         for folder in folders_in(top):
-            found += [(file, split, folder.name) for file in images_below(folder)]
+            found += [(file, split, printable(folder.name)) for file in images_below(folder)]
     names = sorted({name for _, _, name in found})
     if len(names) < 2 or (len(tops) == 1 and not _holds_classes(path)):
         what = (
@@ -60,7 +62,10 @@ def read_folder(path: Path, _: DataConfig) -> Source:
             f"{path}: holds {what}; a folder dataset has one sub-folder per class" + suggest_level(path, _holds_classes)
         )
     classes, index = class_order(names)
-    build = Builder(path)
+    form = "one folder per split, with one per class inside" if len(tops) > 1 or tops[0][0] != path else "one per class"
+    build = Builder(path, f"folders: {form}")
+    if all(whole(name) is not None for name in names):
+        build.notes.append(f"warning: the classes are numbers ({', '.join(names[:8])}), no known emotions")
     for file, split, name in found:
         build.add(build.shown(file), split, file, {"emotion": index[name]})
     return build.source({"emotion": classes})

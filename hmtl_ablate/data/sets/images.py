@@ -13,7 +13,7 @@ from hmtl_ablate.errors import DataError
 def read_images(path: Path, _: DataConfig) -> Source:
     """All images in a folder and below it."""
     need_folder(path)
-    build = Builder(path)
+    build = Builder(path, "every image in the folder and below")
     for file in images_below(path):
         build.add(build.shown(file), NO_SPLIT, file, {})
     if not build.samples:

@@ -24,7 +24,7 @@ def read_jaffe(path: Path, _: DataConfig) -> Source:
             "KA.AN1.39.tiff and so on",
             lambda p: any(JAFFE_NAME.match(file.name) for file in images_in(p)),
         )
-    build = Builder(path)
+    build = Builder(path, "images named as KA.AN1.39.tiff")
     build.add_named(
         files,
         JAFFE_NAME,

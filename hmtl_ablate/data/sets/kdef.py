@@ -38,7 +38,7 @@ def read_kdef(path: Path, _: DataConfig) -> Source:
             "AF01/AF01AFS.JPG and so on, or all images in one folder",
             lambda p: not KDEF_PERSON.fullmatch(p.name) and bool(_kdef_images(p)),
         )
-    build = Builder(path)
+    build = Builder(path, "images named as AF01AFS.JPG")
     build.add_named(files, KDEF_NAME, "AF01AFS.JPG", _kdef_labels)
     return build.source({"emotion": BASIC, "gender": GENDERS})
 

@@ -27,7 +27,7 @@ def read_utkface(path: Path, _: DataConfig) -> Source:
             "25_1_0_20170116174525125.jpg.chip.jpg and so on, or UTKFace/ with them",
             lambda p: bool(_utkface_images(p)),
         )
-    build = Builder(path)
+    build = Builder(path, "images named as age_gender_race_date.jpg")
     build.add_named(files, UTKFACE_NAME, "age_gender_race_date.jpg", _utkface_labels)
     return build.source({"gender": GENDERS})
 

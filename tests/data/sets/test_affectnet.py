@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hmtl_ablate.config import DataConfig
+from hmtl_ablate.data.build import open_pack
 from hmtl_ablate.data.reading import TRAIN, VALID, SampleError, decode
 from hmtl_ablate.data.sets.affectnet import COLUMNS
 from hmtl_ablate.errors import DataError
@@ -18,6 +20,7 @@ from tests.data.conftest import (
     affectnet_row,
     read,
     save,
+    seen,
     table,
 )
 
@@ -58,11 +61,20 @@ def test_affectnet_header_is_optional_in_both_lists(header: bool, tmp_path: Path
     assert [sample.split for sample in read("affectnet", tmp_path).samples] == [TRAIN] * 16 + [VALID] * 8
 
 
-def test_affectnet_crops_the_face_box(tmp_path: Path) -> None:
+def test_affectnet_is_cropped_to_the_face_box_or_used_whole(tmp_path: Path) -> None:
+    """Fault A2: the authors resize the whole published image (data.face_crop: none)."""
     affectnet(tmp_path)
-    image, _ = read("affectnet", tmp_path).samples[0].read(48)
+    sample = read("affectnet", tmp_path).samples[0]
     whole = decode((tmp_path / "Manually_Annotated_Images" / "0" / "0.jpg").read_bytes())
-    np.testing.assert_array_equal(image, whole[4:20, 4:20])
+    np.testing.assert_array_equal(seen(sample), whole[4:20, 4:20])
+    np.testing.assert_array_equal(seen(sample, face_margin=0.125), whole[2:22, 2:22])
+    np.testing.assert_array_equal(seen(sample, face_crop="none"), whole)
+    packs = {
+        crop: open_pack(DataConfig(name="affectnet", size=24, face_crop=crop), tmp_path, tmp_path / "store")
+        for crop in ("box", "none")
+    }
+    assert packs["box"].fingerprint != packs["none"].fingerprint
+    np.testing.assert_array_equal(packs["none"].images[0], whole)
 
 
 def test_affectnet_missing_parts(tmp_path: Path) -> None:

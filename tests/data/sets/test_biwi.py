@@ -16,6 +16,7 @@ from tests.data.conftest import (
     biwi_pose,
     picture,
     read,
+    seen,
     subjects,
 )
 
@@ -51,9 +52,9 @@ def test_biwi_crops_the_head_with_the_colour_camera(tmp_path: Path) -> None:
     frame = tmp_path / "01" / "frame_00003_rgb.png"
     cv2.imwrite(str(frame), cv2.resize(picture(0, 480), (640, 480)))
     # (120 − 20, −100, 1000) mm is at (370, 190); 300 mm are 150 pixels there
-    np.testing.assert_array_equal(read("biwi", tmp_path).samples[0].read(48)[0], whole(frame)[115:265, 295:445])
+    np.testing.assert_array_equal(seen(read("biwi", tmp_path).samples[0]), whole(frame)[115:265, 295:445])
     (tmp_path / "01" / "rgb.cal").unlink()
-    np.testing.assert_array_equal(read("biwi", tmp_path).samples[0].read(48)[0], whole(frame))
+    np.testing.assert_array_equal(seen(read("biwi", tmp_path).samples[0]), whole(frame))
     (tmp_path / "01" / "rgb.cal").write_text("1 2 3")
     with pytest.raises(DataError, match=r"rgb\.cal: 3 numbers are not a camera calibration"):
         read("biwi", tmp_path)

@@ -77,6 +77,8 @@ def test_conformance(name: str, tmp_path: Path) -> None:
     assert {sample.split for sample in source.samples} == layout.splits
     assert {bool(sample.subject) for sample in source.samples} == {layout.subjects}
     assert source.dropped == ()
+    assert bool(source.layout) == DATASETS[layout.name].needs_path
+    assert "\n" not in source.layout
     assert source.classes.get("emotion", ()) == layout.emotions
     assert source.classes.get("gender", GENDERS) == GENDERS
     seen: dict[str, set[object]] = {}

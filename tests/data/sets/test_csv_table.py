@@ -87,7 +87,7 @@ def test_csv_faulty_rows_are_listed(tmp_path: Path) -> None:
         ("path,yaw\n0.png,1\n", "belong together"),
         ("path,label\n", "no row has a path"),
         ("path,label\ngone.png,fear\n", "none of its images exists, e.g. gone.png"),
-        ("path,label\n\xff,1\n", "UTF-8"),
+        ("path,l\xffbel\n0.png,1\n", "UTF-8"),
     ],
 )
 def test_csv_faulty_tables(text: str, says: str, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.data.conftest import (
     picture,
     read,
     save,
+    seen,
 )
 
 LEFT_OUT = {"pose beyond ±99°": 1}
@@ -41,9 +42,10 @@ def test_pose_para_is_pitch_yaw_roll_in_radians(tmp_path: Path) -> None:
 def test_faces_are_cropped_by_their_landmarks(name: str, write: object, file: str, tmp_path: Path) -> None:
     assert callable(write)
     write(tmp_path)
-    image, _ = read(name, tmp_path).samples[0].read(48)
-    # x 20 to 40: 0.4 × 20 on both sides; y 30 to 60: 0.4 × 30 above and 0.12 × 30 below
-    np.testing.assert_array_equal(image, whole(tmp_path / file)[18:64, 12:48])
+    [sample, *_] = read(name, tmp_path).samples
+    # x 20 to 40: 0.4 × 20 on both sides; y 30 to 60: 0.4 × 30 above and 0.12 × 30 below; 46 high, so 46 wide
+    assert sample.frame == pytest.approx((12, 18, 36, 45.6))
+    np.testing.assert_array_equal(seen(sample), whole(tmp_path / file)[18:64, 7:53])
 
 
 @pytest.mark.parametrize("name", ["300wlp", "aflw2000"])
