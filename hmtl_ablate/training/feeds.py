@@ -1,8 +1,9 @@
 """The model's inputs in a step: whole images, changed ones, or both (option `feed` of a pretext task).
 
 A batch of B images in V views becomes V streams. `shared` changes all rows of the whole views; `mixed` the first
-share of them (the batch is shuffled, so these are random images); `siamese` adds a stream for each changed view. Tasks
-that are joined change the same images in turn, each the output of the one before it.
+share of them (the batch is shuffled, so these are random images); `siamese` adds a stream for each changed view, which
+in pre-training is all there is. Tasks that are joined change the same images in turn, each the output of the one before
+it.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def streams(config: TrialConfig, batch: int) -> list[Stream]:
                 Stream(scale, (Segment(chain, 0, batch),), options.supervised_weight) for scale in options.changed_views
             ]
     whole = Stream((1.0, 1.0), tuple(segments), weight)
-    return [whole] * config.data.views + changed
+    return [whole] * (config.passes_per_image - len(changed)) + changed
 
 
 def build_inputs(

@@ -21,7 +21,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
 
 def learning_rate(config: TrainingConfig, epoch: float) -> float:
     """Rate at a fractional epoch, 0 … config.epochs: linear warm-up from 0, then a cosine to 0 (docs/paper.md)."""
-    if epoch < config.warmup_epochs:
-        return config.lr * epoch / config.warmup_epochs
-    rest = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)
+    if epoch < config.warmup:
+        return config.lr * epoch / config.warmup
+    rest = (epoch - config.warmup) / max(config.epochs - config.warmup, 1e-9)
     return config.lr * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))

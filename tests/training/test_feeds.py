@@ -129,9 +129,16 @@ def test_tasks_that_join_change_the_same_images_in_turn() -> None:
 
 
 def test_shared_tasks_all_change_every_image() -> None:
-    plan, (inputs,), _ = planned(pretext={"inpainting": {}, "puzzling": {}})
+    plan, (inputs,), _ = planned(pretext={"inpainting": {"feed": "shared"}, "puzzling": {"feed": "shared"}})
     assert list(inputs.queries) == ["puzzling", "inpainting"]
     assert len(plan) == 1
+
+
+def test_pre_training_has_no_whole_views_that_no_head_reads() -> None:
+    for feed in ("siamese", "shared"):
+        plan, (inputs,), _ = planned(training={"supervised": False}, pretext={"rotation": {"feed": feed}})
+        assert len(plan) == 1
+        assert inputs.queries["rotation"].rows.tolist() == list(range(B))
 
 
 def test_missing_labels_do_not_count() -> None:

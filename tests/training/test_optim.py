@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from timm.optim import Lookahead
 
 from hmtl_ablate.config import TrainingConfig
@@ -22,6 +23,15 @@ def test_warm_up_then_cosine_by_hand() -> None:
 def test_without_warm_up_and_without_cosine() -> None:
     assert learning_rate(TrainingConfig(epochs=4, warmup_epochs=0, lr=0.4), 0) == 0.4
     assert learning_rate(TrainingConfig(epochs=4, warmup_epochs=4, lr=0.4), 4) == pytest.approx(0.4)
+
+
+def test_a_default_warm_up_lasts_3_epochs_or_all() -> None:
+    """Fault "defaults": 3 epochs of warm-up that nobody had written made `epochs: 2` impossible."""
+    assert learning_rate(TrainingConfig(epochs=12, lr=0.3), 1) == pytest.approx(0.1)
+    assert learning_rate(TrainingConfig(epochs=12, lr=0.3), 3) == pytest.approx(0.3)
+    assert [learning_rate(TrainingConfig(epochs=2, lr=0.4), at) for at in (0, 1, 2)] == pytest.approx([0, 0.2, 0.4])
+    with pytest.raises(ValidationError, match=r"3 is more than training\.epochs, 2"):
+        TrainingConfig(epochs=2, warmup_epochs=3)
 
 
 @given(st.integers(1, 50), st.floats(0, 1), st.floats(0, 1))
