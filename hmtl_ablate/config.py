@@ -206,9 +206,13 @@ class LossConfig(Frozen):
     """How the supervised loss is weighted, and how it combines with the pretext losses."""
 
     combine: Literal["sum", "geometric", "focused", "uncertainty", "dwa", "pcgrad"] = "sum"
-    """sum: Σ weight × loss. geometric: weighted geometric mean of the losses. focused: the same, times that of
+    """Of supervised and pretext losses. sum: Σ weight × loss (the authors'). geometric: weighted geometric mean of the
+    losses (Chennupati et al. 2019; not the authors', whose geometric mean is `views`). focused: the same, times that of
     the supervised losses alone. uncertainty: weights learned as variances. dwa: dynamic weight averaging. pcgrad:
     gradients that conflict are projected first. Equations: hmtl_ablate/loss.py."""
+    views: Literal["mean", "geometric"] = "mean"
+    """Of the supervised losses of an image's views, each view's over the batch: their mean, or their geometric mean
+    (authors' siamese script), weighted by `supervised_weight`. Pretext losses are always averaged over views."""
     emotion_weight: TaskWeight = 1.0
     """Weight of the emotion loss relative to the other losses."""
     gender_weight: TaskWeight = 1.0
@@ -306,7 +310,7 @@ class PretextOptions(Frozen):
     weight: Weight = 1.0
     """Weight of the pretext loss relative to the supervised loss."""
     joins: str | None = None
-    """Another pretext task whose changed images this one changes too, in one pass; its feed, share, changed_views and
+    """Another pretext task whose changed images this one changes too, in one pass; its feed, share, views and
     supervised_weight apply to both. Tasks with shared feeds always change the same images."""
     feed: Feed = "siamese"
     """What the supervised head is shown: `siamese` whole views and, in addition, changed ones; `shared` the changed
@@ -318,20 +322,27 @@ class PretextOptions(Frozen):
     """siamese and mixed: weight of the supervised loss on changed images, relative to whole ones (authors: 1)."""
     changed_views: Annotated[tuple[Range, ...], Field(min_length=1, max_length=8)] = ((1.0, 1.0),)
     """siamese: one entry per changed view, the range of its side relative to data.size, drawn at each step."""
+    same_augmentation: bool = False
+    """siamese: the changed views are made from the first whole view (authors' siamese script); false: each view is
+    augmented by itself."""
+    same_draw: bool = False
+    """siamese: the changed views of an image share one permutation, rotation or mask (authors' siamese script); false:
+    each has its own."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Dropout before the pretext head (authors' scripts: 0.2 to 0.3)."""
 
     @model_validator(mode="after")
     def _check(self) -> PretextOptions:
-        for name in ("feed", "share", "changed_views", "supervised_weight"):
+        for name in ("feed", "share", "changed_views", "supervised_weight", "same_augmentation", "same_draw"):
             if self.joins is not None and self.changed(name):
                 raise refused((name,), f"is that of {self.joins}, which this task joins", "set it there")
         if self.feed != "mixed" and self.changed("share"):
             raise refused(("share",), f"only the mixed feed has a share, not {self.feed!r}", "set feed: mixed")
-        if self.feed != "siamese" and self.changed("changed_views"):
-            raise refused(
-                ("changed_views",), f"only the siamese feed has changed views, not {self.feed!r}", "set feed: siamese"
-            )
+        for name in ("changed_views", "same_augmentation", "same_draw"):
+            if self.feed != "siamese" and self.changed(name):
+                raise refused(
+                    (name,), f"only the siamese feed has changed views, not {self.feed!r}", "set feed: siamese"
+                )
         if self.feed == "shared" and self.changed("supervised_weight"):
             raise refused(
                 ("supervised_weight",),
@@ -349,8 +360,8 @@ class PretextOptions(Frozen):
 class PuzzlingOptions(PretextOptions):
     """Puzzling: predict the original position of each tile (docs/paper.md, the method).
 
-    The defaults are those of every study in search_spaces/ but paper.yaml, which has the authors' recipe (docs/methods.md,
-    defaults).
+    The defaults are those of the studies in search_spaces/, except paper.yaml, which has the authors' recipe
+    (docs/methods.md, defaults).
     """
 
     weight: Weight = 1.2
@@ -387,7 +398,7 @@ class InpaintingOptions(PretextOptions):
     """Layers whose features are compared: relu1_2 … of vgg16, else timm's names of its stages; null: the first three
     (vgg16: relu1_2, relu2_2, relu3_3)."""
     perceptual_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Weight of the perceptual loss relative to the pixel loss."""
+    """Weight of the perceptual loss, divided by the masked share, relative to the pixel loss."""
 
     @model_validator(mode="after")
     def _check_perceptual(self) -> InpaintingOptions:
@@ -589,9 +600,20 @@ class TrialConfig(Frozen):
     def passes_per_image(self) -> int:
         """Image passes an image costs in one epoch: its whole views, except in siamese pre-training, and its changed
         ones."""
-        changed = sum(len(o.changed_views) for o in self.pretext.values() if o.feed == "siamese" and o.joins is None)
-        whole_too = self.training.supervised or not changed  # pre-training has no head that would read whole views
-        return changed + (self.data.views if whole_too else 0)
+        return len(self.view_sources)
+
+    @property
+    def view_sources(self) -> tuple[int, ...]:
+        """For each image pass, whole views first, the number of the pass whose augmentation it shows: its own, or that
+        of the first whole view (in pre-training, of the task's first changed view)."""
+        siamese = [o for o in self.pretext.values() if o.feed == "siamese" and o.joins is None]
+        whole = self.training.supervised or not siamese  # pre-training has no head that would read whole views
+        sources = list(range(self.data.views if whole else 0))
+        for options in siamese:
+            first = 0 if whole else len(sources)
+            for _ in options.changed_views:
+                sources.append(first if options.same_augmentation else len(sources))
+        return tuple(sources)
 
     def replaced(self, values: Mapping[tuple[str, ...], Any]) -> TrialConfig:
         """This config with other values at the paths of some options."""

@@ -32,6 +32,8 @@ class Segment:
     """First row."""
     high: int
     """One past the last row."""
+    same_draw: bool = False
+    """Whether each image has the same draw in all streams with these tasks."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def streams(config: TrialConfig, batch: int) -> list[Stream]:
             used, weight = used + count, options.supervised_weight
         else:
             changed += [
-                Stream(scale, (Segment(chain, 0, batch),), options.supervised_weight) for scale in options.changed_views
+                Stream(scale, (Segment(chain, 0, batch, options.same_draw),), options.supervised_weight)
+                for scale in options.changed_views
             ]
     whole = Stream((1.0, 1.0), tuple(segments), weight)
     return [whole] * (config.passes_per_image - len(changed)) + changed
@@ -105,6 +108,7 @@ def build_inputs(
     images. All random numbers are drawn for the global batch, so they do not depend on how it is split over workers.
     """
     by_side: dict[int, list[ModelInput]] = {}
+    drawn: dict[str, Tensor] = {}
     channels_last = views[0].is_contiguous(memory_format=torch.channels_last)
     memory = torch.channels_last if channels_last else torch.contiguous_format
     for number, (stream, whole) in enumerate(zip(plan, views, strict=True)):
@@ -119,7 +123,9 @@ def build_inputs(
             weights[first:last] = stream.weight
             index, shown = to_device(torch.arange(first, last), whole.device), whole[first:last]
             for name in segment.tasks:
-                draw = tasks[name].draw(segment.high - segment.low, generator)[rows[first:last] - segment.low]
+                if name not in drawn or not segment.same_draw:
+                    drawn[name] = tasks[name].draw(segment.high - segment.low, generator)
+                draw = drawn[name][rows[first:last] - segment.low]
                 queries[name] = HeadQuery(index, to_device(draw, whole.device), shown)
                 shown = tasks[name].change(shown, queries[name].draw)
             if len(shown) == len(rows):

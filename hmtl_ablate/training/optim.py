@@ -12,11 +12,23 @@ from hmtl_ablate.config import TrainingConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimiser that the config names; no weight decay of biases and norms (timm's default)."""
+    """The optimiser that the config names; no weight decay of biases and norms (timm's default).
+
+    AdaBelief has the rectification and the eps of the authors' adabelief_tf (docs/paper.md, recipe); timm's own
+    defaults are without and 1e-16.
+    """
+    options = {"rectify": True, "eps": 1e-14} if config.optimizer == "adabelief" else {}
     optimizer = create_optimizer_v2(
-        model, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9
+        model, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9, **options
     )
     return Lookahead(optimizer, alpha=0.5, k=6) if config.lookahead else optimizer
+
+
+def synchronise(optimizer: torch.optim.Optimizer) -> None:
+    """Bring Lookahead's fast weights to its slow ones, which are those to evaluate; other optimisers have nothing to
+    bring."""
+    if isinstance(optimizer, Lookahead):
+        optimizer.sync_lookahead()
 
 
 def learning_rate(config: TrainingConfig, epoch: float) -> float:
