@@ -97,25 +97,30 @@ def test_low_data_has_three_arms_of_equal_cost_at_each_fraction() -> None:
 
 
 def test_paper_has_the_nine_rows() -> None:
+    """Fault A4: puzzling was 2 × 2 with weight 1.2; the authors' siamese script has 3 × 3, which is 8.1 in our terms."""
     study = load_study(FOLDER / "paper.yaml", profile="paper")
     rows = [variant for variant in study.variants if not variant.evaluation and " views" not in variant.name]
     assert len(rows) == 8
     for variant in rows:
         config = variant.config(0)
+        training = config.training
+        assert (training.epochs, training.warmup, training.clip, training.weight_decay) == (200, 3, None, 0)
         assert config.model.backbone == ("efficientnet_b2" if "(B2)" in variant.name else "efficientnet_b0")
         assert config.data.fraction == (0.2 if "20% train" in variant.name else 1.0)
         assert set(config.pretext) == {
             name for name, word in (("puzzling", "puzzling"), ("inpainting", "in-painting")) if word in variant.name
         }
         assert (config.data.size, config.data.stored, config.data.protocol, config.loss.class_weights) == (
-            224,
-            350,
+            112,
+            200,
             "paper",
             "inverse",
         )
         if "puzzling" in config.pretext:
-            assert config.pretext["puzzling"].weight == 1.2
-            assert len(config.pretext["puzzling"].changed_views) == 3
+            own = config.pretext["puzzling"]
+            assert own.weight == pytest.approx(0.3 * own.grid**2 * len(own.changed_views)) == pytest.approx(8.1)
+            assert (own.same_draw, own.same_augmentation, own.supervised_weight) == (True, True, 1.0)
+            assert config.loss.views == "geometric"
         if "inpainting" in config.pretext:
             assert config.pretext["inpainting"].perceptual == "vgg16"
     probe = next(v for v in study.variants if v.name == "SL + SSL puzzling (B0) → non-linear probe").config(0)
