@@ -107,7 +107,8 @@ CLAIMS = (
 RULE = (
     f"Reproduced: at least {MIN_SEEDS} seeds at the paper's schedule ({MIN_EPOCHS} epochs, {MIN_SIZE} px or more; "
     f"puzzling as in the authors' siamese script: {PUZZLING_EPOCHS} epochs, 3 × 3 tiles, weight {PUZZLING_WEIGHT:g}, "
-    "geometric mean over the views) on the claim's own data, AffectNet without a face crop, the upper end of the 95 % interval reaches claim − {tolerance:g}, and its half-width "
+    "geometric mean over the views) on the claim's own data, AffectNet without a face crop, the upper end of the 95 % "
+    "interval reaches claim − {tolerance:g}, and its half-width "
     f"is at most {HALF_WIDTH:g} point. Not reproduced: the upper end is below that. Partial: fewer seeds or a wider "
     "interval. Unverified: no such run."
 )

@@ -41,6 +41,7 @@ TRIAL_COLUMNS = (
     "task",
     "evaluation",
     "classes",
+    "numerics",
     "commit",
     "device",
     "torch",
@@ -65,7 +66,8 @@ class Results:
 
     `parent` is the study's run_id; a trial that two studies share has a row under each. `options` is {dotted key:
     value} of the trial's config, its values typed: None, bool, int, float, str or list. `classes` counts the classes
-    whose recall was measured. `commit`, `device` and `torch` say what trained it. `standing` says what the row may be
+    whose recall was measured. `numerics` is the numerics version, 0 when unknown; `commit`, `device` and `torch` say
+    what trained it. `standing` says what the row may be
     used for:
 
     - declared: one of the study's variants, seeds and data as they are declared now, whatever its status;
@@ -159,6 +161,7 @@ def _trial_row(trial: TrialRecord, standing: Standing) -> dict[str, Any]:
         "task": trial.task,
         "evaluation": trial.evaluation,
         "classes": _classes(trial.metrics),
+        "numerics": trial.numerics,
         "commit": trial.commit,
         "device": trial.environment.get("device", ""),
         "torch": trial.environment.get("version.torch", ""),

@@ -97,7 +97,7 @@ def test_low_data_has_three_arms_of_equal_cost_at_each_fraction() -> None:
 
 
 def test_paper_has_the_nine_rows() -> None:
-    """Fault A4: puzzling was 2 × 2 with weight 1.2; the authors' siamese script has 3 × 3, which is 8.1 in our terms."""
+    """Fault A4: puzzling was 2 × 2 at weight 1.2; the siamese script has 3 × 3, and 8.1 in our terms."""
     study = load_study(FOLDER / "paper.yaml", profile="paper")
     rows = [variant for variant in study.variants if not variant.evaluation and " views" not in variant.name]
     assert len(rows) == 8
