@@ -29,10 +29,20 @@ Rendered by `python analysis/results_page.py docs/results docs/results.md` from 
 networks on two CPU cores, on public datasets that are not the paper's: these numbers verify no claim. Scores are mean ±
 standard deviation over paired seeds; differences have 95 % intervals, not corrected for the number of comparisons.
 Image passes are per trial and include those of the trials it started from. Other work ran on the same machine, so the
-minutes are not comparable between studies. Commits before f6480f8 had numerics version 1, in which the steps of an
-augmentation shared their random numbers: with `weak`, nearly all colour jitter fell on flipped faces and none on the
-others. All variants were affected equally; the next round retrains them.
+minutes are not comparable between studies.
+
+**Older numerics, older labels.** A section that says "older numerics" was measured before numerics version 3
+(`hmtl_ablate/config.py`) and is not repeated yet: the defaults, the perceptual loss, the in-painting decoder, AdaBelief
+and the augmentation have changed since. In version 1 the steps of an augmentation also shared their random numbers: with
+`weak`, nearly all colour jitter fell on flipped faces and none on the others. "Plurality labels": faces of FER+ whose
+raters disagree were used too, which FER+'s own majority rule leaves out. All variants of a section were affected
+equally, but the numbers are not comparable with newer ones.
 """
+OLDER_NUMERICS = {
+    **dict.fromkeys(("bd1bc58", "b31793e", "6f77e1a"), "older numerics (version 1)"),
+    **dict.fromkeys(("f6480f8", "12cd8d9"), "older numerics (version 2)"),
+}
+"""Commits before numerics version 3 → what their results are marked with. All of them used FER+ by plurality."""
 
 SETTING = re.compile(r"( \+ \d+% train)?( \(B\d\))?$")
 """The part of a variant's name that gives data and backbone; variants are compared within the same setting."""
@@ -65,7 +75,7 @@ def _study(study: Mapping[str, Any], *, first: bool) -> str:
             "",
             f"    {_command(study)}",
             "",
-            _made(**study["made"]),
+            _made(_command(study), **study["made"]),
             "",
         ]
     else:
@@ -103,9 +113,14 @@ def _split(row: Row) -> tuple[str, str]:
     return name[:start], name[start:]
 
 
-def _made(commit: str, device: str, torch: str, seconds: float) -> str:
-    commits = ", ".join(one[:7] for one in commit.split(", "))
-    return f"Commit {commits}, {device}, torch {torch}; {seconds / 60:.0f} minutes of training in total."
+def _made(command: str, commit: str, device: str, torch: str, seconds: float) -> str:
+    commits = [one[:7] for one in commit.split(", ")]
+    older = [OLDER_NUMERICS[one] for one in commits if one in OLDER_NUMERICS]
+    marks = [older[0]] + ["plurality labels"] * ("ferplus" in command) if older else []
+    return (
+        f"Commit {', '.join(commits)}, {device}, torch {torch}; {seconds / 60:.0f} minutes of training in total."
+        + (f" **{', '.join(marks)[0].upper()}{', '.join(marks)[1:]}.**" if marks else "")
+    )
 
 
 def _base(row: Row, settings: Mapping[str, Row]) -> Row | None:

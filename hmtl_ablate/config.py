@@ -31,9 +31,16 @@ from pydantic_core import PydanticCustomError
 from hmtl_ablate.errors import CheckpointError, ConfigError, Fault, nearest
 from hmtl_ablate.supervised import SUPERVISED_TASKS, Metric
 
-NUMERICS_VERSION = 2
-"""Part of every trial_id; bumped when a change in the code moves the golden loss curve. 2: the steps of an augmentation
-are drawn independently of one another; before, all of them drew the same numbers."""
+NUMERICS_VERSION = 3
+"""Part of every trial_id; bumped when a change in the code moves the golden loss curve, or a default changes.
+
+2: the steps of an augmentation are drawn independently of one another; before, all of them drew the same numbers.
+
+3: defaults of pretext tasks (siamese feed, supervised weight 0.5, weights of puzzling and rotation) and of the warm-up;
+the perceptual loss divided by the masked share; a smaller in-painting decoder on a small backbone; AdaBelief with
+rectification and the authors' eps; Lookahead synchronised before each validation; brightness added instead of
+multiplied, holes and the border of a rotation filled with 0.
+"""
 
 Feed = Literal["shared", "siamese", "mixed"]
 Range = Annotated[tuple[float, float], Field(description="[low, high]")]
@@ -41,6 +48,8 @@ READER_OPTIONS = ("votes", "frames")
 """Options of `data:` that some datasets have: with another value than its default, one is refused elsewhere."""
 PACK_OPTIONS = (*READER_OPTIONS, "face_crop", "face_margin")
 """Options of `data:`, apart from the size, that change what a pack holds."""
+DEFAULT_WARMUP = 3.0
+"""Epochs of warm-up where a config names none (authors' scripts: 3 to 5)."""
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 """The one network that weights `package` fit."""
 
@@ -221,9 +230,13 @@ class LossConfig(Frozen):
     """How the supervised loss is weighted, and how it combines with the pretext losses."""
 
     combine: Literal["sum", "geometric", "focused", "uncertainty", "dwa", "pcgrad"] = "sum"
-    """sum: Σ weight × loss. geometric: weighted geometric mean of the losses. focused: the same, times that of
+    """Of supervised and pretext losses. sum: Σ weight × loss (the authors'). geometric: weighted geometric mean of the
+    losses (Chennupati et al. 2019; not the authors', whose geometric mean is `views`). focused: the same, times that of
     the supervised losses alone. uncertainty: weights learned as variances. dwa: dynamic weight averaging. pcgrad:
     gradients that conflict are projected first. Equations: hmtl_ablate/loss.py."""
+    views: Literal["mean", "geometric"] = "mean"
+    """Of the supervised losses of an image's views, each view's over the batch: their mean, or their geometric mean
+    (authors' siamese script), weighted by `supervised_weight`. Pretext losses are always averaged over views."""
     emotion_weight: TaskWeight = 1.0
     """Weight of the emotion loss relative to the other losses."""
     gender_weight: TaskWeight = 1.0
@@ -262,16 +275,21 @@ class TrainingConfig(Frozen):
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
     """Weight decay of the optimiser."""
-    warmup_epochs: Annotated[float, Field(ge=0)] = 3.0
-    """Epochs of linear warm-up before the cosine to 0."""
+    warmup_epochs: Annotated[float, Field(ge=0)] | None = None
+    """Epochs of linear warm-up before the cosine to 0; null: 3, or all epochs where there are fewer."""
     clip: Annotated[float, Field(gt=0)] | None = 5.0
     """Largest norm of the gradient, to which it is clipped; null: no clipping."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU that has it, fp32 elsewhere."""
 
+    @property
+    def warmup(self) -> float:
+        """Epochs of linear warm-up, from 0 to `epochs`."""
+        return min(DEFAULT_WARMUP, float(self.epochs)) if self.warmup_epochs is None else self.warmup_epochs
+
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
-        if self.warmup_epochs > self.epochs:
+        if self.warmup_epochs is not None and self.warmup_epochs > self.epochs:
             raise refused(
                 ("warmup_epochs",),
                 f"{self.warmup_epochs:g} is more than training.epochs, {self.epochs}",
@@ -307,38 +325,49 @@ class ProbeConfig(Frozen):
         return self
 
 
+Weight = Annotated[float, Field(gt=0, le=1000)]
+
+
 class PretextOptions(Frozen):
     """Options of every pretext task."""
 
-    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    weight: Weight = 1.0
     """Weight of the pretext loss relative to the supervised loss."""
     joins: str | None = None
-    """Another pretext task whose changed images this one changes too, in one pass; its feed, share, changed_views and
+    """Another pretext task whose changed images this one changes too, in one pass; its feed, share, views and
     supervised_weight apply to both. Tasks with shared feeds always change the same images."""
-    feed: Feed = "shared"
-    """What the supervised head is shown: `shared` the changed image (cost of SL); `siamese` whole views and, in
-    addition, changed ones; `mixed` a batch of which a share is changed (cost of SL)."""
+    feed: Feed = "siamese"
+    """What the supervised head is shown: `siamese` whole views and, in addition, changed ones; `shared` the changed
+    image (cost of SL, and worse on few images); `mixed` a batch of which a share is changed (cost of SL). In
+    pre-training there are changed views only."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """mixed: share of each batch that is changed."""
-    supervised_weight: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """siamese and mixed: weight of the supervised loss on changed images, relative to whole ones."""
+    supervised_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """siamese and mixed: weight of the supervised loss on changed images, relative to whole ones (authors: 1)."""
     changed_views: Annotated[tuple[Range, ...], Field(min_length=1, max_length=8)] = ((1.0, 1.0),)
     """siamese: one entry per changed view, the range of its side relative to data.size, drawn at each step."""
+    same_augmentation: bool = False
+    """siamese: the changed views are made from the first whole view (authors' siamese script); false: each view is
+    augmented by itself."""
+    same_draw: bool = False
+    """siamese: the changed views of an image share one permutation, rotation or mask (authors' siamese script); false:
+    each has its own."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Dropout before the pretext head (authors' scripts: 0.2 to 0.3)."""
 
     @model_validator(mode="after")
     def _check(self) -> PretextOptions:
-        for name in ("feed", "share", "changed_views", "supervised_weight"):
+        for name in ("feed", "share", "changed_views", "supervised_weight", "same_augmentation", "same_draw"):
             if self.joins is not None and self.changed(name):
                 raise refused((name,), f"is that of {self.joins}, which this task joins", "set it there")
         if self.feed != "mixed" and self.changed("share"):
             raise refused(("share",), f"only the mixed feed has a share, not {self.feed!r}", "set feed: mixed")
-        if self.feed != "siamese" and self.changed("changed_views"):
-            raise refused(
-                ("changed_views",), f"only the siamese feed has changed views, not {self.feed!r}", "set feed: siamese"
-            )
-        if self.feed == "shared" and self.supervised_weight != 1.0:
+        for name in ("changed_views", "same_augmentation", "same_draw"):
+            if self.feed != "siamese" and self.changed(name):
+                raise refused(
+                    (name,), f"only the siamese feed has changed views, not {self.feed!r}", "set feed: siamese"
+                )
+        if self.feed == "shared" and self.changed("supervised_weight"):
             raise refused(
                 ("supervised_weight",),
                 "a shared feed shows changed images only, so their supervised loss has no other to be relative to",
@@ -353,8 +382,14 @@ class PretextOptions(Frozen):
 
 
 class PuzzlingOptions(PretextOptions):
-    """Puzzling: predict the original position of each tile (docs/paper.md, the method)."""
+    """Puzzling: predict the original position of each tile (docs/paper.md, the method).
 
+    The defaults are those of the studies in search_spaces/, except paper.yaml, which has the authors' recipe
+    (docs/methods.md, defaults).
+    """
+
+    weight: Weight = 1.2
+    """Weight of the pretext loss, averaged over positions and changed views (authors' siamese script: 8.1 at 3 × 3)."""
     grid: Annotated[int, Field(ge=2, le=16)] = 2
     """n: the image is cut into n × n tiles."""
 
@@ -362,6 +397,8 @@ class PuzzlingOptions(PretextOptions):
 class RotationOptions(PretextOptions):
     """Rotation: predict by how many quarter turns the image, or each of its tiles, is rotated (Gidaris et al. 2018)."""
 
+    weight: Weight = 0.5
+    """Weight of the pretext loss relative to the supervised loss."""
     grid: Annotated[int, Field(ge=1, le=16)] = 1
     """1: the whole image is rotated; n: each of n × n tiles separately."""
 
@@ -385,7 +422,7 @@ class InpaintingOptions(PretextOptions):
     """Layers whose features are compared: relu1_2 … of vgg16, else timm's names of its stages; null: the first three
     (vgg16: relu1_2, relu2_2, relu3_3)."""
     perceptual_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Weight of the perceptual loss relative to the pixel loss."""
+    """Weight of the perceptual loss, divided by the masked share, relative to the pixel loss."""
 
     @model_validator(mode="after")
     def _check_perceptual(self) -> InpaintingOptions:
@@ -476,7 +513,7 @@ class TrialConfig(Frozen):
             raise refused(
                 ("pretext", name),
                 f"a rotated face has another {unsafe[0]} than its label",
-                "use feed: siamese with supervised_weight: 0",
+                "use supervised_weight: 0 with feed: siamese",
             )
 
     def _check_joins(self) -> None:
@@ -515,11 +552,11 @@ class TrialConfig(Frozen):
                 "add a pretext task",
             )
         for name in self.pretext:
-            if self.leader(name).feed != "shared":
+            if self.leader(name).feed == "mixed":
                 raise refused(
                     ("pretext", name, "feed"),
                     "pre-training has no supervised head that whole images would go to",
-                    "use feed: shared",
+                    "use feed: siamese or shared",
                 )
         if self.loss.combine == "focused":
             raise refused(("loss", "combine"), "focused is about the supervised losses, and there is none", "use sum")
@@ -585,9 +622,22 @@ class TrialConfig(Frozen):
 
     @property
     def passes_per_image(self) -> int:
-        """Image passes an image costs in one epoch: its whole views and its changed ones."""
-        changed = sum(len(o.changed_views) for o in self.pretext.values() if o.feed == "siamese" and o.joins is None)
-        return self.data.views + changed
+        """Image passes an image costs in one epoch: its whole views, except in siamese pre-training, and its changed
+        ones."""
+        return len(self.view_sources)
+
+    @property
+    def view_sources(self) -> tuple[int, ...]:
+        """For each image pass, whole views first, the number of the pass whose augmentation it shows: its own, or that
+        of the first whole view (in pre-training, of the task's first changed view)."""
+        siamese = [o for o in self.pretext.values() if o.feed == "siamese" and o.joins is None]
+        whole = self.training.supervised or not siamese  # pre-training has no head that would read whole views
+        sources = list(range(self.data.views if whole else 0))
+        for options in siamese:
+            first = 0 if whole else len(sources)
+            for _ in options.changed_views:
+                sources.append(first if options.same_augmentation else len(sources))
+        return tuple(sources)
 
     def replaced(self, values: Mapping[tuple[str, ...], Any]) -> TrialConfig:
         """This config with other values at the paths of some options."""

@@ -40,6 +40,23 @@ def geometric_mean(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -
     return torch.exp(logs.sum() / sum(weights[name] for name in losses))
 
 
+def geometric_over_views(losses: Tensor, whole: Tensor, weights: Sequence[float]) -> Tensor:
+    """The weighted geometric mean of the views' losses, Π Lᵥ^(wᵥ / Σ w), as the authors' siamese script combines them.
+
+    losses: [V], this worker's; whole: [V], their means over the workers, without gradient (one worker: the same
+    values); weights: of the views, not all 0. A view of weight 0 does not count. Returns a scalar whose mean over the
+    workers, and that of its gradient, are those of the geometric mean of `whole`: G is homogeneous of degree 1, so
+    G = Σ (∂G/∂Lᵥ) Lᵥ.
+    """
+    whole = whole.detach().requires_grad_()
+    with torch.enable_grad():
+        total = geometric_mean(
+            {str(view): loss for view, loss in enumerate(whole)}, {str(view): w for view, w in enumerate(weights)}
+        )
+        (slopes,) = torch.autograd.grad(total, whole)
+    return (slopes * losses).sum()
+
+
 def focused_geometric_mean(losses: Mapping[str, Tensor], weights: Mapping[str, float], focus: Sequence[str]) -> Tensor:
     """The geometric mean of all losses times that of the tasks in `focus` (Chennupati et al. 2019, eq. 3)."""
     return geometric_mean(losses, weights) * geometric_mean({name: losses[name] for name in focus}, weights)

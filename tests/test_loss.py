@@ -11,6 +11,7 @@ from hmtl_ablate.loss import (
     dynamic_weights,
     focused_geometric_mean,
     geometric_mean,
+    geometric_over_views,
     project_conflicting,
     uncertainty,
     weighted_sum,
@@ -32,6 +33,28 @@ ONES = {"a": 1.0, "b": 1.0}
 
 def test_sum_adds_the_weighted_losses() -> None:
     assert weighted_sum(losses(a=2.0, b=3.0), {"a": 1.0, "b": 0.5}).item() == pytest.approx(3.5)
+
+
+def test_geometric_over_views_is_the_geometric_mean_of_the_views() -> None:
+    """Fault A5. Views of loss 1, 2, 4, 8: (1 · 2 · 4 · 8)^¼ = 64^¼, and ∂G/∂Lᵥ = G / (4 Lᵥ)."""
+    views = torch.tensor([1.0, 2.0, 4.0, 8.0], requires_grad=True)
+    total = geometric_over_views(views, views.detach(), [1.0] * 4)
+    assert total.item() == pytest.approx(64**0.25)
+    total.backward()
+    assert views.grad.tolist() == pytest.approx([64**0.25 / (4 * loss) for loss in (1, 2, 4, 8)])
+    halved = torch.tensor([2.0, 16.0, 5.0])
+    assert geometric_over_views(halved, halved, [1.0, 0.5, 0.0]).item() == pytest.approx((2 * 16**0.5) ** (1 / 1.5))
+
+
+def test_geometric_over_views_of_two_workers_is_that_of_the_global_losses() -> None:
+    """Workers with [1, 6] and [3, 2]: views of [2, 4], G = √8; the workers' mean is G, and so is that of the slopes."""
+    parts = [torch.tensor(values, requires_grad=True) for values in ([1.0, 6.0], [3.0, 2.0])]
+    whole = torch.tensor([2.0, 4.0])
+    totals = [geometric_over_views(part, whole, [1.0, 1.0]) for part in parts]
+    assert sum(total.item() for total in totals) / 2 == pytest.approx(8**0.5)
+    for total, part in zip(totals, parts, strict=True):
+        total.backward()
+        assert part.grad.tolist() == pytest.approx([8**0.5 / 4, 8**0.5 / 8])
 
 
 def test_geometric_is_the_weighted_geometric_mean() -> None:

@@ -43,7 +43,7 @@ class TrainedTrial:
     result: TrialResult
     """All that result.json holds: tags of the machine, classes, confusion matrices, image passes."""
     history: tuple[dict[str, float], ...]
-    """One row per epoch: train/…, val/…, lr, image_passes, seconds."""
+    """One row per epoch: train/… (losses, accuracy, gradient norms and cosines), val/…, lr, image_passes, seconds."""
 
     @property
     def trial_id(self) -> str:

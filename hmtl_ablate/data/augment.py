@@ -12,7 +12,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from hmtl_ablate.data.views import BLUR_SIDE, BLUR_SIGMA, DOWNSCALE, HOLE, HOLE_FILL, JITTER, LEVELS, NOISE
+from hmtl_ablate.data.views import BLUR_SIDE, BLUR_SIGMA, DOWNSCALE, HOLE, JITTER, LEVELS, NOISE
 
 
 class CentredCrop(A.ImageOnlyTransform):
@@ -90,7 +90,7 @@ def training_view(level: str, stored: int, size: int, channels: int, turn: bool 
     colour = channels > 1  # grey images have no hue and saturation to change
     steps: list[A.BasicTransform] = []
     if drawn.turn and turn:
-        steps.append(A.Rotate(limit=(-drawn.turn, drawn.turn), border_mode=cv2.BORDER_REFLECT_101, p=1.0))
+        steps.append(A.Rotate(limit=(-drawn.turn, drawn.turn), border_mode=cv2.BORDER_CONSTANT, fill=0, p=1.0))
     steps += [
         (RandomCrop if drawn.anywhere else CentredCrop)(drawn.crop),
         Flip(p=0.5),
@@ -120,7 +120,7 @@ def training_view(level: str, stored: int, size: int, channels: int, turn: bool 
                 num_holes_range=(1, 1),
                 hole_height_range=(hole, hole),
                 hole_width_range=(hole, hole),
-                fill=HOLE_FILL,
+                fill=0,
                 p=1.0,
             ),
         ]
@@ -129,4 +129,12 @@ def training_view(level: str, stored: int, size: int, channels: int, turn: bool 
 
 def _jitter(p: float, colour: bool) -> A.BasicTransform:
     still = {} if colour else {"saturation": (1.0, 1.0), "hue": (0.0, 0.0)}
-    return A.ColorJitter(**(JITTER | still), p=p)
+    low, high = JITTER["brightness"]
+    jitter = A.ColorJitter(**(JITTER | still | {"brightness": (1 + low, 1 + high)}), p=p)
+    jitter.transforms[0] = _brighten  # albumentations multiplies
+    return jitter
+
+
+def _brighten(image: np.ndarray, factor: float) -> np.ndarray:
+    """Add factor − 1 of the white value, 255, to a uint8 image."""
+    return np.clip(image.astype(np.int16) + round(255 * (factor - 1)), 0, 255).astype(np.uint8)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from hmtl_ablate.data.views import BLUR_SIDE, BLUR_SIGMA, DOWNSCALE, HOLE, HOLE_FILL, JITTER, LEVELS, NOISE
+from hmtl_ablate.data.views import BLUR_SIDE, BLUR_SIGMA, DOWNSCALE, HOLE, JITTER, LEVELS, NOISE
 from hmtl_ablate.to_device import to_device
 
 
@@ -32,7 +32,7 @@ class Draws:
     """bool [B], like the four below."""
     jittered: Tensor
     factors: Tensor
-    """Of brightness, contrast and saturation, and the hue's shift in turns, [B, 4]."""
+    """What is added to the brightness, factors of contrast and saturation, and the hue's shift in turns, [B, 4]."""
     greyed: Tensor
     blurred: Tensor
     downscaled: Tensor
@@ -103,11 +103,11 @@ class BatchView:
         if self.level.noisy:
             deviation = to_device(draws.noise, views.device).view(-1, 1, 1, 1)
             views = (views + deviation * torch.randn(views.shape, generator=noise, device=views.device)).clamp(0, 1)
-            views = views.masked_fill(self._holes(draws.hole, views.device), HOLE_FILL / 255)
+            views = views.masked_fill(self._holes(draws.hole, views.device), 0.0)
         return views
 
     def _sampled(self, images: Tensor, draws: Draws) -> Tensor:
-        """`images` [B, C, S, S] rotated about the centre, cropped, flipped and resized, in one sampling."""
+        """`images` [B, C, S, S] rotated about the centre, cropped, flipped and resized, in one sampling; 0 outside."""
         share, corner = draws.crop[:, :1], draws.crop[:, 1:]
         side = (share * self.stored).round().clamp(min=1)
         start = ((self.stored - side) * corner).round() if self.level.anywhere else ((self.stored - side) / 2).floor()
@@ -124,13 +124,14 @@ class BatchView:
         finer = -(-self.stored // self.size)  # an image that shrinks is averaged, so that no pixel is skipped
         shape = (len(images), images.shape[1], self.size * finer, self.size * finer)
         grid = F.affine_grid(to_device(theta, images.device), list(shape), align_corners=False)
-        found = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        found = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        found = found * (grid.abs() <= 1).all(dim=3)[:, None]  # padding with zeros would also darken a straight edge
         return F.avg_pool2d(found, finer) if finer > 1 else found
 
     def _jittered(self, images: Tensor, draws: Draws) -> Tensor:
         bright, contrast, saturation, hue = to_device(draws.factors[draws.jittered], images.device).unbind(1)
         steps: list[Callable[[Tensor], Tensor]] = [
-            lambda some: (some * bright.view(-1, 1, 1, 1)).clamp(0, 1),
+            lambda some: (some + bright.view(-1, 1, 1, 1)).clamp(0, 1),
             lambda some: kornia.enhance.adjust_contrast_with_mean_subtraction(some, contrast),
         ]
         if self.colour:

@@ -13,16 +13,17 @@ import numpy as np
 
 cv2.setNumThreads(1)  # trials run in parallel: OpenCV's threads would only contend for the cores
 
-JITTER = {"brightness": (0.68, 1.32), "contrast": (0.68, 1.32), "saturation": (0.68, 1.32), "hue": (-0.08, 0.08)}
-"""Ranges: factors of brightness, contrast and saturation; shift of the hue in turns."""
+JITTER = {"brightness": (-0.32, 0.32), "contrast": (0.68, 1.32), "saturation": (0.68, 1.32), "hue": (-0.08, 0.08)}
+"""Ranges: what is added to values from 0 to 1 (brightness); factors of contrast and saturation; shift of the hue in
+turns."""
 BLUR_SIGMA, BLUR_SIDE = 1.5, 3
 """Standard deviation and side of the Gaussian kernel in pixels."""
 DOWNSCALE = (64 / 112, 0.99)
 """Range of the factor by which a view is shrunk and enlarged again."""
 NOISE = (0.0, 0.05)
 """Range of the noise's standard deviation, for values from 0 to 1."""
-HOLE, HOLE_FILL = 40 / 112, 127
-"""Side of the hole as a share of the view's, and its value from 0 to 255."""
+HOLE = 40 / 112
+"""Side of the hole as a share of the view's. Its values are 0, as are those outside a rotated image."""
 
 
 @dataclass(frozen=True)

@@ -22,29 +22,41 @@ SHUFFLE = 4
 full side would cost more than an EfficientNet-B0."""
 
 
+def decoder_width(channels: int) -> int:
+    """Channels of the decoder's first layer: a quarter of the backbone's, a multiple of 8 from 16 to 128.
+
+    So that the decoder costs a similar share of any backbone: 128 of EfficientNet-B0's 1280, 24 of test_resnet's 96.
+    """
+    return min(max(channels // 32 * 8, 16), 128)
+
+
 class Decoder(nn.Sequential):
-    """Feature map [B, C, h, w] → image [B, 3, ≥ S, ≥ S]: a 1 × 1 convolution, doublings, and a pixel shuffle."""
+    """Feature map [B, C, h, w] → image [B, 3, S', S'], S' the least multiple of SHUFFLE from S on: a 1 × 1 convolution,
+    enlargements by at most 2, and a pixel shuffle."""
 
     def __init__(self, features: FeatureShape, dropout: float) -> None:
-        width, side = 128, features.height
+        width, side = decoder_width(features.channels), features.height
+        least = width // 4
+        last = -(-features.size // SHUFFLE)
         layers: list[nn.Module] = [nn.Dropout2d(dropout), nn.Conv2d(features.channels, width, 1), nn.GELU()]
-        while side * SHUFFLE < features.size:
-            narrower = max(width // 2, 32)
+        while side < last:
+            narrower, side = max(width // 2, least, 16), min(2 * side, last)
             # Group norm: its result does not depend on how a batch is split over workers.
             layers += [
-                nn.Upsample(scale_factor=2.0, mode="nearest"),
+                nn.Upsample(size=(side, side), mode="nearest"),
                 nn.Conv2d(width, narrower, 3, padding=1),
                 nn.GroupNorm(8, narrower),
                 nn.GELU(),
             ]
-            width, side = narrower, side * 2
+            width = narrower
         layers += [nn.Conv2d(width, 3 * SHUFFLE**2, 3, padding=1), nn.PixelShuffle(SHUFFLE)]
         super().__init__(*layers)
 
 
 class Inpainting(PretextTask):
     """Masked pixels are set to 0, the mean colour of a normalised image. The loss is L1 on them; with `perceptual` also
-    the perceptual distance of the reconstructed image."""
+    the perceptual distance of the reconstructed image, divided by the masked share. So neither part grows with the
+    mask."""
 
     metric = "l1"
     regression = True
@@ -102,17 +114,18 @@ class Inpainting(PretextTask):
         return torch.where(self.mask(draw, images.shape[-1]), 0.0, images)  # masked_fill loses channels-last
 
     def forward(self, maps: Tensor, pooled: Tensor) -> Tensor:
-        """An image [B, 3, s, s] with s near the input's side; `loss` and `rebuilt` resize it to that side."""
+        """An image [B, 3, s, s], s the side of the decoder's images; `loss` and `rebuilt` resize it to the input's."""
         return self.decoder(maps)
 
     def loss(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
-        """Mean absolute error over the masked pixels, in normalised units, + weight × perceptual distance."""
+        """Mean absolute error over the masked pixels, in normalised units, + weight × perceptual distance / the masked
+        share: the distance is a mean over the whole image, nearly all of which is the true one."""
         error = self._pixel_error(output, images, draw)
         for network in self._networks:
+            share = self.mask(draw, images.shape[-1]).float().mean(dim=(1, 2, 3))
             mean, std = (images.new_tensor(values).view(3, 1, 1) for values in self.norm)
-            error = error + self.options.perceptual_weight * network(
-                self.rebuilt(output, images, draw) * std + mean, images * std + mean
-            )
+            distance = network(self.rebuilt(output, images, draw) * std + mean, images * std + mean)
+            error = error + self.options.perceptual_weight * distance / share
         return error
 
     def score(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:

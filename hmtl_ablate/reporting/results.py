@@ -41,6 +41,7 @@ TRIAL_COLUMNS = (
     "task",
     "evaluation",
     "classes",
+    "numerics",
     "commit",
     "device",
     "torch",
@@ -65,11 +66,13 @@ class Results:
 
     `parent` is the study's run_id; a trial that two studies share has a row under each. `options` is {dotted key:
     value} of the trial's config, its values typed: None, bool, int, float, str or list. `classes` counts the classes
-    whose recall was measured. `commit`, `device` and `torch` say what trained it. `standing` says what the row may be
+    whose recall was measured. `numerics` is the numerics version, 0 when unknown; `commit`, `device` and `torch` say
+    what trained it. `standing` says what the row may be
     used for:
 
     - declared: one of the study's variants, seeds and data as they are declared now, whatever its status;
-    - superseded: a variant, config or seed that the study no longer declares, or an older run of the same;
+    - superseded: a variant, config or seed that the study no longer declares, an older run of the same, or a trial of
+      an older numerics version than others of its study;
     - older data: as declared, but the data's content has changed since;
     - search: a search's trial, which never sees the test split;
     - stage: a trial that others start from.
@@ -158,6 +161,7 @@ def _trial_row(trial: TrialRecord, standing: Standing) -> dict[str, Any]:
         "task": trial.task,
         "evaluation": trial.evaluation,
         "classes": _classes(trial.metrics),
+        "numerics": trial.numerics,
         "commit": trial.commit,
         "device": trial.environment.get("device", ""),
         "torch": trial.environment.get("version.torch", ""),
@@ -180,12 +184,17 @@ def _standings(studies: Sequence[StudyRecord], trials: Sequence[TrialRecord]) ->
     by_id = {study.run_id: study for study in studies}
     standings = [_declaration(trial, by_id.get(trial.parent)) for trial in trials]
     declared = [index for index, standing in enumerate(standings) if standing == "declared"]
+    newest: dict[str, int] = {}
+    for index in declared:
+        newest[trials[index].parent] = max(newest.get(trials[index].parent, 0), trials[index].numerics)
     content: dict[tuple[Any, ...], str] = {}
     taken: set[tuple[Any, ...]] = set()
     for index in sorted(declared, key=lambda index: -trials[index].started):  # the newest first
         trial = trials[index]
         place = (trial.parent, trial.variant, trial.seed)
-        if content.setdefault(_pack_of(trial), trial.fingerprint) != trial.fingerprint:
+        if trial.numerics < newest[trial.parent]:
+            standings[index] = "superseded"
+        elif content.setdefault(_pack_of(trial), trial.fingerprint) != trial.fingerprint:
             standings[index] = "older data"
         elif place in taken:
             standings[index] = "superseded"

@@ -169,7 +169,7 @@ def _left_out(study: dict[Hashable, Any], results: Results) -> list[str]:
     search = int((trials["standing"] == "search").sum())
     notes = []
     if superseded:
-        notes.append(f"{plural(superseded, 'trial')} left out: the study has changed since")
+        notes.append(f"{plural(superseded, 'trial')} left out: the study or the numerics version has changed since")
     if older:
         notes.append(f"{plural(older, 'trial')} left out: the data has changed since")
     if search:

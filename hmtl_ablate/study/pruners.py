@@ -45,6 +45,12 @@ class Pruner(Frozen, ABC):
     name: str
     """Name in a study file: a Literal with a default in every subclass."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether it compares a trial with others at the same epoch. Such a pruner is refused where trials have
+        different epochs: one would be at the end of its schedule and the other in the middle."""
+        return True
+
     @abstractmethod
     def build(self, epochs: int) -> BasePruner:
         """Optuna's pruner.
@@ -79,6 +85,10 @@ class NoPruner(Pruner):
 
     name: Literal["none"] = "none"
 
+    @property
+    def compares(self) -> bool:
+        return False
+
     def build(self, epochs: int) -> BasePruner:
         from optuna.pruners import NopPruner
 
@@ -107,7 +117,7 @@ class Hyperband(Pruner):
 
     name: Literal["hyperband"] = "hyperband"
     grace_epochs: GraceEpochs = 1
-    """Epochs that every trial gets. The most epochs are those of training.epochs, or of its largest searched value."""
+    """Epochs that every trial gets. The most epochs are those of training.epochs."""
 
     def build(self, epochs: int) -> BasePruner:
         from optuna.pruners import HyperbandPruner, NopPruner
@@ -144,6 +154,10 @@ class Patient(Pruner):
     than its best before them."""
     wraps: Annotated[SerializeAsAny[Pruner], NESTED] = NoPruner()
     """Pruner that decides about a trial without improvement, e.g. median; none: the trial is stopped."""
+
+    @property
+    def compares(self) -> bool:
+        return self.wraps.compares
 
     def build(self, epochs: int) -> BasePruner:
         from optuna.pruners import PatientPruner

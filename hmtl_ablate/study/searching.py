@@ -81,6 +81,7 @@ def read_search(node: Node, base: Node, faults: list[StudyFault]) -> tuple[Searc
     space = node.entries.get("space")
     ordered = _check_when(drafts, set(space.entries) if space else set(), report)
     _suits(sampler, drafts, node, report)
+    _same_epochs(pruner, drafts, report)
 
     def check_values(keys: set[str]) -> None:
         _check_values(ordered, keys, base, report)
@@ -409,6 +410,19 @@ def _suits(name: str, drafts: list[_Draft], node: Node, report: Report) -> None:
                 node.entries["space"],
                 f"the grid has more than {MAX_GRID} combinations",
                 "use fewer values, or sampler: random",
+            )
+
+
+def _same_epochs(pruner: Pruner, drafts: list[_Draft], report: Report) -> None:
+    """Refuse a pruner that would compare the end of one trial's schedule with the middle of another's."""
+    for parameter, node in drafts:
+        if parameter.key == "training.epochs" and pruner.compares:
+            report(
+                node,
+                f"can't be searched with pruner {pruner.name}: it compares trials at the same epoch, where a short one "
+                "has finished its cosine and a long one has not",
+                "set pruner: none, or fix training.epochs in the search's base",
+                at_key=True,
             )
 
 

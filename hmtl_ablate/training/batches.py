@@ -108,7 +108,10 @@ def render_by_image(config: TrialConfig, pack: Pack, turn: bool, rank: int, worl
         rows = whole[rank::world_size]
         views = np.empty((passes, len(rows), size, size, 3), np.uint8)
         flipped = np.zeros((passes, len(rows)), np.bool_)
-        for v in range(passes):
+        for v, source in enumerate(config.view_sources):
+            if source < v:
+                views[v], flipped[v] = views[source], flipped[source]
+                continue
             for place, i in enumerate(rows):
                 views[v, place] = view(pack.images[i], seed_of(config.seed, epoch, int(i), v))
                 flipped[v, place] = view.flipped
@@ -133,8 +136,13 @@ def render_on(device: torch.device, config: TrialConfig, pack: Pack, turn: bool,
             if pixels is None
             else pixels.index_select(0, to_device(torch.from_numpy(rows), device))
         )
-        views, flipped = [], []
-        for v in range(config.passes_per_image):
+        views: list[Tensor] = []
+        flipped: list[Tensor] = []
+        for v, source in enumerate(config.view_sources):
+            if source < v:
+                views.append(views[source])
+                flipped.append(flipped[source])
+                continue
             seed = seed_of(config.seed, epoch, step, v)
             draws = view.draw(len(whole), Generator().manual_seed(seed)).of(mine)
             views.append(view(stored, draws, Generator(device).manual_seed(seed + rank)))

@@ -1,8 +1,9 @@
 """The model's inputs in a step: whole images, changed ones, or both (option `feed` of a pretext task).
 
 A batch of B images in V views becomes V streams. `shared` changes all rows of the whole views; `mixed` the first
-share of them (the batch is shuffled, so these are random images); `siamese` adds a stream for each changed view. Tasks
-that are joined change the same images in turn, each the output of the one before it.
+share of them (the batch is shuffled, so these are random images); `siamese` adds a stream for each changed view, which
+in pre-training is all there is. Tasks that are joined change the same images in turn, each the output of the one before
+it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Segment:
     """First row."""
     high: int
     """One past the last row."""
+    same_draw: bool = False
+    """Whether each image has the same draw in all streams with these tasks."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,11 @@ def streams(config: TrialConfig, batch: int) -> list[Stream]:
             used, weight = used + count, options.supervised_weight
         else:
             changed += [
-                Stream(scale, (Segment(chain, 0, batch),), options.supervised_weight) for scale in options.changed_views
+                Stream(scale, (Segment(chain, 0, batch, options.same_draw),), options.supervised_weight)
+                for scale in options.changed_views
             ]
     whole = Stream((1.0, 1.0), tuple(segments), weight)
-    return [whole] * config.data.views + changed
+    return [whole] * (config.passes_per_image - len(changed)) + changed
 
 
 def build_inputs(
@@ -104,6 +108,7 @@ def build_inputs(
     images. All random numbers are drawn for the global batch, so they do not depend on how it is split over workers.
     """
     by_side: dict[int, list[ModelInput]] = {}
+    drawn: dict[str, Tensor] = {}
     channels_last = views[0].is_contiguous(memory_format=torch.channels_last)
     memory = torch.channels_last if channels_last else torch.contiguous_format
     for number, (stream, whole) in enumerate(zip(plan, views, strict=True)):
@@ -118,7 +123,9 @@ def build_inputs(
             weights[first:last] = stream.weight
             index, shown = to_device(torch.arange(first, last), whole.device), whole[first:last]
             for name in segment.tasks:
-                draw = tasks[name].draw(segment.high - segment.low, generator)[rows[first:last] - segment.low]
+                if name not in drawn or not segment.same_draw:
+                    drawn[name] = tasks[name].draw(segment.high - segment.low, generator)
+                draw = drawn[name][rows[first:last] - segment.low]
                 queries[name] = HeadQuery(index, to_device(draw, whole.device), shown)
                 shown = tasks[name].change(shown, queries[name].draw)
             if len(shown) == len(rows):

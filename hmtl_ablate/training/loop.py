@@ -15,11 +15,12 @@ from torch import Tensor
 from hmtl_ablate.config import TrialConfig, trial_id
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import CheckpointError, TrialDiverged, TrialInterrupted
-from hmtl_ablate.training.batches import stream
+from hmtl_ablate.training.batches import Batch, stream
 from hmtl_ablate.training.checkpoint import load_state, save_state
 from hmtl_ablate.training.device import provenance, torch_state
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete, passes_before
 from hmtl_ablate.training.measure import Measured, draw_pretext, measure_best, save_best, validate
+from hmtl_ablate.training.optim import synchronise
 from hmtl_ablate.training.parts import Parts, build_parts
 from hmtl_ablate.training.probe import probe
 from hmtl_ablate.training.step import TrainingStep
@@ -193,7 +194,7 @@ class _Trial:
                 self._collect(sums)
                 sums = {}
                 if progress.step == batches.steps:
-                    pruned = self._end_epoch(on_epoch, started)
+                    pruned = self._end_epoch(batch, on_epoch, started)
                     started = saved = time.monotonic()
                     if pruned or progress.epoch > self.config.training.epochs:
                         return pruned
@@ -219,12 +220,17 @@ class _Trial:
                 "lower training.lr or the pretext weight, or set training.clip"
             )
 
-    def _end_epoch(self, on_epoch: OnEpoch, started: float) -> bool:
-        """Validate, store the epoch's row and a checkpoint; True when on_epoch ends the trial early."""
+    def _end_epoch(self, batch: Batch, on_epoch: OnEpoch, started: float) -> bool:
+        """Measure, validate, store the epoch's row and a checkpoint; True when on_epoch ends the trial early.
+
+        batch: the epoch's last one, on which the gradients are measured.
+        """
         progress, batches, epochs = self.progress, self.parts.batches, self.config.training.epochs
         trained = time.monotonic() - started + 1e-9
         row: dict[str, float] = {"epoch": progress.epoch}
         row |= {f"train/{name}": total / batches.steps for name, total in progress.sums.items()}
+        row |= self.optimise.gradients(batch)
+        synchronise(self.parts.optimizer)
         row |= validate(self.parts)
         if self.parts.pretext and self.workers.writes and progress.epoch in {1, epochs // 2, epochs}:
             draw_pretext(self.parts, progress.epoch)

@@ -14,6 +14,7 @@ from hmtl_ablate.loss import (
     dynamic_weights,
     focused_geometric_mean,
     geometric_mean,
+    geometric_over_views,
     project_conflicting,
     uncertainty,
     weighted_sum,
@@ -21,6 +22,7 @@ from hmtl_ablate.loss import (
 from hmtl_ablate.to_device import to_device
 from hmtl_ablate.training import feeds
 from hmtl_ablate.training.batches import Batch, seed_of
+from hmtl_ablate.training.gradients import measure_gradients, untouched
 from hmtl_ablate.training.optim import learning_rate
 from hmtl_ablate.training.parts import Parts
 
@@ -45,13 +47,27 @@ class TrainingStep:
         rate = learning_rate(config.training, batch.epoch - 1 + (batch.step + 1) / parts.batches.steps)
         for group in parts.optimizer.param_groups:
             group["lr"] = rate
-        losses, accuracies = self._losses(self._inputs(batch, seed), self._targets(batch), batch.labelled)
+        losses, accuracies = self._losses(self.model, self._inputs(batch, seed), self._targets(batch), batch.labelled)
         parts.optimizer.zero_grad(set_to_none=True)
         total = self._differentiate(losses, history, Generator().manual_seed(seed_of(seed, 1)))
         if config.training.clip is not None:
             torch.nn.utils.clip_grad_norm_(parts.model.parameters(), config.training.clip)
         parts.optimizer.step()
         return {"loss": total, **accuracies, **{parts.logged(name): value.detach() for name, value in losses.items()}}
+
+    def gradients(self, batch: Batch) -> dict[str, float]:
+        """Gradients of the losses on the backbone, for a batch that the model was trained on; training goes on with the
+        same bits as without. Names and meaning: hmtl_ablate/training/gradients.py."""
+        parts = self.parts
+        seed = seed_of(parts.config.seed, batch.epoch, batch.step)
+        with untouched(parts.model, parts.setup.device):
+            torch.manual_seed(seed + parts.workers.rank)
+            inputs = self._inputs(batch, seed)
+            losses, _ = self._losses(parts.model, inputs, self._targets(batch), batch.labelled)
+            weighted = {name: parts.weights[name] * loss for name, loss in losses.items()}
+            return measure_gradients(
+                weighted, tuple(parts.supervised), parts.model.inference.backbone, parts.workers.mean, parts.logged
+            )
 
     def _inputs(self, batch: Batch, seed: int) -> list[feeds.ModelInput]:
         parts = self.parts
@@ -64,6 +80,7 @@ class TrainingStep:
 
     def _losses(
         self,
+        model: Any,
         inputs: Sequence[feeds.ModelInput],
         targets: Mapping[str, Tensor],
         labelled: Mapping[str, NDArray[Any]],
@@ -75,17 +92,20 @@ class TrainingStep:
         """
         parts = self.parts
         with parts.setup.autocast():
-            results = self.model(
+            results = model(
                 [(group.images, {name: query.rows for name, query in group.queries.items()}) for group in inputs]
             )
         zero = torch.zeros((), device=parts.setup.device)
-        losses: dict[str, Tensor] = dict.fromkeys((*parts.supervised, *parts.pretext), zero)
+        losses: dict[str, Tensor] = dict.fromkeys(parts.pretext, zero)
+        by_view = {name: [zero] * len(parts.plan) for name in parts.supervised}
         correct: dict[str, Tensor] = {}
         for group, (outputs, answers) in zip(inputs, results, strict=True):
             for name, task in parts.supervised.items():
                 own = outputs[:, parts.columns[name]].float()
                 own_targets = torch.cat([targets[name][view] for view in group.views])
-                losses[name] = losses[name] + (task.loss(own, own_targets) * group.weights).sum()
+                errors = (task.loss(own, own_targets) * group.weights).unflatten(0, (len(group.views), -1)).sum(dim=1)
+                for view, error in zip(group.views, errors, strict=True):
+                    by_view[name][view] = error
                 if task.classes:
                     correct[name] = (
                         correct.get(name, zero) + (own.detach().argmax(dim=1) == task.class_targets(own_targets)).sum()
@@ -94,16 +114,26 @@ class TrainingStep:
                 with parts.setup.autocast():  # a perceptual network runs in the step's own precision
                     errors = parts.pretext[name].loss(answers[name].float(), query.before, query.draw)
                 losses[name] = losses[name] + errors.float().sum()
-        totals: dict[str, float] = dict(feeds.changed_total(parts.plan))
-        for name in parts.supervised:
-            totals[name] = max(feeds.supervised_total(parts.plan, labelled[name]), 1e-9)
+        changed = feeds.changed_total(parts.plan)
+        losses = {name: loss * parts.workers.count / changed[name] for name, loss in losses.items()}
+        supervised = {name: self._over_views(torch.stack(by_view[name]), labelled[name]) for name in parts.supervised}
         accuracies = {
             f"{name}/accuracy" if len(parts.supervised) > 1 else "accuracy": count
             * parts.workers.count
             / max(int(labelled[name].sum()) * len(parts.plan), 1)
             for name, count in correct.items()
         }
-        return {name: loss * parts.workers.count / totals[name] for name, loss in losses.items()}, accuracies
+        return supervised | losses, accuracies
+
+    def _over_views(self, sums: Tensor, labelled: NDArray[Any]) -> Tensor:
+        """A supervised task's loss from its weighted sums over this worker's rows of each stream, [V]."""
+        parts = self.parts
+        weights = [feeds.supervised_total([stream], labelled) for stream in parts.plan]
+        if parts.config.loss.views == "mean" or not any(weights):
+            return sums.sum() * parts.workers.count / max(sum(weights), 1e-9)
+        means = torch.stack([one / max(weight, 1e-9) for one, weight in zip(sums, weights, strict=True)])
+        means = means * parts.workers.count
+        return geometric_over_views(means, parts.workers.mean(means.detach()), weights)
 
     def _differentiate(
         self, losses: Mapping[str, Tensor], history: Sequence[Mapping[str, float]], generator: Generator

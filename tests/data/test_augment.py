@@ -75,9 +75,27 @@ def test_the_validation_view_is_a_central_crop() -> None:
 
 
 def test_strong_cuts_a_hole_of_40_in_112() -> None:
+    """Fault A9: filled with 0, as in the authors' scripts."""
     flat = np.full((112, 112, 3), 255, np.uint8)
-    seen = training_view("strong", 112, 112, 3)(flat, 3)
-    assert (seen[..., 0] == 127).sum() >= 0.9 * 40 * 40
+    seen = training_view("strong", 112, 112, 3, turn=False)(flat, 3)
+    assert (seen.max(axis=2) == 0).sum() == 40 * 40
+
+
+def test_a_turned_image_is_black_outside() -> None:
+    """Fault A9: the border was reflected; the authors fill it with 0."""
+    view = training_view("weak", 112, 112, 1)
+    corners = [view(np.full((112, 112, 1), 200, np.uint8), seed)[0, 0, 0] for seed in range(40)]
+    assert 0 in corners
+
+
+def test_brightness_is_added() -> None:
+    """Fault A9: a multiplied brightness leaves black black."""
+    view = training_view("weak", 48, 48, 1, turn=False)
+    black, white = np.zeros((48, 48, 1), np.uint8), np.full((48, 48, 1), 255, np.uint8)
+    found = [(int(view(black, seed).mean()), int(view(white, seed).mean())) for seed in range(200)]
+    lightest, darkest = max(low for low, _ in found), min(high for _, high in found)
+    assert 50 <= lightest <= round(0.32 * 255 * 1.32)
+    assert round(255 - 0.32 * 255 * 1.32) - 1 <= darkest <= 205
 
 
 def test_a_grey_set_stays_grey() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hmtl_ablate.config import InpaintingOptions
 from hmtl_ablate.pretext import FeatureShape
-from hmtl_ablate.pretext.inpainting import Inpainting
+from hmtl_ablate.pretext.inpainting import Decoder, Inpainting
 
 
 def task(size: int = 32, **options: Any) -> Inpainting:
@@ -24,6 +24,23 @@ def test_loss_counts_masked_pixels_only() -> None:
     assert inpainting.loss(outside, images, draw).tolist() == [0.0] * 3
     inside = torch.where(mask, images + 0.5, images + 100)
     assert inpainting.loss(inside, images, draw).tolist() == pytest.approx([0.5] * 3, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "side", "widths"),
+    [
+        (48, 96, 2, [24, 16, 16, 16]),  # test_resnet; 2 → 4 → 8 → 12 cells of 4 px
+        (224, 1280, 7, [128, 64, 32, 32]),  # EfficientNet-B0; 7 → 14 → 28 → 56
+        (64, 2048, 2, [128, 64, 32, 32]),
+        (50, 8, 13, [16]),  # as many cells as needed from the start: 13 × 4 px
+    ],
+)
+def test_the_decoder_is_as_wide_as_its_backbone_allows(size: int, channels: int, side: int, widths: list[int]) -> None:
+    """Fault A8: 128 channels cost as much as the whole of a small backbone."""
+    decoder = Decoder(FeatureShape(size, channels, side, side, 8), 0.0)
+    convolutions = [layer for layer in decoder if isinstance(layer, torch.nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == [*widths, 48]
+    assert decoder(torch.zeros(1, channels, side, side)).shape == (1, 3, -(-size // 4) * 4, -(-size // 4) * 4)
 
 
 def test_one_masked_pixel_by_hand() -> None:

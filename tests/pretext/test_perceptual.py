@@ -45,6 +45,37 @@ def test_vgg_has_the_usual_layers() -> None:
         PerceptualNetwork("vgg16", ("relu2_1",))
 
 
+def test_perceptual_loss_does_not_grow_with_the_mask() -> None:
+    """Fault A8: of a blank decoder it was 0.21, 0.50 and 1.19 at mask 0.1, 0.25 and 0.6, the pixel loss the same."""
+    torch.manual_seed(0)
+    images = torch.nn.functional.interpolate(torch.randn(64, 3, 12, 12), size=(48, 48), mode="bilinear")
+    found = {"pixels": [], "perceptual": []}
+    for ratio in (0.1, 0.25, 0.6):
+        pixels = Inpainting(InpaintingOptions(mask_ratio=ratio), FeatureShape(48, 8, 2, 2, 8))
+        options = InpaintingOptions(mask_ratio=ratio, perceptual="test_resnet", perceptual_weights=None)
+        torch.manual_seed(1)
+        both = Inpainting(options, FeatureShape(48, 8, 2, 2, 8))
+        draw, blank = pixels.draw(64, torch.Generator().manual_seed(2)), torch.zeros_like(images)
+        error = pixels.loss(blank, images, draw)
+        found["pixels"].append(error.mean().item())
+        found["perceptual"].append((both.loss(blank, images, draw) - error).mean().item())
+    for name, losses in found.items():
+        assert max(losses) < 1.25 * min(losses), (name, losses)
+
+
+def test_perceptual_loss_by_hand() -> None:
+    """A quarter masked: the pixel loss plus weight × distance / 0.25."""
+    options = {"mask": "patches", "patches": 4, "mask_ratio": 0.25, "perceptual": "test_resnet"}
+    task = Inpainting(
+        InpaintingOptions(**options, perceptual_weights=None, perceptual_weight=0.5), FeatureShape(32, 8, 1, 1, 8)
+    )
+    images, output = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    draw = task.draw(2, torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in task.norm)
+    distance = task._networks[0](task.rebuilt(output, images, draw) * std + mean, images * std + mean)
+    torch.testing.assert_close(task.loss(output, images, draw), task.score(output, images, draw) + 2 * distance)
+
+
 def test_the_frozen_network_stays_out_of_the_task_but_moves_with_it() -> None:
     options = InpaintingOptions(perceptual="test_resnet", perceptual_weights=None)
     task = Inpainting(options, FeatureShape(32, 8, 2, 2, 8))

@@ -86,6 +86,7 @@ class Store:
         evaluation: str = "",
         trial_id: str = "",
         images: int = 0,
+        numerics: int = 0,
         stage: bool = False,
         params: dict[str, str] | None = None,
     ) -> str:
@@ -108,6 +109,7 @@ class Store:
             task="emotion",
             evaluation=evaluation,
             stage=stage,
+            numerics=numerics,
             config=nested({key: _value(text) for key, text in options.items()}),
             status=cast(TrialStatus, status),
             reason=reason,

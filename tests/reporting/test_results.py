@@ -6,6 +6,7 @@ import pytest
 
 from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.reporting.results import TRIAL_COLUMNS, load_results, results_of
+from hmtl_ablate.reporting.tables import study_tables
 from hmtl_ablate.tracking.records import RunData, StudyRecord, TrialRecord
 
 OLD = json.loads((Path(__file__).parents[1] / "tracking" / "runs_at_5b007a3.json").read_text(encoding="utf-8"))
@@ -51,6 +52,23 @@ def test_standing(store: Any) -> None:
     }
     trials = load_results(None, store.path).trials
     assert dict(zip(trials["run_id"], trials["standing"], strict=True)) == runs
+
+
+def test_trials_of_different_numerics_are_never_pooled(store: Any) -> None:
+    """Fault numerics: after an upgrade, seeds that were not trained again stood in the same row as new ones."""
+    parent, other = store.study({"SL": "a"}, [0, 1, 2]), store.study({"SL": "a"}, [0], name="older")
+    runs = {
+        store.trial(parent, "SL", "a", 0, 0.5, numerics=2): "superseded",
+        store.trial(parent, "SL", "a", 1, 0.5, numerics=2): "superseded",
+        store.trial(parent, "SL", "a", 2, 0.5): "superseded",
+        store.trial(parent, "SL", "a", 0, 0.7, numerics=3): "declared",
+        store.trial(other, "SL", "a", 0, 0.6, numerics=2): "declared",  # a study of older numerics alone can be read
+    }
+    results = load_results(None, store.path)
+    assert dict(zip(results.trials["run_id"], results.trials["standing"], strict=True)) == runs
+    (table,) = study_tables(results, "puzzling")
+    assert (table.rows[0].score.n, table.rows[0].score.mean) == (1, 0.7)
+    assert "3 trials left out: the study or the numerics version has changed since" in table.notes
 
 
 def test_trials_on_older_content_of_the_same_data_are_set_apart(store: Any) -> None:

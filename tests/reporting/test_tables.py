@@ -49,7 +49,7 @@ def test_the_notes_say_what_is_missing_or_left_out(store: Any) -> None:
         "1 of 6 trials failed: puzzling, seed 1 (the loss became NaN in epoch 3)",
         "1 of 6 trials finished without a value for test/accuracy",
         "1 of 6 trials not finished yet",
-        "1 trial left out: the study has changed since",
+        "1 trial left out: the study or the numerics version has changed since",
         "1 search trial left out: a search never sees the test split",
     )
     puzzling = table.rows[1]

@@ -250,8 +250,17 @@ def test_a_variants_feed_that_does_not_suit_the_base_is_the_variants_fault(tmp_p
 
 
 def test_a_default_that_does_not_suit_points_at_what_was_written(tmp_path: Path) -> None:
-    (line,) = faults(tmp_path, "name: a\nbase:\n  training: {lr: 0.1, epochs: 2}\nvariants: {SL: {}}\n")
-    assert line.startswith("3:31: base.training.epochs: training.warmup_epochs: 3 is more than training.epochs, 2")
+    (line,) = faults(tmp_path, "name: a\nbase:\n  probe: {kind: direct}\nvariants: {SL: {}}\n")
+    assert line.startswith("3:17: base.probe.kind: model.weights: a direct measurement needs a trained head")
+
+
+def test_few_epochs_alone_are_no_fault_of_the_default_warm_up(tmp_path: Path) -> None:
+    """Fault "defaults": `epochs: 2` was refused because of a warm-up that nobody had written."""
+    text = "name: a\nbase:\n  training: {epochs: 2WARM}\nvariants: {SL: {}}\n"
+    (tmp_path / "study.yaml").write_text(text.replace("WARM", ""))
+    assert load_study(tmp_path / "study.yaml").variants[0].config(0).training.warmup == 2
+    (line,) = faults(tmp_path, text.replace("WARM", ", warmup_epochs: 3"))
+    assert line.startswith("3:40: base.training.warmup_epochs: 3 is more than training.epochs, 2")
 
 
 @pytest.mark.parametrize(
@@ -365,7 +374,7 @@ STAGED_CASES = [
     ('"trial:first"', '"trail:first"', "7:26", ["'trail:first' names no weights", "file:PATH or trial:NAME"]),
     ("  SL: {}", "  first: {}", "4:3", ["'first' is also a variant"]),
     ("pretext: {rotation: {}}}", "training.epochs: 9}", "4:32", ["nothing to train", "add a pretext task"]),
-    ("pretext: {rotation: {}}}", "pretext: {rotation: {feed: siamese}}}", "4:66", ["use feed: shared"]),
+    ("pretext: {rotation: {}}}", "pretext: {rotation: {feed: mixed}}}", "4:66", ["use feed: siamese or shared"]),
     ("of: [SL]", "of: [SLL]", "9:39", ["there is no variant or stage 'SLL'", "did you mean 'SL'?"]),
     ("of: [SL]", "of: [[SL]]", "9:39", ["there is no variant or stage ['SL']"]),
     ("of: [SL]", "of: SL", "9:38", ["should be a list of variants or stages, not 'SL'"]),

@@ -162,6 +162,30 @@ def test_a_search_without_any_possible_combination() -> None:
     assert impossible(search) == []
 
 
+EPOCHS = {"training.epochs": {"choice": [15, 30]}}
+
+
+@pytest.mark.parametrize(
+    "pruner", ["successive_halving", "hyperband", "median", {"name": "patient", "wraps": "median"}], ids=str
+)
+def test_a_pruner_never_cuts_a_cosine_that_others_finish(pruner: Any) -> None:
+    """Fault A6: at epoch 15 a trial of 15 epochs has finished its cosine, one of 30 is at half its rate."""
+    name = pruner if isinstance(pruner, str) else pruner["name"]
+    _, faults = read({"space": EPOCHS, "pruner": pruner, "trials": 2})
+    assert faults == [
+        f"space.training.epochs: can't be searched with pruner {name}: it compares trials at the same epoch, where a "
+        "short one has finished its cosine and a long one has not"
+    ]
+
+
+@pytest.mark.parametrize("pruner", [None, "none", "patient"])
+def test_epochs_are_searched_with_what_compares_no_trials(pruner: str | None) -> None:
+    search, faults = read({"space": EPOCHS, "trials": 2} | ({"pruner": pruner} if pruner else {}))
+    assert faults == []
+    assert search is not None
+    assert search.epochs == 30
+
+
 def test_a_grid_is_refused_when_it_is_too_large() -> None:
     sizes = {"training.batch_size": {"int": [2, 200]}, "data.size": {"int": [16, 100]}}
     _, faults = read({"space": sizes, "sampler": "grid", "trials": 2})

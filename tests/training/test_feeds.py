@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from hmtl_ablate.config import PRETEXT_OPTIONS, parse_config
+from hmtl_ablate.errors import ConfigError
 from hmtl_ablate.pretext import FeatureShape, build
 from hmtl_ablate.pretext.puzzling import shuffle_tiles
 from hmtl_ablate.pretext.rotation import turn_tiles
@@ -129,9 +130,39 @@ def test_tasks_that_join_change_the_same_images_in_turn() -> None:
 
 
 def test_shared_tasks_all_change_every_image() -> None:
-    plan, (inputs,), _ = planned(pretext={"inpainting": {}, "puzzling": {}})
+    plan, (inputs,), _ = planned(pretext={"inpainting": {"feed": "shared"}, "puzzling": {"feed": "shared"}})
     assert list(inputs.queries) == ["puzzling", "inpainting"]
     assert len(plan) == 1
+
+
+def test_pre_training_has_no_whole_views_that_no_head_reads() -> None:
+    for feed in ("siamese", "shared"):
+        plan, (inputs,), _ = planned(training={"supervised": False}, pretext={"rotation": {"feed": feed}})
+        assert len(plan) == 1
+        assert inputs.queries["rotation"].rows.tolist() == list(range(B))
+
+
+AUTHORS = {"feed": "siamese", "grid": 2, "changed_views": [[1, 1], [1, 1], [0.5, 0.5]]}
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_changed_views_may_share_their_permutation(same: bool) -> None:
+    """Fault A5: in the authors' siamese script the three puzzled views have one permutation."""
+    _, inputs, _ = planned(pretext={"puzzling": {**AUTHORS, "same_draw": same}})
+    draws = [draw for one in inputs for draw in one.queries["puzzling"].draw.split(B)]
+    assert len(draws) == 3
+    assert [torch.equal(draws[0], other) for other in draws[1:]] == [same, same]
+
+
+def test_view_sources_say_whose_augmentation_a_pass_shows() -> None:
+    """Fault A9: the authors' views are made from one augmented image."""
+    both = {"puzzling": {**AUTHORS, "same_augmentation": True}, "rotation": {}}
+    assert parse_config({"data": {"views": 2}, "pretext": both}).view_sources == (0, 1, 0, 0, 0, 5)
+    alone = {"training": {"supervised": False}, "pretext": both}
+    assert parse_config(alone).view_sources == (0, 0, 0, 3)
+    for name in ("same_augmentation", "same_draw"):
+        with pytest.raises(ConfigError, match="only the siamese feed has changed views, not 'mixed'"):
+            parse_config({"pretext": {"puzzling": {"feed": "mixed", name: True}}})
 
 
 def test_missing_labels_do_not_count() -> None:

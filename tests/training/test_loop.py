@@ -195,6 +195,26 @@ def test_combinations_differ(make, run, tmp_path: Path) -> None:
     assert len(set(last.values())) == 6, last
 
 
+def test_the_views_losses_combine_by_their_geometric_mean(make, run, tmp_path: Path) -> None:
+    """Fault A5: the authors add the pretext loss to a geometric mean over the views, which is at most their mean."""
+    puzzling = {"weight": 2.0, "same_augmentation": True, "same_draw": True, "supervised_weight": 1.0}
+    for views in ("mean", "geometric"):
+        run(make(pretext={"puzzling": puzzling}, loss={"views": views}, training__epochs=1, data__size=16), views)
+    mean, geometric = (curve(tmp_path / views)[0] for views in ("mean", "geometric"))
+    assert geometric["train/supervised"] < mean["train/supervised"]
+    assert geometric["train/loss"] == pytest.approx(geometric["train/supervised"] + 2 * geometric["train/puzzling"])
+
+
+def test_views_of_one_augmentation_show_the_same_pixels(make, pack: Pack) -> None:
+    """Fault A9: pixels, mirror and targets of the changed view are those of the whole one."""
+    rows = np.flatnonzero(pack.split == 0)
+    for same in (True, False):
+        config = make(task="pose", pretext={"puzzling": {"same_augmentation": same}})
+        batch = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1)[0]
+        assert torch.equal(batch.views[0], batch.views[1]) == same
+        assert torch.equal(batch.targets["pose"][0], batch.targets["pose"][1]) == same
+
+
 def test_several_tasks_are_trained_and_measured_side_by_side(make, run, pack: Pack, tmp_path: Path) -> None:
     result = run(make(task=["emotion", "gender", "pose"], loss={"pose_weight": 0.5}, training__epochs=2), "x")
     assert {"test/emotion/accuracy", "test/gender/auc", "test/pose/mae", "best/val/emotion/accuracy"} <= set(

@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from timm.optim import Lookahead
 
 from hmtl_ablate.config import TrainingConfig
-from hmtl_ablate.training.optim import build_optimizer, learning_rate
+from hmtl_ablate.training.optim import build_optimizer, learning_rate, synchronise
 
 
 def test_warm_up_then_cosine_by_hand() -> None:
@@ -23,6 +24,15 @@ def test_warm_up_then_cosine_by_hand() -> None:
 def test_without_warm_up_and_without_cosine() -> None:
     assert learning_rate(TrainingConfig(epochs=4, warmup_epochs=0, lr=0.4), 0) == 0.4
     assert learning_rate(TrainingConfig(epochs=4, warmup_epochs=4, lr=0.4), 4) == pytest.approx(0.4)
+
+
+def test_a_default_warm_up_lasts_3_epochs_or_all() -> None:
+    """Fault "defaults": 3 epochs of warm-up that nobody had written made `epochs: 2` impossible."""
+    assert learning_rate(TrainingConfig(epochs=12, lr=0.3), 1) == pytest.approx(0.1)
+    assert learning_rate(TrainingConfig(epochs=12, lr=0.3), 3) == pytest.approx(0.3)
+    assert [learning_rate(TrainingConfig(epochs=2, lr=0.4), at) for at in (0, 1, 2)] == pytest.approx([0, 0.2, 0.4])
+    with pytest.raises(ValidationError, match=r"3 is more than training\.epochs, 2"):
+        TrainingConfig(epochs=2, warmup_epochs=3)
 
 
 @given(st.integers(1, 50), st.floats(0, 1), st.floats(0, 1))
@@ -43,6 +53,28 @@ def test_the_named_optimizer_spares_biases_and_norms(name: Any, expected: str) -
         "1.weight": 0.0,
         "1.bias": 0.0,
     }
+
+
+def test_adabelief_is_the_authors() -> None:
+    """Fault A9: timm's own defaults are without rectification, and eps 1e-16."""
+    group = build_optimizer(torch.nn.Linear(1, 1), TrainingConfig()).param_groups[0]
+    assert (group["rectify"], group["eps"]) == (True, 1e-14)
+
+
+def test_the_slow_weights_are_evaluated() -> None:
+    """Fault A9: after 9 steps of 1 the weights are 9, the slow ones 6; half way is 7.5. Other optimisers stay."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    for lookahead, expected in ((True, 7.5), (False, 16.5)):
+        config = TrainingConfig(optimizer="sgd", lookahead=lookahead, lr=1.0, weight_decay=0.0, epochs=1)
+        optimizer = build_optimizer(model, config)
+        for _ in range(9):
+            for group in optimizer.param_groups:
+                group["momentum"] = 0.0
+            model.weight.grad = torch.full((1, 1), -1.0)
+            optimizer.step()
+        synchronise(optimizer)
+        assert model.weight.item() == expected
 
 
 def test_lookahead_goes_half_way_at_every_sixth_step() -> None:

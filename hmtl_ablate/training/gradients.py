@@ -1,0 +1,75 @@
+"""Gradients of the losses on the backbone, measured once an epoch: which loss trains it, and do they agree?
+
+Logged as `train/gradient/NAME`, the norm of the gradient of weight × loss over the backbone's parameters, for each
+supervised and pretext task (a lone supervised task is `supervised`), and `train/cosine/NAME`, the cosine (−1 … 1) of
+the gradient of pretext task NAME and that of all supervised losses together: below 0 they conflict (Du et al. 2018,
+*Adapting Auxiliary Losses Using Gradient Similarity*).
+
+A measurement costs a forward pass, and a backward pass for each loss, of which there are at most `MOST` with the
+built-in pretext tasks: at most three training steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+MOST = 4
+"""Backward passes of a measurement: with a forward pass half as dear as a backward one, the cost of three steps."""
+
+
+@contextmanager
+def untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Restore the model's buffers (batch statistics) and torch's random state afterwards."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+
+def measure_gradients(
+    losses: Mapping[str, Tensor],
+    supervised: Sequence[str],
+    backbone: nn.Module,
+    mean: Callable[[Tensor], Tensor],
+    logged: Callable[[str], str],
+) -> dict[str, float]:
+    """Norms and cosines by their logged names; a value that is not finite, or has no gradient, is left out.
+
+    losses: supervised or pretext task → weight × loss, scalars of one graph; supervised: the supervised tasks among
+    them; mean: over the workers; logged: task → its name in the history. Gradients (`.grad`) stay as they are. Of more
+    than `MOST` losses, the supervised ones are measured together, as `supervised`.
+    """
+    groups = {logged(name): [loss] for name, loss in losses.items() if name in supervised}
+    if len(losses) > MOST and supervised:
+        groups = {"supervised": [losses[name] for name in supervised]}
+    own = set(groups)
+    groups |= {logged(name): [loss] for name, loss in losses.items() if name not in supervised}
+    parameters = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    vectors = {
+        name: mean(_gradient(torch.stack(some).sum(), parameters, keep=name != list(groups)[-1]))
+        for name, some in groups.items()
+    }
+    found = {f"train/gradient/{name}": vector.norm() for name, vector in vectors.items()}
+    if own:
+        target = torch.stack([vectors[name] for name in own]).sum(dim=0)
+        found |= {
+            f"train/cosine/{name}": torch.dot(vector, target) / (vector.norm() * target.norm())
+            for name, vector in vectors.items()
+            if name not in own
+        }
+    values = torch.stack(list(found.values())).tolist()
+    return {name: value for name, value in zip(found, values, strict=True) if math.isfinite(value)}
+
+
+def _gradient(loss: Tensor, parameters: Sequence[Tensor], *, keep: bool) -> Tensor:
+    """The gradient of a scalar on all parameters, as one vector; 0 where it does not depend on them."""
+    found = torch.autograd.grad(loss, parameters, retain_graph=keep, allow_unused=True)
+    pieces = zip(found, parameters, strict=True)
+    return torch.cat([(torch.zeros_like(one) if grad is None else grad).flatten() for grad, one in pieces])
