@@ -17,6 +17,7 @@ test: install-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m ''
+	if nvidia-smi -L >/dev/null 2>&1; then $(BIN)/pytest -m gpu; fi
 
 # What to run while you write: lint and the tests without Ray, servers or other processes.
 fast: install-test

@@ -23,8 +23,10 @@ class Classification(SupervisedTask):
 
     def __init__(self, labels: NDArray[Any], classes: tuple[str, ...], weights: Tensor, smoothing: float) -> None:
         """labels: int64 [N], -1 missing; weights: float [K], of each class in the loss; smoothing: 0 ≤ ε < 1."""
+        from hmtl_ablate.to_device import Constant
+
         super().__init__(labels)
-        self.classes, self.weights, self.smoothing, self.width = classes, weights, smoothing, len(classes)
+        self.classes, self.weights, self.smoothing, self.width = classes, Constant(weights), smoothing, len(classes)
 
     @classmethod
     def build(cls, labels: Labels, options: TaskOptions) -> Self:
@@ -43,7 +45,7 @@ class Classification(SupervisedTask):
         import torch.nn.functional as F
 
         error = F.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.smoothing, ignore_index=-1)
-        return error * self.weights.to(outputs.device)[targets.clamp_min(0)]
+        return error * self.weights.on(outputs.device)[targets.clamp_min(0)]
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """loss, accuracy, macro_f1 and recall/<class>; of two classes balanced_accuracy and auc too."""

@@ -120,7 +120,8 @@ def build_inputs(
             for name in segment.tasks:
                 draw = tasks[name].draw(segment.high - segment.low, generator)[rows[first:last] - segment.low]
                 queries[name] = HeadQuery(index, to_device(draw, whole.device), shown)
-                shown = tasks[name].change(shown, queries[name].draw)
+                if len(shown):  # a task never sees an empty batch; a worker's share may have no changed image
+                    shown = tasks[name].change(shown, queries[name].draw)
             if len(shown) == len(rows):
                 images = shown
             else:  # not torch.cat, which loses channels-last when one of its parts is empty

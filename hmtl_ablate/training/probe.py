@@ -23,7 +23,7 @@ from hmtl_ablate.supervised import SupervisedTask
 from hmtl_ablate.supervised.classification import confusion_matrix
 from hmtl_ablate.training import pictures
 from hmtl_ablate.training.batches import EvaluationImages, seed_of
-from hmtl_ablate.training.device import provenance, select_device
+from hmtl_ablate.training.device import Device, provenance, select_device
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, passes_before
 from hmtl_ablate.training.optim import build_optimizer, learning_rate
 from hmtl_ablate.training.supervised import build_tasks
@@ -45,6 +45,7 @@ def probe(
     stop: Callable[[], bool],
     threads: int,
     write: bool,
+    device: Device = "auto",
 ) -> TrialResult:
     """Run the probe that `config` declares and return its result; `write`: also write it into `folder`.
 
@@ -57,7 +58,7 @@ def probe(
     if write:
         folder.write_config(config)
     folder.log(f"probe: {config.probe.kind}")
-    setup = select_device(config.training.precision)
+    setup = select_device(config.training.precision, device)
     torch.manual_seed(config.seed)
     model = HMTLModel(config, 1)
     model.load_sources(config, folder.path.parent)

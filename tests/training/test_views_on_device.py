@@ -20,9 +20,7 @@ from hmtl_ablate.training.supervised import build_tasks
 
 @pytest.fixture(autouse=True)
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        parts, "select_device", lambda precision: replace(device.select_device(precision), draws_views=True)
-    )
+    monkeypatch.setattr(parts, "select_device", lambda *given: replace(device.select_device(*given), draws_views=True))
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
@@ -97,7 +95,7 @@ from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.pack import load_pack
 from hmtl_ablate.training import device, loop, parts
 select = device.select_device
-parts.select_device = lambda precision: replace(select(precision), draws_views=True)
+parts.select_device = lambda *given: replace(select(*given), draws_views=True)
 config = parse_config({make(training__epochs=1).model_dump(mode="json")!r})
 pack, folder = load_pack(Path({str(pack.folder)!r})), Path({str(tmp_path / "trial")!r})
 result = loop.train(config, pack, folder, evaluate_test=True)
