@@ -12,7 +12,7 @@ import torch
 from hmtl_ablate.config import NUMERICS_VERSION
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import ClusterError, ConfigError
-from hmtl_ablate.training import parts
+from hmtl_ablate.training import loop, parts
 from hmtl_ablate.training.batches import ResidentPack
 from hmtl_ablate.training.device import WORKSPACE, Setup, fits, provenance, select_device, torch_state, uses_gpu
 
@@ -168,12 +168,12 @@ def test_a_deterministic_trial_that_comes_too_late_is_refused(
         pass
 
 
-def test_unused_memory_is_given_back_before_and_after_a_trial(
-    make, run, card: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unused_memory_is_given_back_before_and_after_a_trial(make, run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault B6: what an earlier trial of the same process had used stayed with it."""
     given: list[int] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append(1))
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)
+    monkeypatch.setattr(loop, "uses_gpu", lambda device: device == "cuda")
     monkeypatch.setattr(parts, "select_device", lambda *given: CPU)
     run(make(data__size=16, training__epochs=1), device="cuda")
     assert len(given) == 2
