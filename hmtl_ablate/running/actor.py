@@ -40,9 +40,9 @@ def _train_over_workers(task: TrialTask, trainer: Trainer) -> None:
 
 
 def _cause(failure: BaseException) -> BaseException:
-    """What a worker raised: Ray wraps it."""
-    cause = getattr(failure, "cause", None)
-    return cause if isinstance(cause, BaseException) else failure
+    """What a worker raised: Ray may have wrapped it."""
+    inner = (getattr(failure, name, None) for name in ("cause", "_base_exc"))
+    return next((one for one in inner if isinstance(one, BaseException)), failure)
 
 
 def _fit(task: TrialTask, trainer: Trainer) -> None:
