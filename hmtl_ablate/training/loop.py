@@ -94,22 +94,23 @@ def train(
         if result is not None and is_complete(config, result, evaluate_test):
             return result
         on_epoch, stop = on_epoch or (lambda metrics: False), stop or (lambda: False)
-        if config.probe.kind != "none":
-            return probe(
-                config,
-                pack,
-                place,
-                evaluate_test=evaluate_test,
-                on_epoch=on_epoch,
-                stop=stop,
-                threads=threads,
-                write=workers.writes,
-                device=device,
-            )
         if workers.writes:
             place.write_config(config)
 
         def attempt(pieces: int) -> TrialResult:
+            if config.probe.kind != "none":
+                return probe(
+                    config,
+                    pack,
+                    place,
+                    evaluate_test=evaluate_test,
+                    on_epoch=on_epoch,
+                    stop=stop,
+                    threads=threads,
+                    write=workers.writes,
+                    device=device,
+                    pieces=pieces,
+                )
             parts = build_parts(config, pack, place, workers, device, share)
             trial = _Trial(parts, trial_id(config, pack.identity(config.tasks)), threads, pieces)
             return trial.run(result, evaluate_test, on_epoch, stop)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import OutOfMemory, TrialInterrupted
-from hmtl_ablate.training import feeds, loop, parts, step
+from hmtl_ablate.training import feeds, loop, parts, probe, step
 from hmtl_ablate.training.device import Setup, is_out_of_memory
 from hmtl_ablate.training.folder import TrialFolder
 from hmtl_ablate.training.parts import build_parts
@@ -192,6 +192,28 @@ def test_memory_that_does_not_suffice_for_halves_is_one_error(
 
 def _without_ddp(self: TrainingStep, parts: Any) -> None:
     self.parts, self.model, self.pieces = parts, parts.model, 1
+
+
+def test_a_probe_that_needs_too_much_memory_computes_features_of_fewer_images(
+    make, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, sizes = Setup.images, []
+
+    def limited(self: Setup, pixels: torch.Tensor, *norm: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        if len(pixels) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return images(self, pixels, *norm)
+
+    monkeypatch.setattr(Setup, "images", limited)
+    monkeypatch.setattr(probe, "BATCH", 64)
+    config = make(data__size=16, probe={"kind": "knn"})
+    most = 32
+    assert run(config, "x").status == "finished"
+    assert sizes == [64, 32, 32, 32]
+    most = 16
+    with pytest.raises(OutOfMemory):
+        run(config, "y")
 
 
 def test_what_counts_as_out_of_memory() -> None:
