@@ -198,7 +198,7 @@ class TrainingStep:
         found: list[tuple[Tensor | None, ...]] = []
         for piece in range(self.pieces):
             values, correct = forward(piece)
-            grads = [
+            grads: list[tuple[Tensor | None, ...]] = [
                 torch.autograd.grad(parts.weights[name] * loss, parameters, retain_graph=True, allow_unused=True)
                 for name, loss in values.items()
             ]

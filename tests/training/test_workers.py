@@ -52,9 +52,10 @@ def spawn(work: Callable[..., None], *given: Any) -> None:
             pytest.fail(f"the workers still wait for each other after {LIMIT:g} s")
 
 
-def _train(rank: int, port: int, raw: dict[str, Any], pack: str, folder: str) -> None:
+def _train(rank: int, port: int, raw: dict[str, Any], pack: str, folder: str, pieces: int = 1) -> None:
     _join(rank, port)
-    loop.train(parse_config(raw), load_pack(Path(pack)), Path(folder), evaluate_test=True, rank=rank, world_size=2)
+    place = {"rank": rank, "world_size": 2, "pieces": pieces}
+    loop.train(parse_config(raw), load_pack(Path(pack)), Path(folder), evaluate_test=True, **place)
     dist.destroy_process_group()
 
 
@@ -185,18 +186,24 @@ def test_every_task_works_without_images(
 
 
 @pytest.mark.slow
-def test_a_worker_without_changed_images_trains_as_one_worker_does(make, run, pack: Pack, tmp_path: Path) -> None:
-    """Fault B3: the same curve as one worker's, within float tolerance, for a net without batch norm and dropout."""
+@pytest.mark.parametrize(("combine", "pieces"), [("sum", 1), ("geometric", 2)])
+def test_a_worker_without_changed_images_trains_as_one_worker_does(
+    make, run, pack: Pack, tmp_path: Path, combine: str, pieces: int
+) -> None:
+    """Fault B3: the same curve as one worker's, within float tolerance, for a net without batch norm and dropout; also
+    when each of them trains its share in pieces."""
     still = {"feed": "mixed", "share": 0.1, "dropout": 0.0}
     config = make(
         model={"backbone": "test_convnext", "dropout": 0.0},
+        loss={"combine": combine},
         pretext=dict.fromkeys(PRETEXT_TASKS, still),
         training__batch_size=4,
         training__epochs=1,
         training__lr=0.001,
     )
     run(config, "one")
-    spawn(_train, config.model_dump(mode="json", exclude_defaults=True), str(pack.folder), str(tmp_path / "two"))
+    raw = config.model_dump(mode="json", exclude_defaults=True)
+    spawn(_train, raw, str(pack.folder), str(tmp_path / "two"), pieces)
     (one,), (two,) = (TrialFolder(tmp_path / name).history() for name in ("one", "two"))
     for name in ("train/loss", "train/supervised", *(f"train/{task}" for task in PRETEXT_TASKS), "val/loss"):
         assert two[name] == pytest.approx(one[name], rel=2e-3), name
