@@ -18,6 +18,7 @@ test: install-test
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 	$(BIN)/pytest -m slow -n 0
+	if nvidia-smi -L >/dev/null 2>&1; then $(BIN)/pytest -m gpu -n 0; fi
 
 # What to run while you write: lint and the tests without Ray, servers or other processes.
 fast: install-test

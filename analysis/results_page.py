@@ -117,9 +117,8 @@ def _made(command: str, commit: str, device: str, torch: str, seconds: float) ->
     commits = [one[:7] for one in commit.split(", ")]
     older = [OLDER_NUMERICS[one] for one in commits if one in OLDER_NUMERICS]
     marks = [older[0]] + ["plurality labels"] * ("ferplus" in command) if older else []
-    return (
-        f"Commit {', '.join(commits)}, {device}, torch {torch}; {seconds / 60:.0f} minutes of training in total."
-        + (f" **{', '.join(marks)[0].upper()}{', '.join(marks)[1:]}.**" if marks else "")
+    return f"Commit {', '.join(commits)}, {device}, torch {torch}; {seconds / 60:.0f} minutes of training in total." + (
+        f" **{', '.join(marks)[0].upper()}{', '.join(marks)[1:]}.**" if marks else ""
     )
 
 

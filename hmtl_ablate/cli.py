@@ -146,12 +146,12 @@ def run(
     with _bar(console, quiet) as progress:
         prepared = prepare(study, runs, tracking_uri, progress)
     from hmtl_ablate.running.display import LiveDisplay
+    from hmtl_ablate.running.placement import placement_in_words
     from hmtl_ablate.running.run import run_study
-    from hmtl_ablate.training.device import select_device
 
     if not quiet:
         console.print(f"{study.name} ({study.profile}): {study.question}", markup=False, soft_wrap=True)
-        console.print(f"this machine: {select_device('auto').reason}", markup=False)
+        console.print(placement_in_words(study.resources), markup=False, soft_wrap=True)
     with LiveDisplay(console, quiet) as display:
         summary = run_study(
             study,

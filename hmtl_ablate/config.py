@@ -280,7 +280,10 @@ class TrainingConfig(Frozen):
     clip: Annotated[float, Field(gt=0)] | None = 5.0
     """Largest norm of the gradient, to which it is clipped; null: no clipping."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 autocast on a GPU that has it, fp32 elsewhere."""
+    """auto: bf16 autocast on a GPU that has it (not one that emulates it), fp32 elsewhere."""
+    deterministic: bool = False
+    """true: equal numbers at every repetition on one GPU, too, by deterministic algorithms alone, which are slower; an
+    operation without one ends the trial. On a CPU this holds always."""
 
     @property
     def warmup(self) -> float:

@@ -39,6 +39,10 @@ class SearchError(HmtlError):
     """The search can't be run as declared: the sampler does not suit the space, the storage can't be reached."""
 
 
+class OutOfMemory(HmtlError):
+    """A GPU's memory did not suffice for a step, not even for one that was trained in two halves."""
+
+
 class TrialDiverged(HmtlError):
     """The training loss became NaN or infinite; the trial ends with this reason and is not tried again."""
 

@@ -94,9 +94,19 @@ class HMTLModel(nn.Module):
         results = []
         for images, rows in groups:
             maps, pooled = self.inference.features(images)
-            outputs = {name: self.pretext[name](maps[index], pooled[index]) for name, index in rows.items()}
+            outputs = {name: self._answer(name, maps, pooled, index) for name, index in rows.items()}
             results.append((self.inference.classify(pooled), outputs))
         return results
+
+    def _answer(self, name: str, maps: Tensor, pooled: Tensor, rows: Tensor) -> Tensor:
+        """The output of a pretext head for some rows, of first dimension len(rows).
+
+        For no rows, as on a worker whose share of a batch has no changed image, the head sees one image and its answer
+        is left out: not every layer works without images (the gradient of a pixel shuffle does not), and the workers
+        wait for the gradient of each weight, which is 0 then.
+        """
+        head = self.pretext[name]
+        return head(maps[rows], pooled[rows]) if len(rows) else head(maps[:1], pooled[:1])[:0]
 
 
 def normalisation(model: InferenceModel) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The real command line, as a user types it."""
+"""The real command line, as a user types it; and no GPU, except for the tests that need one."""
 
 import os
 import shutil
@@ -13,6 +13,25 @@ import hypothesis
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from this process and those it starts: their numbers are not those that the tests compare with."""
+    if not _on_gpu(config):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The tests that need a GPU are deselected unless `-m gpu` asks for them."""
+    if not _on_gpu(config):
+        theirs = [item for item in items if item.get_closest_marker("gpu")]
+        config.hook.pytest_deselected(items=theirs)
+        items[:] = [item for item in items if item not in theirs]
+
+
+def _on_gpu(config: pytest.Config) -> bool:
+    return config.option.markexpr == "gpu"
+
 
 ROOT = Path(__file__).parent.parent
 SPACES = ROOT / "search_spaces"

@@ -32,7 +32,8 @@ class PretextTask(nn.Module, ABC):
 
     Images are normalised float tensors [B, 3, S, S]. A draw is the random part of the transform, a tensor whose first
     dimension is B; it is drawn on the CPU for a whole batch, so that its numbers depend neither on the device nor on
-    how the batch is split over workers. `change`, `loss` and `score` treat each image independently of the others.
+    how the batch is split over workers. `change`, `loss` and `score` treat each image independently of the others. No
+    method is called without images: where a worker's share has none for the task, its loss there is 0.
     """
 
     metric: ClassVar[str]

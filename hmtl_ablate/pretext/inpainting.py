@@ -60,12 +60,16 @@ class Inpainting(PretextTask):
 
     metric = "l1"
     regression = True
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, options: InpaintingOptions, features: FeatureShape) -> None:
         super().__init__(options, features)
         self.options = options
         self.decoder = Decoder(features, options.dropout)
-        self.norm = (features.mean, features.std)
+        # Not saved: they follow from the backbone. Buffers, so that they are on the device when a step needs them.
+        self.register_buffer("mean", torch.tensor(features.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(features.std).view(3, 1, 1), persistent=False)
         # In a tuple, which hides the frozen network from checkpoints, the optimiser and DDP.
         self._networks = (
             () if options.perceptual is None else (PerceptualNetwork(options.perceptual, options.perceptual_layers),)
@@ -123,8 +127,7 @@ class Inpainting(PretextTask):
         error = self._pixel_error(output, images, draw)
         for network in self._networks:
             share = self.mask(draw, images.shape[-1]).float().mean(dim=(1, 2, 3))
-            mean, std = (images.new_tensor(values).view(3, 1, 1) for values in self.norm)
-            distance = network(self.rebuilt(output, images, draw) * std + mean, images * std + mean)
+            distance = network(self.rebuilt(output, images, draw) * self.std + self.mean, images * self.std + self.mean)
             error = error + self.options.perceptual_weight * distance / share
         return error
 

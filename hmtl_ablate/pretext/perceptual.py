@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import timm
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,6 +23,9 @@ DEFAULT_STAGES = 3
 
 class PerceptualNetwork(nn.Module):
     """The frozen network up to the last requested layer; its weights are random until loaded."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, name: str, layers: tuple[str, ...] | None) -> None:
         super().__init__()
@@ -47,7 +51,9 @@ class PerceptualNetwork(nn.Module):
         self.indices = network.prune_intermediate_layers(chosen, prune_norm=True, prune_head=True)
         self.network = network
         settings = timm.data.resolve_model_data_config(network)
-        self.mean, self.std = settings["mean"], settings["std"]
+        # Buffers, so that they are on the device when a step needs them.
+        self.register_buffer("mean", torch.tensor(settings["mean"]).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(settings["std"]).view(3, 1, 1))
         self.requires_grad_(False)
         self.eval()
 
@@ -60,9 +66,8 @@ class PerceptualNetwork(nn.Module):
         return super().train(False)
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         maps: list[Tensor] = self.network.forward_intermediates(
-            (images - mean) / std, indices=self.indices, intermediates_only=True
+            (images - self.mean) / self.std, indices=self.indices, intermediates_only=True
         )
         return [F.normalize(layer.float(), dim=1) for layer in maps]
 

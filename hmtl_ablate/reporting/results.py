@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ TRIAL_COLUMNS = (
     "options",
 )
 RECALLS = ("val/recall/", "test/recall/")
-Standing = Literal["declared", "superseded", "older data", "search", "stage"]
+Standing = Literal["declared", "superseded", "older data", "other batch norm", "search", "stage"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Results:
     - superseded: a variant, config or seed that the study no longer declares, an older run of the same, or a trial of
       an older numerics version than others of its study;
     - older data: as declared, but the data's content has changed since;
+    - other batch norm: as declared, but its batch norm took the statistics over another share of a batch than that of
+      most of the study's trials, because another number of workers trained it or a GPU's memory ran out;
     - search: a search's trial, which never sees the test split;
     - stage: a trial that others start from.
     """
@@ -200,7 +203,25 @@ def _standings(studies: Sequence[StudyRecord], trials: Sequence[TrialRecord]) ->
             standings[index] = "superseded"
         else:
             taken.add(place)
+    for index in _of_other_batch_norm(trials, standings):
+        standings[index] = "other batch norm"
     return standings
+
+
+def _of_other_batch_norm(trials: Sequence[TrialRecord], standings: Sequence[Standing]) -> list[int]:
+    """Declared trials whose batch norm is not that of most of their study's; one with "batch" where none is of most.
+    A trial without batch norm, or without a record of it, is of any."""
+    shares: dict[str, dict[int, str]] = {}
+    for index, (trial, standing) in enumerate(zip(trials, standings, strict=True)):
+        share = trial.environment.get("batch_norm", "none")
+        if standing == "declared" and share != "none":
+            shares.setdefault(trial.parent, {})[index] = share
+    found = []
+    for own in shares.values():
+        count = Counter(own.values())
+        usual = max(count, key=lambda share: (count[share], share == "batch"))
+        found += [index for index, share in own.items() if share != usual]
+    return found
 
 
 def _declaration(trial: TrialRecord, study: StudyRecord | None) -> Standing:

@@ -166,12 +166,18 @@ def _left_out(study: dict[Hashable, Any], results: Results) -> list[str]:
     trials = results.trials[results.trials["parent"] == study["run_id"]]
     standings = trials[trials["status"] == "finished"]["standing"].value_counts()
     superseded, older = int(standings.get("superseded", 0)), int(standings.get("older data", 0))
+    batches = int(standings.get("other batch norm", 0))
     search = int((trials["standing"] == "search").sum())
     notes = []
     if superseded:
         notes.append(f"{plural(superseded, 'trial')} left out: the study or the numerics version has changed since")
     if older:
         notes.append(f"{plural(older, 'trial')} left out: the data has changed since")
+    if batches:
+        notes.append(
+            f"{plural(batches, 'trial')} left out: batch norm saw another share of a batch (other resources.workers, "
+            "or a GPU whose memory ran out)"
+        )
     if search:
         notes.append(f"{plural(search, 'search trial')} left out: a search never sees the test split")
     return notes

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from hmtl_ablate.errors import TrialInterrupted
+from hmtl_ablate.errors import OutOfMemory, TrialInterrupted
 from hmtl_ablate.running.task import Trainer, TrialTask, attempt
 
 
@@ -23,6 +24,28 @@ def run_task(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _train_over_workers(task: TrialTask, trainer: Trainer) -> None:
+    """Train over Ray Train's workers. When a GPU's memory runs out, start them once more, from the last checkpoint and
+    with each batch in two pieces: one worker can't do so by itself, because the others wait for it."""
+    from ray.train import TrainingFailedError
+
+    try:
+        _fit(task, trainer)
+    except TrainingFailedError as error:
+        failed = getattr(error, "worker_failures", {}).values()
+        if task.pieces > 1 or not any(isinstance(_cause(failure), OutOfMemory) for failure in failed):
+            raise
+    else:
+        return
+    _fit(replace(task, pieces=2 * task.pieces), trainer)
+
+
+def _cause(failure: BaseException) -> BaseException:
+    """What a worker raised: Ray may have wrapped it."""
+    inner = (getattr(failure, name, None) for name in ("cause", "_base_exc"))
+    return next((one for one in inner if isinstance(one, BaseException)), failure)
+
+
+def _fit(task: TrialTask, trainer: Trainer) -> None:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -36,7 +59,9 @@ def _train_over_workers(task: TrialTask, trainer: Trainer) -> None:
             use_gpu=task.gpus > 0,
             resources_per_worker={"CPU": task.cpus, "GPU": task.gpus},
         ),
-        run_config=RunConfig(name=task.folder.name, storage_path=task.ray_results, callbacks=[TuneReportCallback()]),
+        run_config=RunConfig(
+            name=f"{task.folder.name}-{task.pieces}", storage_path=task.ray_results, callbacks=[TuneReportCallback()]
+        ),
     ).fit()
 
 

@@ -40,7 +40,9 @@ class TrialTask:
     cpus: float = 1
     """CPU cores of each worker."""
     gpus: float = 0
-    """GPUs of each worker."""
+    """GPUs of each worker; 0: it trains on the CPU, whatever the machine has."""
+    pieces: int = 1
+    """Pieces that each worker's share of a batch is trained in; 2 after a GPU's memory ran out."""
     imports: tuple[str, ...] = ()
     """Modules to import first."""
     sys_path: tuple[str, ...] = ()
@@ -80,6 +82,9 @@ def train_task(task: TrialTask, report: Report) -> None:
         threads=task.threads,
         rank=rank,
         world_size=world_size,
+        device="cuda" if task.gpus else "cpu",
+        share=min(task.gpus, 1.0) or 1.0,
+        pieces=task.pieces,
     )
 
 

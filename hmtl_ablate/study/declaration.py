@@ -80,7 +80,8 @@ class Resources(Frozen):
     cpus: Annotated[float, Field(gt=0, le=1024)] = 1
     """CPU cores of each worker."""
     gpus: Annotated[float, Field(ge=0, le=64)] = 0
-    """GPUs of each worker; a fraction lets trials share one."""
+    """GPUs of each worker; 0: trials train on the CPU, whatever the machine has. A fraction lets trials of one worker
+    share a GPU."""
 
 
 class Range(Frozen):

@@ -398,7 +398,14 @@ class _Reader:
             self._fault(
                 gpus, f"{gpus.content:g} GPUs can't be assigned", "use a whole number, or a share of one below 1"
             )
-        return Resources() if faults else Resources.model_validate(raw)
+        resources = Resources() if faults else Resources.model_validate(raw)
+        if gpus and 0 < resources.gpus < 1 < resources.workers:  # NCCL, which joins them, wants a GPU for each
+            self._fault(
+                gpus,
+                f"{resources.workers} workers can't have {resources.gpus:g} of a GPU each",
+                "use a whole number, or workers: 1",
+            )
+        return resources
 
     def _fault_in(self, node: Node, fault: Fault) -> None:
         entry = node.entries.get(str(fault.path[0])) if fault.path else None

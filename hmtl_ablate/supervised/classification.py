@@ -35,8 +35,10 @@ class Classification(SupervisedTask):
     ) -> None:
         """labels: int64 [N], -1 missing; weights: float [K], of each class in the loss; smoothing: 0 ≤ ε < 1; shares:
         float32 [N, K], as in `Labels`."""
+        from hmtl_ablate.to_device import Constant
+
         super().__init__(labels)
-        self.classes, self.weights, self.smoothing, self.width = classes, weights, smoothing, len(classes)
+        self.classes, self.weights, self.smoothing, self.width = classes, Constant(weights), smoothing, len(classes)
         self.shares = shares
 
     @classmethod
@@ -65,7 +67,7 @@ class Classification(SupervisedTask):
         """Cross-entropy times the weight of the class; of shares q, -Σ q log p times the mean weight Σ q w."""
         import torch.nn.functional as F
 
-        weights = self.weights.to(outputs.device)
+        weights = self.weights.on(outputs.device)
         if targets.ndim == 2:
             shares = targets.nan_to_num(0.0)  # a missing target then has no loss and no gradient
             error = F.cross_entropy(outputs, shares, reduction="none", label_smoothing=self.smoothing)

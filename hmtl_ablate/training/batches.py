@@ -69,7 +69,7 @@ class TrainingBatches(Dataset[Batch]):
         """Steps per epoch; the remainder of each epoch's shuffled images, less than a batch, is dropped."""
         turn = all(task.rotation_safe for task in tasks.values())
         self.render: Render = (
-            render_on(setup.device, config, pack, turn, rank, world_size)
+            render_on(setup, config, pack, turn, rank, world_size)
             if setup is not None and setup.draws_views
             else render_by_image(config, pack, turn, rank, world_size)
         )
@@ -120,13 +120,14 @@ def render_by_image(config: TrialConfig, pack: Pack, turn: bool, rank: int, worl
     return render
 
 
-def render_on(device: torch.device, config: TrialConfig, pack: Pack, turn: bool, rank: int, world_size: int) -> Render:
+def render_on(setup: Setup, config: TrialConfig, pack: Pack, turn: bool, rank: int, world_size: int) -> Render:
     """Views augmented on the device, each batch's from the seed of its epoch and step. The pack is resident there if it
     fits."""
     from hmtl_ablate.data.augment_batch import BatchView
 
+    device = setup.device
     view = BatchView(config.data.augment, config.data.stored_size, config.data.size, pack.images.shape[-1], turn=turn)
-    pixels = _resident(pack.images, device) if fits(pack.images.nbytes, device) else None
+    pixels = RESIDENT_PACK.of(pack, device) if fits(pack.images.nbytes, setup) else None
 
     def render(whole: NDArray[np.int64], epoch: int, step: int) -> tuple[Tensor, NDArray[np.bool_]]:
         mine = torch.arange(rank, len(whole), world_size)
@@ -152,7 +153,30 @@ def render_on(device: torch.device, config: TrialConfig, pack: Pack, turn: bool,
     return render
 
 
-def _resident(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+class ResidentPack:
+    """The images of one pack on a GPU, for all trials of this process: one copy at a time, that of the last trial."""
+
+    def __init__(self) -> None:
+        self._held: tuple[tuple[str, torch.device], Tensor] | None = None
+
+    def of(self, pack: Pack, device: torch.device) -> Tensor:
+        """The pack's images on `device`, uint8 [N, S, S, C]."""
+        key = (pack.fingerprint, device)
+        if self._held is None or self._held[0] != key:
+            self.release()
+            self._held = (key, _copied(pack.images, device))
+        return self._held[1]
+
+    def release(self) -> None:
+        """Hold nothing."""
+        self._held = None
+
+
+RESIDENT_PACK = ResidentPack()
+"""The pack of this process."""
+
+
+def _copied(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     """A copy on the device, made in chunks: the whole memory map is never in the CPU's memory."""
     pixels = torch.empty(images.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(images), 4096):

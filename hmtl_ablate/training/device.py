@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,7 +15,12 @@ from torch import Tensor, nn
 
 from hmtl_ablate import __version__
 from hmtl_ablate.config import NUMERICS_VERSION
+from hmtl_ablate.errors import ClusterError, ConfigError, Fault
+from hmtl_ablate.to_device import to_device
 from hmtl_ablate.training.folder import commit
+
+Device = Literal["auto", "cpu", "cuda"]
+"""Where a trial trains: cuda is this process's current GPU; auto is that GPU when there is one, else the CPU."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Setup:
     """Device, precision and memory format in words, for the log."""
     draws_views: bool = False
     """Augment whole batches on the device rather than single images on the CPU."""
+    share: float = 1.0
+    """Share of the GPU that the trial may use, above 0, at most 1: others may use the rest."""
 
     def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16 else nullcontext()
@@ -50,14 +59,26 @@ class Setup:
         # Whole rows of pixels in place: on a CPU three times as fast as broadcasting over the three channels.
         count, side = images.shape[:2]
         mean, std = mean.flatten().repeat(side), std.flatten().repeat(side)
-        rows = images.to(self.device, non_blocking=True).reshape(count, side, -1).float().div_(255).sub_(mean).div_(std)
+        rows = to_device(images, self.device).reshape(count, side, -1).float().div_(255).sub_(mean).div_(std)
         return rows.view(count, side, side, 3).permute(0, 3, 1, 2).contiguous(memory_format=memory)
 
 
-def select_device(precision: Literal["auto", "fp32", "bf16"]) -> Setup:
-    """The setup of this process: its GPU when there is one, else the CPU."""
-    if torch.cuda.is_available():
-        has_bf16 = torch.cuda.is_bf16_supported()
+def uses_gpu(device: Device) -> bool:
+    """Whether this process trains on a GPU. Raises ClusterError when it should, but PyTorch can use none."""
+    found = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not found:
+        raise ClusterError(
+            f"the trial was given a GPU of {platform.node()}, but PyTorch can use none there: install a PyTorch built "
+            "for its driver, or set resources.gpus=0 to train on the CPU"
+        )
+    return found
+
+
+def select_device(precision: Literal["auto", "fp32", "bf16"], device: Device = "auto", share: float = 1.0) -> Setup:
+    """The setup of this process. share: as in `Setup`. Raises ClusterError, as `uses_gpu` does."""
+    if uses_gpu(device):
+        # Emulated on GPUs before Ampere, where it is slower than fp32.
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         bf16 = has_bf16 if precision == "auto" else precision == "bf16"
         name = torch.cuda.get_device_name()
         why = (
@@ -65,7 +86,12 @@ def select_device(precision: Literal["auto", "fp32", "bf16"]) -> Setup:
             f"{'channels-last, for its tensor cores' if bf16 else 'channels-first'}"
         )
         return Setup(
-            torch.device("cuda", torch.cuda.current_device()), bf16, bf16, f"{why}, augments on it", draws_views=True
+            torch.device("cuda", torch.cuda.current_device()),
+            bf16,
+            bf16,
+            f"{why}, augments on it",
+            draws_views=True,
+            share=share,
         )
     bf16 = precision == "bf16"
     # Measured on one core (AVX-512, torch 2.15), training, images/s channels-first → channels-last: test_resnet 48 px
@@ -76,13 +102,22 @@ def select_device(precision: Literal["auto", "fp32", "bf16"]) -> Setup:
     )
 
 
+WORKSPACE = ":4096:8"
+"""cuBLAS's workspace, CUBLAS_WORKSPACE_CONFIG, with which its results do not vary (24 MiB; docs.pytorch.org,
+`torch.use_deterministic_algorithms`)."""
+
+
 @contextmanager
-def torch_state(threads: int) -> Iterator[None]:
-    """Torch's global state of a trial: `threads` CPU threads and deterministic algorithms; restored at the end.
+def torch_state(threads: int, gpu: bool = False, deterministic: bool = True) -> Iterator[None]:
+    """Torch's global state of a trial: `threads` CPU threads and, when asked or on a CPU, deterministic algorithms
+    alone; restored at the end.
 
     Restored, also after an exception: the number of threads, deterministic mode with its warn-only flag,
-    fill_uninitialized_memory, and cudnn.benchmark. The global random generator is not.
+    fill_uninitialized_memory, and cudnn.benchmark. The global random generator is not, nor is CUBLAS_WORKSPACE_CONFIG,
+    which a process that trains on a GPU gets. Raises ConfigError when a deterministic trial comes too late for that.
     """
+    if gpu:
+        _prepare_cublas(deterministic)
     before = torch.get_num_threads()
     mode, warn_only = (
         torch.are_deterministic_algorithms_enabled(),
@@ -92,7 +127,8 @@ def torch_state(threads: int) -> Iterator[None]:
     benchmark = torch.backends.cudnn.benchmark
     try:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Not without need on a GPU: bilinear `interpolate`, for one, is then composed of many small operations.
+        torch.use_deterministic_algorithms(deterministic or not gpu)
         # A debugging aid that deterministic mode enables; it takes 4 % of a small network's step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
@@ -104,13 +140,65 @@ def torch_state(threads: int) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
+def _prepare_cublas(deterministic: bool) -> None:
+    """Set CUBLAS_WORKSPACE_CONFIG, which cuBLAS reads once, when it is first used in a process: so for every trial,
+    since a later one of the same process may have to be deterministic."""
+    if "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
+        if deterministic and torch.cuda.is_initialized():
+            raise ConfigError(
+                [
+                    Fault(
+                        ("training", "deterministic"),
+                        "this process has used the GPU already, without CUBLAS_WORKSPACE_CONFIG",
+                        True,
+                        f"set the environment variable CUBLAS_WORKSPACE_CONFIG={WORKSPACE} before Python starts",
+                    )
+                ]
+            )
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = WORKSPACE
+
+
+@contextmanager
+def unused_memory_returned(gpu: bool) -> Iterator[None]:
+    """Before and after the block, give the GPU's memory that torch holds but no tensor uses to the other processes on
+    it: what a failed trial left, and what this one leaves."""
+
+    def give_back() -> None:
+        if gpu:
+            gc.collect()  # a model and its optimiser may be in cycles
+            torch.cuda.empty_cache()
+
+    give_back()
+    try:
+        yield
+    finally:
+        give_back()
+
+
+NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""How CUDA's libraries, whose errors are a plain RuntimeError, say that a GPU's memory ran out."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that a GPU's memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    )
+
+
 RESIDENT = 0.25
-"""Largest share of a GPU's free memory that a pack takes: several trials may share one."""
+"""Largest share of a trial's own part of a GPU's memory that a pack takes."""
 
 
-def fits(size: int, device: torch.device) -> bool:
-    """Whether `size` bytes of a pack may be resident on the device."""
-    return device.type == "cuda" and size <= RESIDENT * torch.cuda.mem_get_info(device)[0]
+def fits(size: int, setup: Setup) -> bool:
+    """Whether `size` bytes of a pack may be resident on the trial's GPU.
+
+    It depends on the GPU's total memory and the trial's share of it alone, not on what is free at the moment: with
+    that, which of several trials holds its pack would depend on their order.
+    """
+    if setup.device.type != "cuda":
+        return False
+    return size <= RESIDENT * setup.share * torch.cuda.get_device_properties(setup.device).total_memory
 
 
 def provenance(setup: Setup, threads: int, world_size: int) -> dict[str, str]:

@@ -127,7 +127,8 @@ def build_inputs(
                     drawn[name] = tasks[name].draw(segment.high - segment.low, generator)
                 draw = drawn[name][rows[first:last] - segment.low]
                 queries[name] = HeadQuery(index, to_device(draw, whole.device), shown)
-                shown = tasks[name].change(shown, queries[name].draw)
+                if len(shown):  # a task never sees an empty batch; a worker's share may have no changed image
+                    shown = tasks[name].change(shown, queries[name].draw)
             if len(shown) == len(rows):
                 images = shown
             else:  # not torch.cat, which loses channels-last when one of its parts is empty

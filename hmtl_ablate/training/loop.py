@@ -10,14 +10,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from hmtl_ablate.config import TrialConfig, trial_id
 from hmtl_ablate.data.pack import Pack
-from hmtl_ablate.errors import CheckpointError, TrialDiverged, TrialInterrupted
+from hmtl_ablate.errors import CheckpointError, OutOfMemory, TrialDiverged, TrialInterrupted
 from hmtl_ablate.training.batches import Batch, stream
 from hmtl_ablate.training.checkpoint import load_state, save_state
-from hmtl_ablate.training.device import provenance, torch_state
+from hmtl_ablate.training.device import (
+    Device,
+    is_out_of_memory,
+    provenance,
+    torch_state,
+    unused_memory_returned,
+    uses_gpu,
+)
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete, passes_before
 from hmtl_ablate.training.measure import Measured, draw_pretext, measure_best, save_best, validate
 from hmtl_ablate.training.optim import synchronise
@@ -28,6 +36,8 @@ from hmtl_ablate.training.workers import Workers
 
 CHECKPOINT_EVERY = 120.0
 """Seconds between checkpoints inside a long epoch."""
+VOTE_EVERY = 10
+"""Steps between the votes of several workers on a stop or a checkpoint: a vote waits for the GPU."""
 LAST = "last.safetensors"
 """File of the checkpoint, in the trial's folder."""
 
@@ -45,6 +55,9 @@ def train(
     threads: int = 1,
     rank: int = 0,
     world_size: int = 1,
+    device: Device = "auto",
+    share: float = 1.0,
+    pieces: int = 1,
 ) -> TrialResult:
     """Train one trial and return its result, which is also written to `folder`/result.json.
 
@@ -59,38 +72,76 @@ def train(
         evaluate_test: Measure the test split, once, with the best weights.
         on_epoch: Called with each epoch's metrics after they are stored. True, from any worker, ends the trial as
             pruned; a later call resumes it.
-        stop: Called after every step. On True the trial writes a checkpoint and raises TrialInterrupted.
+        stop: Called after every step; with several workers, after each epoch and VOTE_EVERY steps. On True the trial
+            writes a checkpoint and raises TrialInterrupted.
         threads: CPU threads of this process.
         rank: Number of this worker, from 0; rank 0 alone writes.
         world_size: Number of workers; with more than one, torch.distributed must be initialized.
+        device: cpu, cuda for this process's current GPU, or auto for that GPU when there is one.
+        share: Share of the GPU that this process may use, above 0, at most 1.
+        pieces: Pieces in which a worker's share of a batch is trained. When a GPU's memory runs out, a trial of one
+            worker resumes by itself from its last checkpoint with twice as many.
 
     Raises:
         DataError, ConfigError, StoreError: the trial can't be trained as declared, or its folder can't be used.
+        OutOfMemory: a GPU's memory ran out, with one worker the second time.
+        ClusterError: `device` is cuda and there is no GPU.
         TrialInterrupted: `stop` returned True.
     """
-    place, workers = TrialFolder(folder), Workers(rank, world_size)
-    with place.lock() if workers.writes else nullcontext(), torch_state(threads):
+    place, workers, gpu = TrialFolder(folder), Workers(rank, world_size), uses_gpu(device)
+    state = torch_state(threads, gpu, config.training.deterministic)
+    with place.lock() if workers.writes else nullcontext(), state, unused_memory_returned(gpu):
         result = place.result()
         if result is not None and is_complete(config, result, evaluate_test):
             return result
         on_epoch, stop = on_epoch or (lambda metrics: False), stop or (lambda: False)
-        if config.probe.kind != "none":
-            return probe(
-                config,
-                pack,
-                place,
-                evaluate_test=evaluate_test,
-                on_epoch=on_epoch,
-                stop=stop,
-                threads=threads,
-                write=workers.writes,
-            )
         if workers.writes:
             place.write_config(config)
-        trial = _Trial(
-            build_parts(config, pack, place, workers), trial_id(config, pack.identity(config.tasks)), threads
-        )
-        return trial.run(result, evaluate_test, on_epoch, stop)
+
+        def attempt(pieces: int) -> TrialResult:
+            if config.probe.kind != "none":
+                return probe(
+                    config,
+                    pack,
+                    place,
+                    evaluate_test=evaluate_test,
+                    on_epoch=on_epoch,
+                    stop=stop,
+                    threads=threads,
+                    write=workers.writes,
+                    device=device,
+                    pieces=pieces,
+                )
+            parts = build_parts(config, pack, place, workers, device, share)
+            trial = _Trial(parts, trial_id(config, pack.identity(config.tasks)), threads, pieces)
+            return trial.run(result, evaluate_test, on_epoch, stop)
+
+        return _within_memory(attempt, pieces, place, workers)
+
+
+def _within_memory(
+    attempt: Callable[[int], TrialResult], pieces: int, place: TrialFolder, workers: Workers
+) -> TrialResult:
+    """attempt(pieces) and, when a GPU's memory runs out, once more with twice the pieces. Raises OutOfMemory.
+
+    One of several workers can't do so by itself: the others wait for it in the middle of a step. All must be started
+    again.
+    """
+    try:
+        return attempt(pieces)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if pieces > 1 or workers.count > 1:
+            raise OutOfMemory(
+                f"the GPU's memory ran out: {reason} (each batch in {pieces} {'piece' if pieces == 1 else 'pieces'}); "
+                "lower training.batch_size or data.size, or let fewer trials share a GPU (resources.gpus)"
+            ) from error
+    # Not in the except clause, where the exception still holds the tensors of the failed step.
+    place.log(f"the GPU's memory ran out: {reason}")
+    with unused_memory_returned(torch.cuda.is_initialized()):
+        return _within_memory(attempt, 2 * pieces, place, workers)
 
 
 @dataclass
@@ -108,6 +159,8 @@ class Progress:
     """Value of the selection metric at the best epoch, higher is better."""
     seconds: float = 0.0
     """Time spent in training and validation, over all sessions."""
+    pieces: int = 1
+    """Pieces in which a worker's share of a batch is trained: 2 after a GPU's memory ran out."""
     sums: dict[str, float] = field(default_factory=dict)
     """Sums over the steps of the current epoch: loss, accuracy and each task's loss."""
 
@@ -115,8 +168,9 @@ class Progress:
 class _Trial:
     """The epochs of a trial: their order, checkpoints, time, selection and end."""
 
-    def __init__(self, parts: Parts, id: str, threads: int) -> None:
-        self.parts, self.id, self.threads = parts, id, threads
+    def __init__(self, parts: Parts, id: str, threads: int, pieces: int) -> None:
+        """pieces: the least number of them; a checkpoint may ask for more."""
+        self.parts, self.id, self.threads, self.pieces = parts, id, threads, pieces
         self.config, self.folder, self.workers = parts.config, parts.folder, parts.workers
         self.optimise = TrainingStep(parts)
         self.progress = Progress(passes_before(self.config, self.folder.path.parent))
@@ -147,11 +201,38 @@ class _Trial:
     # Checkpoints ----------------------------------------------------------------------------------------------
 
     def _restore(self) -> None:
+        """Load the last checkpoint, if there is one. Raises CheckpointError, on all workers or on none of them that
+        found one."""
         path = self.folder.path / LAST
-        if not path.exists():
-            if self.workers.writes:
-                self.folder.write_history([])
-            return
+        if path.exists():
+            self._load(path)
+        elif self.workers.writes:
+            self.folder.write_history([])
+        most = self.parts.batches.batch_size // self.workers.count  # a piece has an image at least
+        self.progress.pieces = min(max(self.progress.pieces, self.pieces), most)
+        self.optimise.pieces = self.progress.pieces
+        if self.progress.pieces > 1:
+            self.parts.log(f"trains each batch in {self.progress.pieces} pieces{self._changed_by_pieces()}")
+        place = (self.progress.epoch, self.progress.step, self.progress.pieces)
+        if not self.workers.agree(self.parts.setup.device, place):
+            raise CheckpointError(
+                f"the workers of this trial see different checkpoints in {self.folder.path}: the store must be one "
+                "folder that all nodes share"
+            )
+
+    def _changed_by_pieces(self) -> str:
+        """What makes the numbers differ from those of whole batches, in words."""
+        modules = list(self.parts.model.modules())
+        found = []
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):
+            found.append("batch norm sees one piece at a time")
+        if any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in modules):
+            found.append("dropout draws other numbers")
+        if self.config.loss.views == "geometric" and len(self.parts.plan) > 1:
+            found.append("the geometric mean over views is one of each piece")
+        return f"; the numbers are not those of whole batches: {' and '.join(found)}" if found else ""
+
+    def _load(self, path: Path) -> None:
         state = load_state(path, self.parts.setup.device)
         try:
             self.parts.model.load_state_dict(state["model"])
@@ -189,8 +270,8 @@ class _Trial:
             for name, value in self.optimise(batch, self.history).items():
                 sums[name] = sums.get(name, 0.0) + value.double()
             progress.step, progress.passes = batch.step + 1, progress.passes + images
-            stopping = self.workers.any(stop(), self.parts.setup.device)
-            if stopping or progress.step == batches.steps or time.monotonic() - saved > CHECKPOINT_EVERY:
+            stopping, due = self._vote(stop, saved)
+            if stopping or due or progress.step == batches.steps:
                 self._collect(sums)
                 sums = {}
                 if progress.step == batches.steps:
@@ -207,11 +288,25 @@ class _Trial:
                     raise TrialInterrupted(f"stopped at epoch {progress.epoch}; run the same command again to resume")
         return False
 
+    def _vote(self, stop: Callable[[], bool], saved: float) -> tuple[bool, bool]:
+        """Whether to stop, and whether to write a checkpoint, the last one being of time `saved`.
+
+        All workers get the same answer. Each has a clock of its own, so one of them may find a checkpoint due a step
+        earlier than the others.
+        """
+        step = self.progress.step
+        if self.workers.count > 1 and step % VOTE_EVERY and step < self.parts.batches.steps:
+            return False, False
+        late = time.monotonic() - saved > CHECKPOINT_EVERY
+        stopping, due = self.workers.vote(self.parts.setup.device, stop(), late)
+        return stopping, due
+
     def _collect(self, sums: Mapping[str, Tensor]) -> None:
         """Add the steps' sums to the epoch's. Raises TrialDiverged when a loss is NaN or infinite."""
         total = self.progress.sums
-        for name, value in sums.items():
-            total[name] = total.get(name, 0.0) + self.workers.mean(value).item()
+        means = self.workers.mean(torch.stack(list(sums.values()))).tolist()  # one transfer from the device
+        for name, value in zip(sums, means, strict=True):
+            total[name] = total.get(name, 0.0) + value
         if not math.isfinite(total.get("loss", 0.0)):
             names = (self.parts.logged(name) for name in (*self.parts.supervised, *self.parts.pretext))
             bad = [name for name in names if not math.isfinite(total.get(name, 0.0))]
@@ -252,7 +347,8 @@ class _Trial:
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
         self._checkpoint()
         self.parts.model.train()
-        return self.workers.any(on_epoch(row), self.parts.setup.device) and progress.epoch <= epochs
+        (pruned,) = self.workers.vote(self.parts.setup.device, on_epoch(row))
+        return pruned and progress.epoch <= epochs
 
     # The end --------------------------------------------------------------------------------------------------
 
@@ -271,7 +367,11 @@ class _Trial:
             metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
             image_passes=progress.passes,
             seconds=round(progress.seconds, 3),
-            tags=provenance(self.parts.setup, self.threads, self.workers.count),
+            tags=provenance(self.parts.setup, self.threads, self.workers.count)
+            | {
+                "pieces": str(progress.pieces),
+                "batch_norm": batch_norm(self.parts.model, self.workers, progress.pieces),
+            },
             classes=[name for task in list(supervised.values())[:1] for name in task.classes],
             task_classes={name: list(task.classes) for name, task in supervised.items()},
             confusion=measured.confusion,
@@ -280,6 +380,15 @@ class _Trial:
             self.folder.write_result(result)
         self.parts.log(f"{status} {reason}".strip())
         return result
+
+
+def batch_norm(model: nn.Module, workers: Workers, pieces: int) -> str:
+    """What batch norm takes its statistics over: "none" in a model without, "batch", or, with several workers or
+    pieces, "1/4 of a batch". Results that differ in it are not of one population."""
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        return "none"
+    parts = workers.count * pieces
+    return "batch" if parts == 1 else f"1/{parts} of a batch"
 
 
 def selection_value(config: TrialConfig, row: Mapping[str, float]) -> float:

@@ -18,7 +18,7 @@ from hmtl_ablate.pretext import PretextTask
 from hmtl_ablate.supervised import SupervisedTask
 from hmtl_ablate.training import feeds
 from hmtl_ablate.training.batches import EvaluationImages, TrainingBatches
-from hmtl_ablate.training.device import Setup, select_device
+from hmtl_ablate.training.device import Device, Setup, select_device
 from hmtl_ablate.training.folder import TrialFolder
 from hmtl_ablate.training.optim import build_optimizer
 from hmtl_ablate.training.supervised import build_tasks
@@ -65,12 +65,19 @@ class Parts:
             self.folder.log(text)
 
 
-def build_parts(config: TrialConfig, pack: Pack, folder: TrialFolder, workers: Workers) -> Parts:
-    """Build the parts of a trial. Raises DataError, ConfigError, CheckpointError.
+def build_parts(
+    config: TrialConfig,
+    pack: Pack,
+    folder: TrialFolder,
+    workers: Workers,
+    device: Device = "auto",
+    share: float = 1.0,
+) -> Parts:
+    """Build the parts of a trial. Raises DataError, ConfigError, CheckpointError, ClusterError.
 
-    The model's initial weights follow from config.seed alone.
+    The model's initial weights follow from config.seed alone. device, share: as in `select_device`.
     """
-    setup = select_device(config.training.precision)
+    setup = select_device(config.training.precision, device, share)
     splits = _checked_splits(config, pack)
     supervised = _supervised(config, pack, splits)
     model = _model(config, supervised, folder)

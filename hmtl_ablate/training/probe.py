@@ -23,7 +23,7 @@ from hmtl_ablate.supervised import SupervisedTask
 from hmtl_ablate.supervised.classification import confusion_matrix
 from hmtl_ablate.training import pictures
 from hmtl_ablate.training.batches import EvaluationImages, seed_of
-from hmtl_ablate.training.device import provenance, select_device
+from hmtl_ablate.training.device import Device, provenance, select_device
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, passes_before
 from hmtl_ablate.training.optim import build_optimizer, learning_rate
 from hmtl_ablate.training.supervised import build_tasks
@@ -45,24 +45,24 @@ def probe(
     stop: Callable[[], bool],
     threads: int,
     write: bool,
+    device: Device = "auto",
+    pieces: int = 1,
 ) -> TrialResult:
     """Run the probe that `config` declares and return its result; `write`: also write it into `folder`.
 
-    The features of all images are computed once, from whole images. Without folds, the probe is fitted to train,
-    selected on val and measured on test. With folds, each image is predicted by the probe fitted to the other folds, at
-    its last epoch, and `test/…` is over all images. Raises DataError, CheckpointError, and TrialInterrupted between
-    folds.
+    The features of all images are computed once, from whole images, BATCH / pieces at a time. Without folds, the probe
+    is fitted to train, selected on val and measured on test. With folds, each image is predicted by the probe fitted to
+    the other folds, at its last epoch, and `test/…` is over all images. Raises DataError, CheckpointError, and
+    TrialInterrupted between folds.
     """
     started = time.monotonic()
-    if write:
-        folder.write_config(config)
     folder.log(f"probe: {config.probe.kind}")
-    setup = select_device(config.training.precision)
+    setup = select_device(config.training.precision, device)
     torch.manual_seed(config.seed)
     model = HMTLModel(config, 1)
     model.load_sources(config, folder.path.parent)
     passes = passes_before(config, folder.path.parent)
-    features = _Features(config, pack, setup.place(model).eval(), setup)  # type: ignore[arg-type]
+    features = _Features(config, pack, setup.place(model).eval(), setup, BATCH // pieces)  # type: ignore[arg-type]
     if config.probe.kind == "direct":
         metrics, predictions = _direct(config, features, folder.path.parent)
     elif config.probe.folds:
@@ -113,7 +113,7 @@ def probe(
 class _Features:
     """The frozen backbone's pooled features of all labelled images, and the task that is predicted from them."""
 
-    def __init__(self, config: TrialConfig, pack: Pack, model: HMTLModel, setup: Any) -> None:
+    def __init__(self, config: TrialConfig, pack: Pack, model: HMTLModel, setup: Any, batch: int) -> None:
         self.config, self.pack = config, pack
         labels, _ = labels_of(pack, config.data, config.tasks[0])
         self.rows: Rows = np.flatnonzero(present(labels)).astype(np.int64)
@@ -124,8 +124,8 @@ class _Features:
         norm = tuple(value.to(setup.device) for value in normalisation(model.inference))
         parts = []
         with torch.inference_mode(), setup.autocast():
-            for start in range(0, len(self.rows), BATCH):
-                taken = images.take(np.arange(start, min(start + BATCH, len(self.rows))))
+            for start in range(0, len(self.rows), batch):
+                taken = images.take(np.arange(start, min(start + batch, len(self.rows))))
                 parts.append(model.inference.features(setup.images(taken, *norm))[1].float().cpu())
         self._features = torch.cat(parts).clone()
 

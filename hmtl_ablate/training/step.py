@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -26,12 +27,18 @@ from hmtl_ablate.training.gradients import measure_gradients, untouched
 from hmtl_ablate.training.optim import learning_rate
 from hmtl_ablate.training.parts import Parts
 
+Terms = tuple[dict[str, Tensor], dict[str, Tensor]]
+"""The loss of each task, and the accuracy of each classification: scalars."""
+
 
 class TrainingStep:
     """Trains the parts' model on one batch at a time."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
+        self.pieces = 1
+        """Pieces that this worker's share of a batch is trained in, one after the other. The gradient is that of the
+        whole batch, except for batch norm, whose statistics are of a piece, and dropout, which draws other numbers."""
         # pcgrad needs each task's gradient by itself, which DDP does not give: the step averages them.
         distributed = parts.workers.count > 1 and parts.config.loss.combine != "pcgrad"
         self.model: Any = DistributedDataParallel(parts.model) if distributed else parts.model
@@ -43,40 +50,48 @@ class TrainingStep:
         """
         parts, config, rank = self.parts, self.parts.config, self.parts.workers.rank
         seed = seed_of(config.seed, batch.epoch, batch.step)
-        torch.manual_seed(seed + rank)  # dropout: a resumed epoch draws what an uninterrupted one would
         rate = learning_rate(config.training, batch.epoch - 1 + (batch.step + 1) / parts.batches.steps)
         for group in parts.optimizer.param_groups:
             group["lr"] = rate
-        losses, accuracies = self._losses(self.model, self._inputs(batch, seed), self._targets(batch), batch.labelled)
+
+        def forward(piece: int) -> Terms:
+            # For dropout: a resumed epoch draws what an uninterrupted one would, and a piece the same each time.
+            torch.manual_seed(seed + rank if self.pieces == 1 else seed_of(seed + rank, piece))
+            rows = slice(piece, None, self.pieces)
+            return self._losses(self.model, self._inputs(batch, seed, rows), self._targets(batch, rows), batch.labelled)
+
         parts.optimizer.zero_grad(set_to_none=True)
-        total = self._differentiate(losses, history, Generator().manual_seed(seed_of(seed, 1)))
+        total, losses, accuracies = self._differentiate(forward, history, Generator().manual_seed(seed_of(seed, 1)))
         if config.training.clip is not None:
             torch.nn.utils.clip_grad_norm_(parts.model.parameters(), config.training.clip)
         parts.optimizer.step()
         return {"loss": total, **accuracies, **{parts.logged(name): value.detach() for name, value in losses.items()}}
 
     def gradients(self, batch: Batch) -> dict[str, float]:
-        """Gradients of the losses on the backbone, for a batch that the model was trained on; training goes on with the
-        same bits as without. Names and meaning: hmtl_ablate/training/gradients.py."""
+        """Gradients of the losses on the backbone, for a batch that the model was trained on, or for its first piece;
+        training continues with the same bits as without. Names and meaning: hmtl_ablate/training/gradients.py."""
         parts = self.parts
         seed = seed_of(parts.config.seed, batch.epoch, batch.step)
+        rows = slice(0, None, self.pieces)
         with untouched(parts.model, parts.setup.device):
             torch.manual_seed(seed + parts.workers.rank)
-            inputs = self._inputs(batch, seed)
-            losses, _ = self._losses(parts.model, inputs, self._targets(batch), batch.labelled)
-            weighted = {name: parts.weights[name] * loss for name, loss in losses.items()}
+            inputs, targets = self._inputs(batch, seed, rows), self._targets(batch, rows)
+            losses, _ = self._losses(parts.model, inputs, targets, batch.labelled)
+            weighted = {name: self.pieces * parts.weights[name] * loss for name, loss in losses.items()}
             return measure_gradients(
                 weighted, tuple(parts.supervised), parts.model.inference.backbone, parts.workers.mean, parts.logged
             )
 
-    def _inputs(self, batch: Batch, seed: int) -> list[feeds.ModelInput]:
-        parts = self.parts
-        views = parts.setup.images(batch.views.flatten(0, 1), *parts.norm).unflatten(0, batch.views.shape[:2])
+    def _inputs(self, batch: Batch, seed: int, rows: slice = slice(None)) -> list[feeds.ModelInput]:
+        """The model's inputs of some of this worker's rows of the batch."""
+        parts, stored = self.parts, batch.views[:, rows]
+        views = parts.setup.images(stored.flatten(0, 1), *parts.norm).unflatten(0, stored.shape[:2])
         generator = Generator().manual_seed(seed)
-        return feeds.build_inputs(parts.plan, parts.pretext, views, parts.rows, parts.batches.batch_size, generator)
+        whole = parts.batches.batch_size
+        return feeds.build_inputs(parts.plan, parts.pretext, views, parts.rows[rows], whole, generator)
 
-    def _targets(self, batch: Batch) -> dict[str, Tensor]:
-        return {name: to_device(values, self.parts.setup.device) for name, values in batch.targets.items()}
+    def _targets(self, batch: Batch, rows: slice = slice(None)) -> dict[str, Tensor]:
+        return {name: to_device(values[:, rows], self.parts.setup.device) for name, values in batch.targets.items()}
 
     def _losses(
         self,
@@ -84,7 +99,7 @@ class TrainingStep:
         inputs: Sequence[feeds.ModelInput],
         targets: Mapping[str, Tensor],
         labelled: Mapping[str, NDArray[Any]],
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    ) -> Terms:
         """The loss of each supervised and pretext task, and the accuracy of each classification.
 
         targets: task → [V, b, …]; labelled: task → bool of the global batch. Each loss is scaled so that its mean over
@@ -111,8 +126,10 @@ class TrainingStep:
                         correct.get(name, zero) + (own.detach().argmax(dim=1) == task.class_targets(own_targets)).sum()
                     )
             for name, query in group.queries.items():
-                with parts.setup.autocast():  # a perceptual network runs in the step's own precision
-                    errors = parts.pretext[name].loss(answers[name].float(), query.before, query.draw)
+                errors = answers[name]  # of no rows: their sum is 0, with a gradient of 0 for each weight
+                if len(query.rows):
+                    with parts.setup.autocast():  # a perceptual network runs in the step's own precision
+                        errors = parts.pretext[name].loss(errors.float(), query.before, query.draw)
                 losses[name] = losses[name] + errors.float().sum()
         changed = feeds.changed_total(parts.plan)
         losses = {name: loss * parts.workers.count / changed[name] for name, loss in losses.items()}
@@ -136,16 +153,20 @@ class TrainingStep:
         return geometric_over_views(means, parts.workers.mean(means.detach()), weights)
 
     def _differentiate(
-        self, losses: Mapping[str, Tensor], history: Sequence[Mapping[str, float]], generator: Generator
-    ) -> Tensor:
-        """Set the gradients of the combined loss; returns its value. generator: of PCGrad's orders."""
+        self, forward: Callable[[int], Terms], history: Sequence[Mapping[str, float]], generator: Generator
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Set the gradients of the combined loss; returns its value, each loss and each accuracy.
+
+        forward: piece → its losses and accuracies; generator: of PCGrad's orders.
+        """
         if self.parts.config.loss.combine == "pcgrad":
-            return self._project(losses, generator)
-        if self.parts.workers.count > 1:
-            return self._combine_over_workers(losses, history)
+            return self._project(forward, generator)
+        if self.parts.workers.count > 1 or self.pieces > 1:
+            return self._combine_in_parts(forward, history)
+        losses, accuracies = forward(0)
         loss = self._combine(losses, history)
         loss.backward()
-        return loss.detach()
+        return loss.detach(), losses, accuracies
 
     def _combine(self, losses: Mapping[str, Tensor], history: Sequence[Mapping[str, float]]) -> Tensor:
         """One loss from all, as loss.combine says."""
@@ -165,31 +186,58 @@ class TrainingStep:
             weights = {name: weights[name] * dynamic[name] for name in losses}
         return weighted_sum(losses, weights)
 
-    def _combine_over_workers(self, losses: Mapping[str, Tensor], history: Sequence[Mapping[str, float]]) -> Tensor:
-        """Differentiate the combination of the global losses; returns its value.
+    def _combine_in_parts(
+        self, forward: Callable[[int], Terms], history: Sequence[Mapping[str, float]]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Differentiate the combination of the global losses, which workers and pieces know a part of each.
 
-        DDP averages gradients, which is exact for a sum of means only. So the combination is differentiated at the
-        global losses, and each local loss is weighted with that derivative.
+        Sums of gradients, over pieces, and their means, which DDP computes over workers, are exact for a sum of means
+        only. So the combination is differentiated at the global losses, and each local loss is weighted with that
+        derivative. Several pieces are computed once to know the global losses, and again to differentiate them.
         """
-        local = torch.stack(list(losses.values()))
-        whole = self.parts.workers.mean(local.detach()).requires_grad_()
-        total = self._combine(dict(zip(losses, whole.unbind(), strict=True)), history)
+        first = None
+        if self.pieces == 1:
+            first = forward(0)
+            local = first[0]
+        else:
+            with torch.no_grad():
+                local = _added(forward(piece)[0] for piece in range(self.pieces))
+        whole = self.parts.workers.mean(torch.stack(list(local.values())).detach()).requires_grad_()
+        total = self._combine(dict(zip(local, whole.unbind(), strict=True)), history)
         learned = list(self.parts.model.learned.values())
         slopes, *own = torch.autograd.grad(total, [whole, *learned])
-        surrogate = (slopes * local).sum()
-        for parameter, slope in zip(learned, own, strict=True):
-            surrogate = surrogate + slope * parameter
-        surrogate.backward()
-        return total.detach()
+        losses: dict[str, Tensor] = {}
+        accuracies: dict[str, Tensor] = {}
+        for piece in range(self.pieces):
+            last = piece == self.pieces - 1
+            with nullcontext() if last or self.model is self.parts.model else self.model.no_sync():
+                values, correct = first or forward(piece)
+                surrogate = (slopes * torch.stack(list(values.values()))).sum()
+                for parameter, slope in zip(learned, own, strict=True) if last else ():
+                    surrogate = surrogate + slope * parameter
+                surrogate.backward()
+            losses = _added([losses, {name: value.detach() for name, value in values.items()}])
+            accuracies = _added([accuracies, correct])
+        return total.detach(), losses, accuracies
 
-    def _project(self, losses: Mapping[str, Tensor], generator: Generator) -> Tensor:
-        """Set the gradients as PCGrad does; returns the weighted sum of the losses."""
+    def _project(
+        self, forward: Callable[[int], Terms], generator: Generator
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Set the gradients as PCGrad does; returns the weighted sum of the losses, each loss and each accuracy."""
         parts, mean = self.parts, self.parts.workers.mean
         parameters = [parameter for parameter in parts.model.parameters() if parameter.requires_grad]
-        found = [
-            torch.autograd.grad(parts.weights[name] * loss, parameters, retain_graph=True, allow_unused=True)
-            for name, loss in losses.items()
-        ]
+        losses: dict[str, Tensor] = {}
+        accuracies: dict[str, Tensor] = {}
+        found: list[tuple[Tensor | None, ...]] = []
+        for piece in range(self.pieces):
+            values, correct = forward(piece)
+            grads: list[tuple[Tensor | None, ...]] = [
+                torch.autograd.grad(parts.weights[name] * loss, parameters, retain_graph=True, allow_unused=True)
+                for name, loss in values.items()
+            ]
+            found = [_sum(*pair) for pair in zip(found, grads, strict=True)] if found else grads
+            losses = _added([losses, {name: value.detach() for name, value in values.items()}])
+            accuracies = _added([accuracies, correct])
         owners = [sum(grads[k] is not None for grads in found) for k in range(len(parameters))]
         shared = [k for k, count in enumerate(owners) if count > 1]  # heads belong to one task and stay as they are
         if shared:
@@ -200,12 +248,25 @@ class TrainingStep:
             )
             orders = [torch.randperm(len(found), generator=generator).tolist() for _ in found]
             pieces = project_conflicting(flat, orders).split([parameters[k].numel() for k in shared])
-            for k, piece in zip(shared, pieces, strict=True):
-                parameters[k].grad = piece.view_as(parameters[k])
+            for k, piece_of in zip(shared, pieces, strict=True):
+                parameters[k].grad = piece_of.view_as(parameters[k])
         for k, count in enumerate(owners):
             if count == 1:
-                parameters[k].grad = mean(next(grads[k] for grads in found if grads[k] is not None))
-        return mean(weighted_sum(losses, parts.weights).detach())
+                parameters[k].grad = mean(next(own for grads in found if (own := grads[k]) is not None))
+        return mean(weighted_sum(losses, parts.weights)), losses, accuracies
+
+
+def _added(parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The sum of each entry."""
+    total: dict[str, Tensor] = {}
+    for part in parts:
+        total = {name: total[name] + value if name in total else value for name, value in part.items()} or total
+    return total
+
+
+def _sum(ones: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """The sums of two tuples of gradients, None where there is none."""
+    return tuple(b if a is None else a if b is None else a + b for a, b in zip(ones, others, strict=True))
 
 
 def _or_zero(gradient: Tensor | None, parameter: Tensor) -> Tensor:

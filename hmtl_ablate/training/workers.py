@@ -1,7 +1,13 @@
-"""The workers of one trial, and what they agree on through torch.distributed."""
+"""The workers of one trial, and what they agree on through torch.distributed.
+
+A decision that leads to a collective operation (a checkpoint, a stop, the end of an epoch) is the same on all workers,
+or some of them wait for the others for ever. So nothing that a worker sees alone decides it: its clock, its files, its
+share of a batch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,13 +37,22 @@ class Workers:
             value = value / self.count
         return value
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """True on all workers when `flag` is true on at least one."""
+    def vote(self, device: torch.device, *flags: bool) -> tuple[bool, ...]:
+        """For each flag, whether it is true on at least one worker. With several workers it waits for the device."""
         if self.count == 1:
-            return flag
-        vote = torch.tensor(float(flag), device=device)
-        dist.all_reduce(vote, op=dist.ReduceOp.MAX)
-        return bool(vote.item())
+            return flags
+        votes = torch.tensor(flags, dtype=torch.float32, device=device)
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+        return tuple(vote > 0 for vote in votes.tolist())
+
+    def agree(self, device: torch.device, numbers: Sequence[float]) -> bool:
+        """Whether all workers have these numbers; the answer is the same on all."""
+        if self.count == 1:
+            return True
+        ends = torch.tensor([*numbers, *(-number for number in numbers)], dtype=torch.float64, device=device)
+        dist.all_reduce(ends, op=dist.ReduceOp.MAX)  # the highest, and minus the lowest
+        high, low = ends.view(2, -1).tolist()
+        return all(a == -b for a, b in zip(high, low, strict=True))
 
     def broadcast_buffers(self, model: nn.Module) -> None:
         """Give all workers the buffers of worker 0: each has batch statistics of its own, and those of 0 are saved."""

@@ -151,6 +151,44 @@ def test_size_is_what_is_stored_when_nothing_else_is_said() -> None:
     assert list(standings) == ["older data", "declared", "declared", "declared"]
 
 
+@pytest.mark.parametrize(
+    ("shares", "left_out"),
+    [
+        (["batch", "batch", "1/2 of a batch"], [2]),
+        (["1/4 of a batch", "batch", "1/4 of a batch", "1/2 of a batch"], [1, 3]),
+        (["1/2 of a batch", "batch"], [0]),  # none is of most: whole batches count
+        (["none", "batch", "", "batch"], []),  # no batch norm, and none recorded
+        (["1/2 of a batch", "1/2 of a batch", "none"], []),
+    ],
+)
+def test_trials_whose_batch_norm_saw_other_batches_are_never_pooled(shares: list[str], left_out: list[int]) -> None:
+    """Fault B9: `workers` changes batch norm, not the id."""
+    study = StudyRecord(
+        name="s", profile="q", metric="test/accuracy", variants={"SL": "k"}, seeds=tuple(range(9)), run_id="p"
+    )
+    trials = [
+        TrialRecord(
+            parent="p",
+            trial_id=f"{seed}",
+            variant="SL",
+            variant_key="k",
+            seed=seed,
+            config={},
+            status="finished",
+            started=seed,
+            metrics={"test/accuracy": 0.5},
+            environment={"batch_norm": share} if share else {},
+        )
+        for seed, share in enumerate(shares)
+    ]
+    results = results_of([study], trials)
+    apart = [place for place, standing in enumerate(results.trials["standing"]) if standing == "other batch norm"]
+    assert apart == left_out
+    (table,) = study_tables(results)
+    assert table.rows[0].score.n == len(shares) - len(left_out)
+    assert any("batch norm saw another share" in note for note in table.notes) == bool(left_out)
+
+
 @pytest.mark.parametrize("value", ["not JSON", "[1]"])
 def test_tags_of_another_hand_are_named(store: Any, value: str) -> None:
     parent = store.study({"SL": "k"}, [0])

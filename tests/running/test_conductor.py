@@ -497,12 +497,12 @@ def test_a_lone_seed_confirms_with_itself_and_confirm_false_with_none(bench) -> 
 
 
 def test_a_task_is_plain_data_with_all_that_a_worker_needs(bench, tmp_path: Path) -> None:
-    made = bench(PLAIN + "resources: {cpus: 2.5, workers: 3, gpus: 0.5}\n")
+    made = bench(PLAIN + "resources: {cpus: 2.5, workers: 3, gpus: 2}\n")
     conductor = made.conductor()
     job = take(conductor)
     task = pickle.loads(pickle.dumps(conductor.task(job, tmp_path / "stop")))  # noqa: S301
     assert parse_config(json.loads(json.dumps(task.config))) == job.config
     assert (task.folder, task.pack) == (job.folder.path.resolve(), job.pack.folder.resolve())
-    assert (task.threads, task.cpus, task.workers, task.gpus) == (2, 2.5, 3, 0.5)
+    assert (task.threads, task.cpus, task.workers, task.gpus) == (2, 2.5, 3, 2)
     assert (task.evaluate_test, task.stop, task.imports) == (True, tmp_path / "stop", ())
     assert TrialFolder(task.folder).path.name == job.trial_id

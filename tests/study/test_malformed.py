@@ -163,6 +163,12 @@ CASES = [
     ("quick: {}", "big: {}", "", ["--profile quick", "has no profile 'quick'", "valid: big"]),
     ("workers: 1", "workers: 0", "26:22", ["resources.workers", "not 0"]),
     ("workers: 1", "worker: 1", "26:13", ["there is no option 'worker'", "did you mean 'workers'?"]),
+    (  # fault B7: NCCL refuses two processes on one GPU
+        "workers: 1, cpus: 1, gpus: 0",
+        "workers: 2, cpus: 1, gpus: 0.5",
+        "26:40",
+        ["2 workers can't have 0.5 of a GPU each", "workers: 1"],
+    ),
     ("gpus: 0", "gpus: 1.5", "26:40", ["1.5 GPUs can't be assigned", "below 1"]),
     ("question: Does it help?", "question: Does: it help?", "2:15", ["mapping values are not allowed", "quotes"]),
     ("  SL: {}", "\tSL: {}", "9:1", ["a tab", "use spaces"]),

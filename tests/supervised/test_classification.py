@@ -51,7 +51,7 @@ def test_a_missing_class_costs_nothing() -> None:
 def test_class_weights_count_the_training_images_alone() -> None:
     labels = Labels(np.array([0, 0, 0, 1, 1, 1, 1, -1]), ("a", "b"), np.array([0, 1, 2, 3, 7]))
     task = Classification.build(labels, parse_config({"loss": {"class_weights": "inverse"}}))
-    assert task.weights.tolist() == pytest.approx([1.0, 3.0])
+    assert task.weights.values.tolist() == pytest.approx([1.0, 3.0])
     assert task.classes == ("a", "b")
     assert task.width == 2
 

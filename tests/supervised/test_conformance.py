@@ -76,6 +76,18 @@ def test_a_missing_label_has_no_loss_and_no_gradient(case: tuple[str, Build]) ->
     assert float(outputs.grad[~there].abs().sum()) == 0
 
 
+@pytest.mark.parametrize("rows", [0, COUNT])
+def test_a_share_without_labels_has_no_loss_and_no_gradient(case: tuple[str, Build], rows: int) -> None:
+    """Fault B3: one worker's share of a batch may have no labelled image, or be empty."""
+    task = case[1](list(range(1, COUNT)))  # the first image alone has a label
+    outputs = outputs_of(task)
+    loss = task.loss(outputs[1:rows], task.targets(np.arange(COUNT))[1:rows])
+    assert loss.tolist() == [0.0] * len(outputs[1:rows])
+    loss.sum().backward()
+    assert outputs.grad is not None
+    assert float(outputs.grad.abs().sum()) == 0
+
+
 def test_an_image_has_the_same_loss_alone_and_in_a_batch(case: tuple[str, Build]) -> None:
     task = case[1]([])
     targets, outputs = task.targets(np.arange(COUNT)), outputs_of(task)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,8 +20,8 @@ from hmtl_ablate.training.device import Setup, select_device
 from hmtl_ablate.training.supervised import build_tasks
 
 
-def drawing(precision: Literal["auto", "fp32", "bf16"]) -> Setup:
-    return replace(select_device(precision), draws_views=True)
+def drawing(*given: Any) -> Setup:
+    return replace(select_device(*given), draws_views=True)
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +103,7 @@ from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.pack import load_pack
 from hmtl_ablate.training import device, loop, parts
 select = device.select_device
-parts.select_device = lambda precision: replace(select(precision), draws_views=True)
+parts.select_device = lambda *given: replace(select(*given), draws_views=True)
 config = parse_config({make(training__epochs=1).model_dump(mode="json")!r})
 pack, folder = load_pack(Path({str(pack.folder)!r})), Path({str(tmp_path / "trial")!r})
 result = loop.train(config, pack, folder, evaluate_test=True)
