@@ -128,3 +128,23 @@ def test_no_cluster_is_joined_that_was_not_asked_for(tiny: Path, tmp_path: Path)
         done = run(["run", tiny, "--seeds", "0", "--set", "training.epochs=1"], tmp_path, stale)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "trials: 2 trained" in done.stdout
+
+
+def test_a_trial_whose_node_is_lost_resumes_on_another(tiny: Path, tmp_path: Path) -> None:
+    """fault C8: the message named the wrong cause, and the trial failed."""
+    from ray.cluster_utils import Cluster
+
+    store = tmp_path / "runs"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        words = ["run", tiny, *WORDS[:-2], "--address", cluster.address]
+        driver = start(words, tmp_path, subprocess.PIPE)
+        wait_for(lambda: len(trained(store)) == 2 or driver.poll() is not None)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        out, err = driver.communicate(timeout=240)
+    finally:
+        cluster.shutdown()
+    assert driver.returncode == 0, out + err
+    assert "the machine that trained it was lost; it resumes from its last checkpoint (node lost, retry 1 of 2" in out
+    assert epochs_of(store) == [list(range(1, 9))] * 2
