@@ -31,6 +31,7 @@ def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:
         Column("ci95_high", lambda row: _difference(row).high),
         Column("image_passes", lambda row: row.image_passes, "Image passes", lambda row: count_text(row.image_passes)),
         Column("seconds", lambda row: row.seconds, "Seconds", lambda row: _seconds_text(row.seconds)),
+        Column("failed", lambda row: ", ".join(f"{count} {ending}" for ending, count in sorted(row.failed.items()))),
         Column("values", lambda row: {str(seed): value for seed, value in sorted(row.values.items())}, csv=""),
     )
 

@@ -158,6 +158,7 @@ def _trial_row(trial: TrialRecord, standing: Standing) -> dict[str, Any]:
         "seed": trial.seed,
         "status": trial.status,
         "reason": trial.reason,
+        "ending": trial.ending,
         "data": trial.data,
         "fingerprint": trial.fingerprint,
         "protocol": trial.protocol,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -30,6 +31,8 @@ class StudyRow:
     """Mean per trial; None without a finished trial."""
     values: Mapping[int, float]
     """Seed → score."""
+    failed: Mapping[str, int] = field(default_factory=dict)
+    """Class of failure, as docs/failures.md lists them, or unknown in older stores → number of trials."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
     for trial in done:
         scores[trial["variant"]][trial["seed"]] = float(trial[f"metrics.{metric}"])
     baseline = next(iter(scores), None)
+    failed = declared[declared["status"] == "failed"].to_dict("records")
     rows = tuple(
         StudyRow(
             variant=name,
@@ -101,6 +105,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
             image_passes=_mean(done, name, "image_passes"),
             seconds=_mean(done, name, "seconds"),
             values=values,
+            failed=Counter(trial["ending"] or "unknown" for trial in failed if trial["variant"] == name),
         )
         for name, values in scores.items()
     )
@@ -158,8 +163,8 @@ def _gaps(expected: int, declared: pd.DataFrame, done: int, metric: str) -> list
 
 
 def _failure(trial: dict[Hashable, Any]) -> str:
-    reason = f" ({trial['reason']})" if trial["reason"] else ""
-    return f"{trial['variant']}, seed {trial['seed']}{reason}"
+    why = ": ".join(word for word in (trial["ending"], trial["reason"]) if word)
+    return f"{trial['variant']}, seed {trial['seed']}" + (f" ({why})" if why else "")
 
 
 def _left_out(study: dict[Hashable, Any], results: Results) -> list[str]:

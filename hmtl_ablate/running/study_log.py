@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import hmtl_ablate.config
 from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.running.failures import OF_STATUS, Failure
 from hmtl_ablate.study import Study, Variant
 from hmtl_ablate.tracking import StudyRecord, Tracking, TrialRecord
 from hmtl_ablate.tracking.records import SEARCH
@@ -80,6 +81,7 @@ class StudyLog:
                 record,
                 status=result.status,
                 reason=result.reason,
+                ending=OF_STATUS[result.status],
                 metrics=result.metrics,
                 commit=trained_by,
                 numerics=numerics,
@@ -89,9 +91,12 @@ class StudyLog:
         ]
         self._finish(ended, self._artifacts(job.folder, result))
 
-    def fail(self, job: Job, reason: str) -> None:
+    def fail(self, job: Job, failure: Failure) -> None:
         """End an open job's runs as failed; there is no result."""
-        failed = [replace(record, status="failed", reason=reason) for record in self._records.pop(job.trial_id, ())]
+        failed = [
+            replace(record, status="failed", reason=failure.reason, ending=failure.ending)
+            for record in self._records.pop(job.trial_id, ())
+        ]
         self._finish(failed, {})
 
     def finish_study(self, *, failed: bool, interrupted: bool) -> None:

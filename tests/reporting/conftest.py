@@ -76,6 +76,7 @@ class Store:
         *,
         status: str = "finished",
         reason: str = "",
+        ending: str = "",
         data: str = "rendered",
         fingerprint: str = "f0",
         protocol: str = "selection",
@@ -113,6 +114,7 @@ class Store:
             config=nested({key: _value(text) for key, text in options.items()}),
             status=cast(TrialStatus, status),
             reason=reason,
+            ending=ending,
             metrics=metrics,
         )
         return self.log(record.to_run())

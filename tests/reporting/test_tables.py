@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from hmtl_ablate.errors import StudyError
+from hmtl_ablate.reporting.columns import study_columns
 from hmtl_ablate.reporting.results import load_results
 from hmtl_ablate.reporting.tables import study_tables
 
@@ -57,6 +58,22 @@ def test_the_notes_say_what_is_missing_or_left_out(store: Any) -> None:
     assert puzzling.difference is not None
     assert (puzzling.difference.n, puzzling.difference.low) == (1, None)
     assert puzzling.difference.mean == pytest.approx(0.1)
+
+
+def test_failed_trials_are_counted_by_their_class(store: Any) -> None:
+    parent = store.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2, 3])
+    fill(store, parent, {"SL": {0: 0.7}})
+    for seed, ending in enumerate(("crashed", "node lost", "crashed", "")):
+        store.trial(parent, "puzzling", "puzzling", seed, status="failed", reason="why", ending=ending)
+    (table,) = study_tables(load_results(None, store.path))
+    assert dict(table.rows[0].failed) == {}
+    assert dict(table.rows[1].failed) == {"crashed": 2, "node lost": 1, "unknown": 1}
+    assert table.notes[0] == (
+        "4 of 8 trials failed: puzzling, seed 0 (crashed: why); puzzling, seed 1 (node lost: why); "
+        "puzzling, seed 2 (crashed: why); and 1 more"
+    )
+    column = next(column for column in study_columns("test/accuracy") if column.key == "failed")
+    assert [column.value(row) for row in table.rows] == ["", "2 crashed, 1 node lost, 1 unknown"]
 
 
 def test_a_note_when_there_are_fewer_pairs_than_seeds(store: Any) -> None:
