@@ -16,7 +16,10 @@ from tests.chaos.studies import STUDIES
 from tests.conftest import PROGRAM  # type: ignore[import-not-found]
 
 HANG = 120.0
-"""Seconds without progress after which a command counts as hung: no new output, and nothing new in a trial's folder."""
+"""Seconds without progress after which a command counts as hung: no new output, no new process, and nothing new in a
+trial's folder."""
+LIMIT = 900.0
+"""Seconds after which a command counts as hung whatever it does."""
 MISSES = 5
 """Runs in a row that end before their blow falls, or never start its target."""
 PATIENCE = 12
@@ -205,18 +208,18 @@ class _Watch:
 
     def __init__(self, family: Family, store: Path) -> None:
         self._family, self._store = family, store
-        self._progress: tuple[int, int] = (0, 0)
-        self._since = time.monotonic()
+        self._progress: tuple[object, ...] = ()
+        self._since = self._started = time.monotonic()
 
     def alive(self) -> bool:
         """After a short wait: does it run, and did it progress during the last two minutes?"""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._family.driver.wait(timeout=0.2)
             return False
-        now = (self._family.output.stat().st_size, _newest(self._store))
+        now = (self._family.output.stat().st_size, _newest(self._store), self._family.members())
         if now != self._progress:
             self._progress, self._since = now, time.monotonic()
-        return time.monotonic() - self._since < HANG
+        return time.monotonic() - self._since < HANG and time.monotonic() - self._started < LIMIT
 
 
 def _newest(store: Path) -> int:
