@@ -243,6 +243,64 @@ def test_a_diverged_trial_is_failed_for_good(bench) -> None:
     assert [name for name, _, _ in again.summary.failed] == ["SL · seed 0"]
 
 
+@pytest.mark.parametrize("content", [b"", b'{"status"', b"\x00\xff", b"{}", None])
+@pytest.mark.parametrize("name", ["result.json", "metrics.jsonl", "best.safetensors", "config.json"])
+def test_a_finished_trial_with_a_damaged_file_is_trained_again(bench, name: str, content: bytes | None) -> None:
+    """Fault C9. config.json is only written again: the study knows what was in it."""
+    made = bench(PLAIN.replace("seeds: [0, 1]", "seeds: [0]"))
+    conductor = made.conductor()
+    for _ in range(2):
+        job = take(conductor)
+        job.folder.path.mkdir(parents=True)
+        (job.folder.path / "best.safetensors").write_bytes(b"weights")
+        train(conductor, job)
+    file = job.folder.path / name
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    again = made.conductor()
+    if name == "config.json":
+        assert (again.next(), again.summary.skipped) == (None, 2)
+        assert job.folder.config() == job.config
+    else:
+        job = take(again)
+        assert job.name == "two views · seed 0"
+        job.folder.path.joinpath("best.safetensors").write_bytes(b"weights")
+        train(again, job)
+        assert (again.summary.skipped, again.summary.done, again.summary.failed) == (1, 1, [])
+    warned = made.recorder.warned
+    assert len(warned) == (name == "config.json" or content is not None or name != "result.json")
+    assert all(name in line and str(job.folder.path) in line for line in warned)
+    assert made.conductor().queue == []
+
+
+def test_a_stage_is_compared_whole_before_others_start_from_it(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault C9: a size alone does not say that weights are those that were trained."""
+    monkeypatch.setattr("hmtl_ablate.training.folder.SMALL", 0)
+    made = bench(STAGED)
+    conductor = made.conductor()
+    stage = take(conductor)
+    stage.folder.path.mkdir(parents=True)
+    (stage.folder.path / "best.safetensors").write_bytes(b"weights")
+    train(conductor, stage)
+    (stage.folder.path / "best.safetensors").write_bytes(b"weIghts")
+    assert stage.folder.damage() == ()
+    assert take(made.conductor()).name == "first · seed 0"
+
+
+def test_a_trial_that_another_study_s_run_trains_is_waited_for(bench) -> None:
+    """Fault C7: the user reads why there are no epochs, and the other's result is taken."""
+    made = bench(PLAIN)
+    conductor = made.conductor()
+    job = conductor.queue[0]
+    with job.folder.lock():
+        assert take(conductor) is job
+        StubTrainer()(conductor.task(job, Path("no-stop")), lambda row: None)  # the other's
+    assert [line for line in made.recorder.said if "another run trains the same trial" in line]
+    conductor.end(job)
+    assert (conductor.summary.done, made.recorder.warned) == (1, [])
+
+
 # How a job ends -----------------------------------------------------------------------------------------------
 
 
