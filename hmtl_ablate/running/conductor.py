@@ -20,6 +20,7 @@ from hmtl_ablate.running.study_log import StudyLog
 from hmtl_ablate.running.task import PRUNE, TrialTask
 from hmtl_ablate.study import WINNER, Study, Variant, planned
 from hmtl_ablate.tracking import Tracking
+from hmtl_ablate.tracking.records import SEARCH
 from hmtl_ablate.training.folder import ASIDE, TrialFolder, TrialResult, is_complete
 
 
@@ -54,6 +55,8 @@ class Job:
     """Variants and stages it belongs to."""
     draws: list[Draw] = field(default_factory=list)
     """The search's draws it belongs to."""
+    searched: bool = False
+    """Whether it is a trial of the search that ended in an earlier run."""
     source: bool = False
     """Whether others start from its weights, so that these are compared whole with their checksum."""
     aside: dict[str, int] = field(default_factory=dict)
@@ -154,6 +157,7 @@ class Conductor:
                 for source in self.resolver.sources(parse_config({**study.search.base, "seed": seed})).values()
             ]
         self.queue = self._missing(arms)
+        self._deliver_search()
 
     def next(self) -> Job | None:
         """The next job to start, or None when there is none (for now, or for good)."""
@@ -301,6 +305,25 @@ class Conductor:
         for need in {need for job in jobs.values() for need in job.needs} & jobs.keys():
             jobs[need].source = True
         return [job for job in jobs.values() if not self._settle_known(job)]
+
+    def _deliver_search(self) -> None:
+        """Log the search's ended trials that MLflow lacks: it was unreachable then, or its database is a new one.
+
+        One with a damaged file is trained again.
+        """
+        ended = [] if self.optuna_search is None else self.optuna_search.ended()
+        logged = self.log.ended() if ended else set()
+        for config in ended:
+            job = self._job(config)
+            job.searched = True
+            result = job.folder.sound_result()
+            if result is None and job.folder.damage() and job.trial_id not in {other.trial_id for other in self.queue}:
+                self.progress.expect(1)
+                self.queue.append(job)
+            if result is not None and (job.trial_id, SEARCH) not in logged:
+                self.log.open(job)
+                self.log.epochs(job, job.folder.history())
+                self.log.finish(job, result)
 
     def _job(self, config: TrialConfig) -> Job:
         pack = self.packs.of(config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,15 @@ class OptunaSearch:
 
     def leave(self, draw: Draw) -> None:
         """Leave a trial RUNNING, for the next run to adopt; it takes up its place in the total until then."""
+
+    def ended(self) -> list[TrialConfig]:
+        """The configurations that were trained, whatever came of it; repeats and impossible draws left out."""
+        found = []
+        for trial in self._trials():
+            if _counts(trial) and "values" in trial.user_attrs:
+                with suppress(ConfigError):  # of an earlier version
+                    found.append(self.search.resolve(self._values(trial), self.seed))
+        return found
 
     def best(self) -> Draw | None:
         """The best finished configuration, or None without one."""

@@ -22,6 +22,7 @@ from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.tracking.address import Address, parse_address, without_password
 from hmtl_ablate.tracking.records import (
     EXPERIMENT,
+    PARENT,
     STATUS,
     STUDY_FILTER,
     TRIAL_FILTER,
@@ -101,6 +102,13 @@ class Tracking:
         """Every trial of the store, the newest first."""
         with self._reading():
             return [TrialRecord.from_run(run) for run in self._search(TRIAL_FILTER)]
+
+    def ended_trials(self, parent: str) -> set[tuple[str, str]]:
+        """(trial_id, variant) of a study's trials whose runs are over; parent: run_id of the study's run."""
+        with self._reading():
+            runs = self._search(f"{TRIAL_FILTER} AND tags.`{PARENT}` = '{parent}'")
+            records = [TrialRecord.from_run(run) for run in runs if run.info.status in ENDS.values()]
+        return {(record.trial_id, record.variant) for record in records}
 
     def study_run(self, record: StudyRecord, study_text: str) -> str:
         """The run of a study at its profile on its data, found again or created. Returns its run_id.
@@ -193,8 +201,10 @@ class Tracking:
             if was:
                 gc.enable()
 
-    def _writing(self) -> Any:
-        return _reported(f"MLflow at {self._address} does not take the results")
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with _reported(f"MLflow at {self._address} does not take the results"), _impatient():
+            yield
 
     def _search(self, filter_string: str, order_by: Sequence[str] = ()) -> Iterator[Any]:
         token = None
@@ -304,8 +314,8 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _impatient() -> Iterator[None]:
-    """A dead server is reported within 30 s when it is opened; after that MLflow's own, longer patience applies."""
-    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    """A server that is down is reported soon: MLflow itself would try for minutes."""
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "9"}
     before = {name: os.environ.get(name) for name in limits}
     os.environ.update(limits)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -548,6 +549,47 @@ def test_a_lone_seed_confirms_with_itself_and_confirm_false_with_none(bench) -> 
     conductor.queue = []
     conductor.confirm()
     assert conductor.queue == []
+
+
+def test_a_search_s_trials_return_to_a_new_mlflow(bench, mlflow_database: Path, tmp_path: Path) -> None:
+    """Fault C6: whatever became of its database, every ended trial of the study is logged again, and only once."""
+    made = bench(searched("variants: {SL: {}}"))
+    conductor = made.conductor()
+    ended = [take(conductor) for _ in range(5)]
+    for job in ended[:4]:
+        train(conductor, job)
+    job = ended[4]
+    write_result(conductor.task(job, Path("no-stop")), job.config, "pruned")
+    conductor.end(job)
+    assert conductor.next() is None
+    made.store.joinpath("mlflow.db").unlink()
+    shutil.copy(mlflow_database, made.store / "mlflow.db")
+    made.tracking = open_tracking(None, made.store)
+    for _ in range(2):
+        again = made.conductor()
+        assert (again.queue, again.next(), again.summary.skipped) == ([], None, 2)
+        runs = trial_runs(made.store)
+        variants = [run.data.tags["hmtl.variant"] for run in runs]
+        assert sorted(variants) == ["SL", "SL", "search", "search", "search"]
+        assert sorted(run.data.tags["hmtl.status"] for run in runs) == [*["finished"] * 4, "pruned"]
+        [pruned] = [run for run in runs if run.info.status == "KILLED"]
+        assert pruned.data.tags["hmtl.trial_id"] == job.trial_id
+
+
+def test_a_search_s_trial_with_a_damaged_file_is_trained_again(bench) -> None:
+    """Fault C9."""
+    made = bench(searched())
+    conductor = made.conductor()
+    for _ in range(3):
+        job = take(conductor)
+        train(conductor, job)
+    (job.folder.path / "result.json").write_bytes(b"")
+    again = made.conductor()
+    assert names(again.queue) == [job.name]
+    train(again, take(again))
+    assert (again.summary.done, again.next()) == (1, None)
+    assert "result.json damaged" in made.recorder.warned[0]
+    assert [trial.state for trial in made.optuna_trials()] == [TrialState.COMPLETE] * 3
 
 
 # The worker's task --------------------------------------------------------------------------------------------
