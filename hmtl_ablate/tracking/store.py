@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from hmtl_ablate.errors import TrackingError
-from hmtl_ablate.tracking.address import Address, parse_address, without_password
+from hmtl_ablate.tracking.address import Address, parse_address
 from hmtl_ablate.tracking.records import (
     EXPERIMENT,
     PARENT,
@@ -54,7 +54,7 @@ def open_tracking(uri: str | None, store: Path) -> Tracking:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     address.probe()
-    with _reported(f"MLflow at {address} can't be used"), _quiet(), _impatient():
+    with _reported(f"MLflow at {address} can't be used", address), _quiet(), _impatient():
         from mlflow import MlflowClient
 
         if address.is_database:
@@ -195,7 +195,7 @@ class Tracking:
         was = gc.isenabled()
         gc.disable()
         try:
-            with _reported(f"the runs can't be read from MLflow at {self._address}"):
+            with _reported(f"the runs can't be read from MLflow at {self._address}", self._address):
                 yield
         finally:
             if was:
@@ -203,7 +203,7 @@ class Tracking:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with _reported(f"MLflow at {self._address} does not take the results"), _impatient():
+        with _reported(f"MLflow at {self._address} does not take the results", self._address), _impatient():
             yield
 
     def _search(self, filter_string: str, order_by: Sequence[str] = ()) -> Iterator[Any]:
@@ -284,7 +284,7 @@ def _last_epoch(run: Any) -> int:
 
 
 @contextmanager
-def _reported(what: str) -> Iterator[None]:
+def _reported(what: str, address: Address) -> Iterator[None]:
     """MLflow's errors, and those of files on the way to it, become TrackingErrors."""
     from mlflow.exceptions import MlflowException
 
@@ -294,7 +294,7 @@ def _reported(what: str) -> Iterator[None]:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         cause = re.search(r"\(Caused by (.+)\)$", first)  # what urllib3 hides behind a long address
         raise TrackingError(
-            f"{what}: {without_password(cause[1] if cause else first)[:1000]}\n"
+            f"{what}: {address.hidden(cause[1] if cause else first)[:1000]}\n"
             "check --tracking-uri and --runs, and that MLflow's server or database is up"
         ) from error
 
