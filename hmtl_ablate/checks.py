@@ -168,13 +168,17 @@ def prepare(study: Study, store: Path, tracking_uri: str | None, progress: PackP
 
 
 def finished_trials(store: Path) -> dict[str, TrialConfig]:
-    """Id → config of the store's finished trials, without those that this version would train differently."""
+    """Id → config of the store's finished trials, without those that this version would train differently.
+
+    Left out, too: trials with a damaged file, and those of a task or dataset that only an `--import` registers.
+    """
     found = {}
     for path in sorted((store / "trials").glob("*/result.json")):
         folder = TrialFolder(path.parent)
-        result = folder.result()
+        result = folder.sound_result()
         if result is not None and result.status == "finished" and result.tags.get("numerics") == str(NUMERICS_VERSION):
-            found[path.parent.name] = folder.config()
+            with suppress(StoreError, ConfigError):
+                found[path.parent.name] = folder.config()
     return found
 
 

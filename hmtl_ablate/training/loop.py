@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -16,10 +16,10 @@ from hmtl_ablate.config import TrialConfig, trial_id
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import CheckpointError, TrialDiverged, TrialInterrupted
 from hmtl_ablate.training.batches import stream
-from hmtl_ablate.training.checkpoint import load_state, save_state
+from hmtl_ablate.training.checkpoint import load_state, load_tensors, save_state
 from hmtl_ablate.training.device import provenance, torch_state
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete, passes_before
-from hmtl_ablate.training.measure import Measured, draw_pretext, measure_best, save_best, validate
+from hmtl_ablate.training.measure import BEST, Measured, draw_pretext, measure_best, save_best, validate
 from hmtl_ablate.training.parts import Parts, build_parts
 from hmtl_ablate.training.probe import probe
 from hmtl_ablate.training.step import TrainingStep
@@ -29,6 +29,8 @@ CHECKPOINT_EVERY = 120.0
 """Seconds between checkpoints inside a long epoch."""
 LAST = "last.safetensors"
 """File of the checkpoint, in the trial's folder."""
+WAIT = 0.5
+"""Seconds between two looks at a folder that another process trains in."""
 
 OnEpoch = Callable[[dict[str, float]], bool]
 
@@ -47,9 +49,11 @@ def train(
 ) -> TrialResult:
     """Train one trial and return its result, which is also written to `folder`/result.json.
 
-    Resumes from the last checkpoint; returns at once when the trial is complete. A loss that is NaN or infinite gives a
-    result of status failed. A config whose `probe` is set runs that probe instead, on rank 0. Torch's thread count and
-    deterministic mode are restored at the end.
+    Resumes from the last checkpoint; returns at once when the trial is complete. A file of the folder that is damaged
+    is renamed to `*.damaged`, and the trial is trained again from where it can be. While another process trains in the
+    folder, this one waits for it. A loss that is NaN or infinite gives a result of status failed. A config whose
+    `probe` is set runs that probe instead, on rank 0. Torch's thread count and deterministic mode are restored at the
+    end.
 
     Args:
         config: The trial. Weights of another trial (`trial:ID`) are looked up next to `folder`.
@@ -64,15 +68,18 @@ def train(
         world_size: Number of workers; with more than one, torch.distributed must be initialized.
 
     Raises:
-        DataError, ConfigError, StoreError: the trial can't be trained as declared, or its folder can't be used.
+        DataError, ConfigError, StoreError: the trial can't be trained as declared, or its folder can't be written.
         TrialInterrupted: `stop` returned True.
     """
     place, workers = TrialFolder(folder), Workers(rank, world_size)
-    with place.lock() if workers.writes else nullcontext(), torch_state(threads):
-        result = place.result()
+    on_epoch, stop = on_epoch or (lambda metrics: False), stop or (lambda: False)
+    with _held(place, workers, stop), torch_state(threads):
+        if workers.writes:
+            place.sweep()
+            place.set_damage_aside()
+        result = workers.share(place.result() if workers.writes else None)
         if result is not None and is_complete(config, result, evaluate_test):
             return result
-        on_epoch, stop = on_epoch or (lambda metrics: False), stop or (lambda: False)
         if config.probe.kind != "none":
             return probe(
                 config,
@@ -86,10 +93,28 @@ def train(
             )
         if workers.writes:
             place.write_config(config)
-        trial = _Trial(
-            build_parts(config, pack, place, workers), trial_id(config, pack.identity(config.tasks)), threads
-        )
+        id = trial_id(config, pack.identity(config.tasks))
+        trial = _Trial(build_parts(config, pack, place, workers), id, threads)
+        if not trial.resume():
+            trial = _Trial(build_parts(config, pack, place, workers), id, threads)
+            trial.resume()
         return trial.run(result, evaluate_test, on_epoch, stop)
+
+
+@contextmanager
+def _held(place: TrialFolder, workers: Workers, stop: Callable[[], bool]) -> Iterator[None]:
+    """The folder's lock, in worker 0. A folder that another run trains in is waited for: its result is ours, too."""
+    with ExitStack() as stack:
+        while True:
+            file = place.locked() if workers.writes else None
+            if file is not None:
+                stack.enter_context(file)
+            if workers.share(file is not None):
+                break
+            if workers.share(stop()):
+                raise TrialInterrupted("stopped before it started; run the same command again")
+            time.sleep(WAIT)
+        yield
 
 
 @dataclass
@@ -124,17 +149,18 @@ class _Trial:
     def run(
         self, result: TrialResult | None, evaluate_test: bool, on_epoch: OnEpoch, stop: Callable[[], bool]
     ) -> TrialResult:
+        """Train what is left and measure. result: that of a trial which is to be measured, or trained, further."""
         splits, batches = self.parts.splits, self.parts.batches
         self.parts.log(
             f"{self.parts.setup.reason}; {self.threads} threads, {self.workers.count} workers; "
             f"{len(splits.train)} train, {len(splits.val)} val, {len(splits.test)} test images; "
             f"{batches.steps} steps per epoch of {batches.batch_size} images × {len(self.parts.plan)} views"
         )
-        if result is not None and result.status == "finished":  # a search trial that a variant needs too
-            self.history = self.folder.history()
-            self._restore()
+        if self.history or self.progress.step:
+            self.parts.log(f"resumes at epoch {self.progress.epoch}, step {self.progress.step}")
+        trained = self.progress.epoch > self.config.training.epochs
+        if result is not None and result.status == "finished" and trained:  # a search trial that a variant needs too
             return self._finish("finished", "", evaluate_test)
-        self._restore()
         try:
             pruned = self._train(on_epoch, stop)
         except TrialDiverged as error:
@@ -145,24 +171,45 @@ class _Trial:
 
     # Checkpoints ----------------------------------------------------------------------------------------------
 
-    def _restore(self) -> None:
+    def resume(self) -> bool:
+        """Continue from the checkpoint, or from nothing when there is none.
+
+        False: it can't be used and is now set aside, and the model may be half overwritten.
+        """
         path = self.folder.path / LAST
-        if not path.exists():
-            if self.workers.writes:
-                self.folder.write_history([])
-            return
-        state = load_state(path, self.parts.setup.device)
+        if not self.workers.share(path.exists()):
+            self._write_history()
+            return True
+        problem, damaged = "", LAST
+        try:
+            self._load(load_state(path, self.parts.setup.device))
+            if self.progress.best_epoch:
+                damaged = BEST
+                load_tensors(self.folder.path / BEST)
+        except CheckpointError as error:
+            problem = str(error)
+        if not self.workers.any(bool(problem), self.parts.setup.device):
+            self._write_history()
+            return True
+        if self.workers.writes:
+            self.parts.log(problem)
+            self.folder.set_aside(damaged)
+            path.unlink(missing_ok=True)  # what is left of it has no use without the other
+        return False
+
+    def _load(self, state: Any) -> None:
         try:
             self.parts.model.load_state_dict(state["model"])
             self.parts.optimizer.load_state_dict(state["optimizer"])
             self.progress = Progress(**state["progress"])
+            self.history = list(state["history"])
         except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{path} does not fit this trial: delete the trial's folder and run again") from error
-        # An epoch that was logged, but not checkpointed, before a crash is trained again.
-        self.history = [row for row in self.folder.history() if row["epoch"] < self.progress.epoch]
+            raise CheckpointError(f"{self.folder.path / LAST} does not fit this trial: {error}") from error
+
+    def _write_history(self) -> None:
+        """metrics.jsonl as the checkpoint has it: whole, and without an epoch that was logged after it."""
         if self.workers.writes:
             self.folder.write_history(self.history)
-        self.parts.log(f"resumes at epoch {self.progress.epoch}, step {self.progress.step}")
 
     def _checkpoint(self) -> None:
         if self.workers.writes:
@@ -172,6 +219,7 @@ class _Trial:
                     "model": self.parts.model.state_dict(),
                     "optimizer": self.parts.optimizer.state_dict(),
                     "progress": asdict(self.progress),
+                    "history": self.history,
                 },
             )
 
@@ -271,7 +319,8 @@ class _Trial:
             confusion=measured.confusion,
         )
         if self.workers.writes:
-            self.folder.write_result(result)
+            self.folder.write_history(self.history)  # on the disk before the result that counts on it
+            result = self.folder.write_result(result)
         self.parts.log(f"{status} {reason}".strip())
         return result
 

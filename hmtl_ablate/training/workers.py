@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,14 @@ class Workers:
         vote = torch.tensor(float(flag), device=device)
         dist.all_reduce(vote, op=dist.ReduceOp.MAX)
         return bool(vote.item())
+
+    def share(self, value: T) -> T:
+        """Worker 0's `value`, which can be pickled, on every worker."""
+        if self.count == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, 0)
+        return box[0]
 
     def broadcast_buffers(self, model: nn.Module) -> None:
         """Give all workers the buffers of worker 0: each has batch statistics of its own, and those of 0 are saved."""
