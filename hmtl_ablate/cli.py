@@ -323,7 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; argv: the words of the command line, those of the process when None.
 
     0: done; 1: a trial failed; 2: an error the user can act on, printed as one message; 70: a defect of this package;
-    130: interrupted.
+    75: the cluster or a database was lost, and the same command resumes; 130: interrupted.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -334,7 +334,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else 0
     except HmtlError as error:
         print(error, file=sys.stderr)
-        return 2
+        return error.exit_code
     except Exception as error:  # a defect of ours: the user gets one line, and the traceback a file
         with tempfile.NamedTemporaryFile("w", prefix="hmtl-ablate-", suffix=".txt", delete=False) as file:
             traceback.print_exc(file=file)

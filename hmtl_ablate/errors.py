@@ -1,6 +1,6 @@
 """Errors that a user can act on: each says what is wrong, where, and what to do.
 
-The command line prints the message of any `HmtlError` and exits with code 2, never with a traceback.
+The command line prints the message of any `HmtlError` and exits with its code, never with a traceback.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 class HmtlError(Exception):
     """Root of every error this package raises on purpose."""
+
+    exit_code: ClassVar[int] = 2
+    """Of the command line."""
 
 
 class DataError(HmtlError):
@@ -37,6 +40,12 @@ class ClusterError(HmtlError):
 
 class SearchError(HmtlError):
     """The search can't be run as declared: the sampler does not suit the space, the storage can't be reached."""
+
+
+class RunLost(HmtlError):
+    """The cluster or a database was lost while trials ran; the same call resumes from their last checkpoints."""
+
+    exit_code: ClassVar[int] = 75  # EX_TEMPFAIL of sysexits.h: a scheduler may start the same command again
 
 
 class TrialDiverged(HmtlError):

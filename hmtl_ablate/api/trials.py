@@ -132,7 +132,8 @@ def train(
     folder = place / "trials" / trial_id(settled, pack.identity(settled.tasks))
     gpus = range(torch.cuda.device_count())
     before = TrialFolder(folder).aside()
-    with _reported(progress, settled) as report, stop_on_signal() as stop, torch.random.fork_rng(gpus):
+    asked = stop_on_signal(place / f".{folder.name}.stop")
+    with _reported(progress, settled) as report, asked as stop, torch.random.fork_rng(gpus):
 
         def on_epoch(row: dict[str, float]) -> bool:
             report(row)

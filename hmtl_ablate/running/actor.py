@@ -10,16 +10,17 @@ from hmtl_ablate.running.task import Trainer, TrialTask, attempt
 
 
 def run_task(config: dict[str, Any]) -> dict[str, Any]:
-    """Train config["task"] with config["trainer"]. Never raises: the failure is in the trial's folder."""
+    """Train config["task"] with config["trainer"]. Never raises: `failure` is the content of the trial's failure.txt,
+    "" without one."""
     import ray.tune
 
     task: TrialTask = config["task"]
     trainer: Trainer = config["trainer"]
     if task.workers == 1:
-        attempt(task, lambda: trainer(task, lambda metrics: ray.tune.report({"epoch": metrics["epoch"]})))
+        train = partial(trainer, task, lambda metrics: ray.tune.report({"epoch": metrics["epoch"]}))
     else:
-        attempt(task, partial(_train_over_workers, task, trainer))
-    return {"ended": True}
+        train = partial(_train_over_workers, task, trainer)
+    return {"failure": str(attempt(task, train) or "")}
 
 
 def _train_over_workers(task: TrialTask, trainer: Trainer) -> None:

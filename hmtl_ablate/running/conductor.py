@@ -7,15 +7,19 @@ what it could not write before a crash, it writes in the next run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from optuna.trial import TrialState
 
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
 from hmtl_ablate.data.pack import Pack
+from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
 from hmtl_ablate.running.listener import ProgressListener
 from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
+from hmtl_ablate.running.search_database import SearchDatabase, database_errors
 from hmtl_ablate.running.study_log import StudyLog
 from hmtl_ablate.running.task import PRUNE, TrialTask
 from hmtl_ablate.study import WINNER, Study, Variant, planned
@@ -63,6 +67,8 @@ class Job:
     """`TrialFolder.aside` when it was looked at last."""
     said: tuple[str, ...] = ()
     """Damaged files that the user has read of."""
+    retries: int = 0
+    """How often it was started again in this run after a fault of the machine."""
 
     @property
     def name(self) -> str:
@@ -149,6 +155,7 @@ class Conductor:
         self.variants = list(study.variants)
         self.log = StudyLog(tracking, study, pictures=pictures, warn=progress.warn)
         self.log.open_study(self.variants)
+        self.database = SearchDatabase(progress, lambda: self._optuna_search.counted())
         arms = planned(study)
         if study.search is not None:  # what the search's trials start from
             seed = study.seeds[0]
@@ -171,7 +178,7 @@ class Conductor:
                     return self._start(job)
         stages = [job for job in (*self.queue, *self.running.values()) if any(arm.stage for arm in job.arms)]
         while self.optuna_search is not None and not stages:
-            draw = self.optuna_search.next()
+            draw = self.database.ask(self.optuna_search.next)
             if draw is None:
                 return None
             twin = self.running.get(draw.trial_id)
@@ -204,12 +211,8 @@ class Conductor:
 
     def _fail_for(self, job: Job, reason: str) -> None:
         """Fail a job that could not start; the next run tries again."""
-        job.folder.write_failure(f"{reason}\n")
         self.log.open(job)
-        self._fail(job, reason)
-        self.log.fail(job, reason)
-        for draw in job.draws:
-            self._optuna_search.leave(draw)
+        self._fail(job, Failure(Ending.NOT_STARTED, reason))
 
     def epoch(self, job: Job, number: int) -> None:
         """An epoch of a running job is in its folder; a search's trial is asked to end when the pruner says so."""
@@ -221,40 +224,56 @@ class Conductor:
         self.progress.epoch(job.trial_id, metrics)
         self.log.epochs(job, history)
         for draw in job.draws:
-            stop = self._optuna_search.report(draw, number, metrics[self._optuna_search.search.metric])
-            if stop and not job.arms:
+            value = metrics[self._optuna_search.search.metric]
+            if self.database.ask(partial(self._optuna_search.report, draw, number, value)) and not job.arms:
                 (job.folder.path / PRUNE).touch()
 
-    def end(self, job: Job, lost: str = "") -> None:
-        """A job's function has returned; `lost` is why its process died, if it did."""
+    def end(self, job: Job, failure: Failure | None = None) -> None:
+        """A job's function has returned, or its process has died. failure: why the trial has no result, where the
+        engine knows; otherwise it is in the trial's folder.
+
+        After a fault of the machine the job is queued again, first in line, and resumes from its last checkpoint.
+        """
         self.running.pop(job.trial_id, None)
         self._say_damage(job)
         result = job.folder.sound_result()
-        failure = job.folder.failure()
-        if result is not None and failure is None and job.complete(result):
+        written = job.folder.failure()
+        if result is not None and written is None and job.complete(result):
             self._settle(job, result)
-        elif lost or failure:
-            if failure is None:
-                failure = f"the process that trained it died: {lost}\n"
-                job.folder.write_failure(failure)
-            self._fail(job, failure.strip().splitlines()[-1])
-            self.log.epochs(job, job.folder.history())
-            self.log.fail(job, failure[-400:])
-            for draw in job.draws:
-                self._optuna_search.leave(draw)
-        else:
+            return
+        failure = read_failure(written) if written is not None else failure
+        if failure is None:
             self.progress.end(job.trial_id, "interrupted", {}, 0.0)
+        elif failure.retried and job.retries < RETRIES:
+            self._retry(job, failure)
+        else:
+            self.log.epochs(job, job.folder.history())
+            self._fail(job, failure)
+
+    def _retry(self, job: Job, failure: Failure) -> None:
+        job.retries += 1
+        with suppress(OSError):
+            job.folder.path.mkdir(parents=True, exist_ok=True)  # it may have died before it wrote anything
+            job.folder.log(str(failure))
+        self.progress.end(job.trial_id, "interrupted", {}, 0.0)
+        self.progress.warn(
+            f"{job.name}: {failure.reason}; it resumes from its last checkpoint ({failure.ending}, retry {job.retries} "
+            f"of {RETRIES}; see {job.folder.path / 'log.txt'})"
+        )
+        self.queue.insert(0, job)
 
     def confirm(self) -> None:
         """Queue the search's best configuration, and SL with all its other options, at equal epochs and at equal image
         passes, as variants of their own.
 
         They get the seeds that the search has not seen: its own is where the best was picked for being lucky, too.
+        Raises RunLost when the search's database can't be read.
         """
         search = self.study.search
         if search is None or not search.confirm or self.optuna_search is None:
             return
-        best = self.optuna_search.best()
+        with database_errors():
+            best = self.optuna_search.best()
         if best is None:
             return
         seeds = self.study.seeds[1:] or self.study.seeds
@@ -363,9 +382,9 @@ class Conductor:
         self.log.epochs(job, history)
         self.log.finish(job, result)
         for draw in job.draws:
-            self._tell(draw, job, result, history)
+            self.database.deliver(partial(self._tell, draw, result, history))
         if result.status == "failed":
-            self._fail(job, result.reason)
+            self._say_failed(job, result.reason, "log.txt")
         elif known:
             self.progress.skip()
             self.summary.skipped += 1
@@ -374,7 +393,7 @@ class Conductor:
             self.summary.done += result.status == "finished"
             self.summary.pruned += result.status == "pruned"
 
-    def _tell(self, draw: Draw, job: Job, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
+    def _tell(self, draw: Draw, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
         metric = self._optuna_search.search.metric
         for row in history:  # what a killed driver did not pass on; known epochs stay as they are
             self._optuna_search.report(draw, int(row["epoch"]), row[metric])
@@ -382,11 +401,19 @@ class Conductor:
         value = result.metrics[f"best/{metric}"] if result.status == "finished" else None
         self._optuna_search.tell(draw, state[result.status], value)
 
-    def _fail(self, job: Job, reason: str) -> None:
-        log = job.folder.path / ("failure.txt" if job.folder.failure() else "log.txt")
+    def _fail(self, job: Job, failure: Failure) -> None:
+        """Write down a trial that has no result; its draws stay with Optuna as running, for the next run."""
+        with suppress(OSError):  # the disk may be what failed
+            job.folder.write_failure(str(failure))
+        self.log.fail(job, failure)
+        self._say_failed(job, failure.reason, "failure.txt")
+        for draw in job.draws:
+            self._optuna_search.leave(draw)
+
+    def _say_failed(self, job: Job, reason: str, log: str) -> None:
         self.progress.end(job.trial_id, "failed", {}, 0.0)
-        self.progress.warn(f"{job.name}: failed: {reason} (see {log})")
-        self.summary.failed.append((job.name, reason, log))
+        self.progress.warn(f"{job.name}: failed: {reason} (see {job.folder.path / log})")
+        self.summary.failed.append((job.name, reason, job.folder.path / log))
 
     def _say_damage(self, job: Job, found: Sequence[str] = ()) -> None:
         """One line about damaged files: those found, or those that the worker has set aside since the job started."""

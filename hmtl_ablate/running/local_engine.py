@@ -49,7 +49,6 @@ def _run(conductor: Conductor, job: Job, stop: Stop, trainer: Trainer) -> None:
             stop.path.touch()
 
     task = conductor.task(job, stop.path)
-    attempt(task, lambda: trainer(task, report))
-    conductor.end(job)
+    conductor.end(job, attempt(task, lambda: trainer(task, report)))
     if broken:
         raise broken[0]

@@ -45,7 +45,8 @@ def connect(url: str | None, store: Path) -> optuna.storages.BaseStorage:
     options: dict[str, Any] = {}
     if url.startswith("postgresql"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-        options["connect_args"] = {"connect_timeout": 10}
+        options["connect_args"] = {"connect_timeout": 10, "tcp_user_timeout": 10_000}
+        options["pool_pre_ping"] = True  # after a restart of the database its old connections are of no use
     elif not url.startswith("sqlite:///"):
         raise SearchError(
             f"--storage {shown(url) if '@' in url else url}: Optuna keeps its trials in a database; "
@@ -111,14 +112,17 @@ class OptunaSearch:
         """Store an epoch's value; True when the pruner would stop the trial here."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an epoch that was reported before a crash
-            draw.trial.report(value, epoch)
+            try:
+                draw.trial.report(value, epoch)
+            except optuna.exceptions.UpdateFinishedTrialError:  # told already, by a call whose answer was lost
+                return False
         return draw.trial.should_prune()
 
     def tell(self, draw: Draw, state: TrialState, value: float | None = None) -> None:
         """Store a trial's end. FAIL means that the trial diverged: it counts towards the total."""
         if state == TrialState.FAIL:
             draw.trial.set_user_attr("diverged", True)
-        self.study.tell(draw.trial, value, state=state)
+        self.study.tell(draw.trial, value, state=state, skip_if_finished=True)
         self._mine.discard(draw.trial.number)
 
     def leave(self, draw: Draw) -> None:

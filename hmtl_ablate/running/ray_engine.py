@@ -8,8 +8,9 @@ import shutil
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from io import StringIO
 from typing import Any
@@ -24,22 +25,42 @@ os.environ |= {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # Tune would restart the trial itself, without end
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a call after a lost cluster would start or join another one
 }
 
 import ray
+import ray.cloudpickle
 import ray.tune
+import ray.tune.execution.tune_controller
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune.error import TuneError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from hmtl_ablate.errors import ClusterError
+from hmtl_ablate.errors import ClusterError, RunLost
 from hmtl_ablate.running.actor import run_task
 from hmtl_ablate.running.conductor import Conductor, Job
+from hmtl_ablate.running.failures import FEWER_AT_ONCE, Failure, failure_of, read_failure
+from hmtl_ablate.running.ray_watch import Watch, answered, resources_of
 from hmtl_ablate.running.stop import Stop
 from hmtl_ablate.running.task import Trainer
 from hmtl_ablate.study import Resources
 
 SLOT = "trial_slot"
 """A resource of the clusters we start: the function that watches over Ray Train's workers takes a slot and no CPU."""
+
+
+STARTS = 3
+"""Attempts to start Ray on this machine."""
+LOOK = 0.2
+"""Seconds between two looks at the cluster's liveness."""
+SLOW = 30.0
+"""Seconds that a question to the cluster may take."""
+LEAVE = 20.0
+"""Seconds that Ray's own shutdown may take."""
 
 
 @contextmanager
@@ -49,64 +70,95 @@ def joined(address: str | None, resources: Resources) -> Iterator[None]:
     if address is None and ray.is_initialized():
         yield
         return
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address:
         _reach(address)
-    try:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            if address:
-                ray.init(address=address, **quiet)
-            else:
-                ray.init(
-                    address="local",
-                    include_dashboard=False,
-                    object_store_memory=256 * 2**20,
-                    resources={SLOT: 4096},
-                    **quiet,
-                )
-    except Exception as error:  # Ray raises ConnectionError, RuntimeError, TimeoutError and its own
-        where = f"the Ray cluster at {address}" if address else "Ray on this machine"
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ClusterError(
-            f"{where} can't be used: {text}; check --address, or leave it out to use this machine"
-        ) from error
-    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # Tune copies its snapshot of the run while it writes the next one, and logs a traceback when a file vanishes under
+    _start(address)
+    # Ray and Tune log a page for every trial that fails: the user gets a line, and the page is in the trial's log. Tune
+    # also copies its snapshot of the run while it writes the next one, and logs a traceback when a file vanishes under
     # it. Nobody reads that snapshot: what a resumed run needs is in the trials' folders and Optuna's storage.
-    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            ray.shutdown()
+        with _muted():
+            _leave()
+
+
+def _start(address: str | None) -> None:
+    """Join the cluster at `address`, or start one here. Raises ClusterError.
+
+    Neither RAY_ADDRESS nor a cluster that runs on this machine is looked at. A busy machine may take more than the 30 s
+    that Ray gives itself to start: then it is tried again.
+    """
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    here = {"include_dashboard": False, "object_store_memory": 256 * 2**20, "resources": {SLOT: 4096}}
+    for left in reversed(range(1 if address else STARTS)):
+        try:
+            with _muted():
+                ray.init(address=address, **quiet) if address else ray.init(address="local", **here, **quiet)
+            return
+        except Exception as error:  # Ray raises ConnectionError, RuntimeError, TimeoutError, Exception and its own
+            with _muted(), suppress(Exception):
+                ray.shutdown()
+            text = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if address:
+                raise ClusterError(
+                    f"the Ray cluster at {address} can't be used: {text}; check --address, or leave it out to use this "
+                    "machine"
+                ) from error
+            if not left:
+                raise ClusterError(
+                    f"Ray can't be started on this machine: {text} Run again when the machine is less busy, or with "
+                    "--engine local"
+                ) from error
+
+
+def _leave() -> None:
+    """End Ray. With a dead node it can take for ever: then the processes that this one has started are killed."""
+    node = ray._private.worker._global_node
+    try:
+        answered(ray.shutdown, LEAVE)
+    except ClusterError:
+        if node is not None and node.head:
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
 
 
 def capacity(resources: Resources) -> int:
-    """Trials that the cluster holds at once. Raises ClusterError when it holds none."""
-    held = ray.cluster_resources()
-    needs = {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
-    room = min(int(held.get(name, 0.0) / need + 1e-9) for name, need in needs.items() if need > 0)
+    """Trials that the cluster holds at once. Raises ClusterError when it holds none, or does not answer."""
+    held = resources_of(answered(ray.nodes, SLOW))
+    needs = _needs(resources)
+    room = min(int(held.get(name, 0.0) / need + 1e-9) for name, need in needs.items())
     if room < 1:
         raise ClusterError(
             "a trial needs "
-            + " and ".join(f"{need:g} {name}" for name, need in needs.items() if need)
+            + " and ".join(f"{need:g} {name}" for name, need in needs.items())
             + " but the cluster has "
-            + " and ".join(f"{held.get(n, 0):g} {n}" for n in needs)
+            + " and ".join(f"{held.get(n, 0):g} {n}" for n in ("CPU", "GPU"))
             + "; change the study's resources (--set resources.cpus=…), or use a larger cluster"
         )
     return room
 
 
+def _needs(resources: Resources) -> dict[str, float]:
+    """What the cluster must have for one trial."""
+    needs = {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
+    return {name: need for name, need in needs.items() if need > 0}
+
+
 def conduct(
     conductor: Conductor, stop: Stop, trainer: Trainer, *, max_concurrent: int, imports: tuple[str, ...]
 ) -> None:
-    """Run all of the conductor's jobs in one Tune run; returns when none is left, or at a stop."""
+    """Run all of the conductor's jobs in one Tune run; returns when none is left, or at a stop.
+
+    Tune runs in a thread, because nothing can interrupt it when it waits for a cluster that is gone. Raises RunLost
+    when that happens, or when Ray ends the run.
+    """
     resources = conductor.study.resources
     if resources.workers == 1:
         needed: dict[str, float] = {"CPU": resources.cpus, "GPU": resources.gpus}
     else:
-        needed = {SLOT: 1} if SLOT in ray.cluster_resources() else {"CPU": 0.01}
+        needed = {SLOT: 1} if SLOT in resources_of(answered(ray.nodes, SLOW)) else {"CPU": 0.01}
     results = tempfile.mkdtemp(prefix="hmtl-ablate-ray-")
     feeder = _Feeder(conductor, stop, trainer, max_concurrent, imports, results)
     tuner = ray.tune.Tuner(
@@ -119,12 +171,38 @@ def conduct(
         ),
     )
     try:
-        with _muted():
-            tuner.fit()
+        with _muted(), Watch(_needs(resources)) as watch:
+            _supervise(tuner, watch)
+    except BaseException:  # a second Ctrl-C, too
+        feeder.abandon()
+        raise
     finally:
         shutil.rmtree(results, ignore_errors=True)
     if feeder.broken is not None:
         raise feeder.broken
+
+
+def _supervise(tuner: ray.tune.Tuner, watch: Watch) -> None:
+    """Wait for Tune as long as the cluster is there."""
+    failed: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            tuner.fit()
+        except BaseException as error:  # for the thread that waits
+            failed.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True, name="hmtl-ablate-tune")
+    thread.start()
+    while thread.is_alive():
+        thread.join(LOOK)
+        if thread.is_alive() and (why := watch.lost()):
+            raise RunLost(f"{why}; the trials are at their last checkpoints: the same command resumes")
+    if failed and isinstance(failed[0], RayError | TuneError | RuntimeError | OSError):
+        failure = failure_of(failed[0])
+        raise RunLost(f"Ray ended the run ({failure.reason}); the same command resumes") from failed[0]
+    if failed:
+        raise failed[0]
 
 
 class _Feeder(Searcher):
@@ -145,12 +223,22 @@ class _Feeder(Searcher):
         self.jobs: dict[str, Job] = {}
         self.broken: BaseException | None = None
         """An error of the conductor: Tune would log it and wait forever, so it is stored, and raised at the end."""
+        self.deaths: dict[str, Failure] = {}
+        """Tune's id of a trial whose process has died → why."""
+        self.abandoned = False
+
+    def abandon(self) -> None:
+        """The run ends without Tune, whose thread may still call: nothing that it says counts any more."""
+        self.abandoned = True
+        for job in list(self.jobs.values()):
+            self.conductor.progress.end(job.trial_id, "interrupted", {}, 0.0)
 
     def suggest(self, trial_id: str) -> Any:
         if len(self.jobs) >= self.max_concurrent:
             return None
         try:
-            job = None if self.stop.requested or self.broken else self.conductor.next()
+            over = self.stop.requested or self.broken or self.abandoned
+            job = None if over else self.conductor.next()
         except Exception as error:
             self._break(error)
             job = None
@@ -167,15 +255,21 @@ class _Feeder(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         job = self.jobs.pop(trial_id, None)
-        if job is not None:
-            try:
-                self.conductor.end(job, "its memory ran out, or its node was lost" if error else "")
-            except Exception as problem:
-                self._break(problem)
+        if job is None or self.abandoned:
+            return
+        failure = self.deaths.pop(trial_id, None)
+        if failure is not None and failure.ending in FEWER_AT_ONCE:
+            self.max_concurrent = max(1, self.max_concurrent - 1)
+        if failure is None and result is not None and result.get("failure"):
+            failure = read_failure(result["failure"])
+        try:
+            self.conductor.end(job, failure)
+        except Exception as problem:
+            self._break(problem)
 
     def epoch(self, trial_id: str, result: Mapping[str, Any]) -> None:
         job = self.jobs.get(trial_id)
-        if job is not None and "epoch" in result:
+        if job is not None and "epoch" in result and not self.abandoned:
             try:
                 self.conductor.epoch(job, int(result["epoch"]))
             except Exception as problem:
@@ -183,7 +277,8 @@ class _Feeder(Searcher):
 
     def _break(self, error: BaseException) -> None:
         self.broken = self.broken or error
-        self.stop.path.touch()
+        with suppress(OSError):
+            self.stop.path.touch()
 
     def __reduce__(self) -> Any:
         return Searcher, ()  # Tune pickles its settings for a restore that we never ask for
@@ -214,6 +309,40 @@ class _Watcher(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         self.feeder.epoch(trial.trial_id, result)
         return FIFOScheduler.CONTINUE
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Tune gives the searcher no reason, so it is read here, just before."""
+        with open(trial.pickled_error_file, "rb") as file:
+            error = ray.cloudpickle.load(file)
+        self.feeder.deaths[trial.trial_id] = failure_of(error.cause if isinstance(error, ActorLost) else error)
+
+
+class ActorLost(RayActorError):
+    """Another exception of Ray's, e.g. OutOfMemoryError, that ended an actor: Tune knows RayActorError alone."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(error_msg=str(cause))
+        self.cause = cause
+
+    def __reduce__(self) -> Any:
+        return ActorLost, (self.cause,)
+
+
+class _ActorManager(RayActorManager):
+    """Tune's manager of actors, with two corrections: no exception of one actor ends the run, and an actor that Ray
+    can't reach at the moment does not train on, unseen, while its trial is started again."""
+
+    def _actor_task_failed(self, tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = ActorLost(exception)
+        held = self._live_actors_to_ray_actors_resources.get(tracked_actor_task._tracked_actor)
+        if isinstance(exception, RayActorError) and held is not None:
+            with suppress(Exception):  # it is dead already, as a rule
+                ray.kill(held[0])
+        super()._actor_task_failed(tracked_actor_task, exception)
+
+
+ray.tune.execution.tune_controller.RayActorManager = _ActorManager  # type: ignore[misc]
 
 
 @contextmanager

@@ -8,19 +8,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hmtl_ablate.errors import StoreError
+from hmtl_ablate.errors import RunLost, StoreError
 from hmtl_ablate.running import local_engine
 from hmtl_ablate.running.conductor import Conductor, Packs, Resolver, RunSummary
 from hmtl_ablate.running.listener import ProgressListener, SilentListener
 from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.optuna_search import OptunaSearch, connect
+from hmtl_ablate.running.search_database import database_errors
 from hmtl_ablate.running.stop import Stop, stop_on_signal
 from hmtl_ablate.running.task import Trainer, train_task
-from hmtl_ablate.study import Resources, Study
+from hmtl_ablate.study import Study
 from hmtl_ablate.tracking import Tracking
 
 Conduct = Callable[[Conductor], None]
 """Runs all jobs of a conductor."""
+RECOVERIES = 3
+"""How often the search resumes in the same run after its database was away until nothing else was left to train."""
 
 
 def run_study(
@@ -37,7 +40,8 @@ def run_study(
 
     progress: silent when left out. trainer: replaces the training itself, for tests.
     Raises SearchError, ClusterError, TrackingError or StoreError before any trial starts when one of them can't be
-    used. A failed trial raises nothing: it is in the summary, and the other trials run.
+    used, and RunLost when the cluster or the search's database is lost while trials run; the same call resumes.
+    A failed trial raises nothing: it is in the summary, and the other trials run.
     """
     if options.engine == "local":
         local_engine.check_resources(study.resources)
@@ -47,16 +51,30 @@ def run_study(
         if optuna_search is not None:
             progress.expect(max(0, optuna_search.search.trials - optuna_search.counted()))
         conductor = Conductor(study, packs, store, tracking, optuna_search, progress, options.pictures)
-        if conductor.queue or optuna_search is not None:
-            with _engine(study.resources, options, trainer) as (conduct, stop):
-                conduct(conductor)
-                if not stop.requested:
-                    conductor.confirm()
-                    if conductor.queue:
-                        conduct(conductor)
-                conductor.summary.interrupted = stop.requested
+        try:
+            if conductor.queue or optuna_search is not None:
+                with _engine(study, store, options, trainer) as (conduct, stop):
+                    _conduct_all(conductor, conduct, stop)
+                    conductor.summary.interrupted = stop.requested
+        except RunLost:
+            conductor.summary.interrupted = True
+            conductor.finish_study()
+            raise
         conductor.finish_study()
         return conductor.summary
+
+
+def _conduct_all(conductor: Conductor, conduct: Conduct, stop: Stop) -> None:
+    """The study's trials and the search's, then the confirmation. Raises RunLost."""
+    conduct(conductor)
+    for _ in range(RECOVERIES):
+        if not stop.requested and conductor.database.recovered():
+            conduct(conductor)
+    conductor.database.close()
+    if not stop.requested:
+        conductor.confirm()
+        if conductor.queue:
+            conduct(conductor)
 
 
 @contextmanager
@@ -73,16 +91,19 @@ def _alone(study: Study, store: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _engine(resources: Resources, options: RunOptions, trainer: Trainer) -> Iterator[tuple[Conduct, Stop]]:
+def _engine(study: Study, store: Path, options: RunOptions, trainer: Trainer) -> Iterator[tuple[Conduct, Stop]]:
     """The engine, ready to run jobs, and its Stop."""
+    resources = study.resources
+    # Workers on other machines see no folder of this one but the store.
+    file = store.resolve() / f".{study.name}@{study.profile}.stop"
     if options.engine == "local":
-        with stop_on_signal() as stop:
+        with stop_on_signal(file) as stop:
             yield lambda conductor: local_engine.conduct(conductor, stop, trainer), stop
         return
     from hmtl_ablate.running import ray_engine  # importing Ray takes seconds
 
     # Ray installs a signal handler of its own when it starts, so ours come after it.
-    with ray_engine.joined(options.address, resources), stop_on_signal() as stop:
+    with ray_engine.joined(options.address, resources), stop_on_signal(file) as stop:
         room = ray_engine.capacity(resources)
         most = min(room, options.max_concurrent) if options.max_concurrent else room
         yield (
@@ -99,4 +120,5 @@ def _optuna_search(study: Study, packs: Packs, store: Path, storage: str | None)
     content = "".join(sorted(packs.fingerprints()))
     prefix = f"{study.name}@{study.profile}#{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     identify = Resolver(study, packs).identify
-    return OptunaSearch(study.search, prefix, study.seeds[0], connect(storage, store), identify)
+    with database_errors():
+        return OptunaSearch(study.search, prefix, study.seeds[0], connect(storage, store), identify)

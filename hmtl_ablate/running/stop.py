@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,26 +10,34 @@ from pathlib import Path
 
 
 class Stop:
-    """Whether the run was asked to stop. Trials look for `path` every step."""
+    """Whether the run was asked to stop. Trials, on whichever machine, look for `path` every step."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.requested = False
 
     def request(self) -> None:
-        """Ask the run to stop; every trial writes its checkpoint and ends."""
+        """Ask the run to stop; every trial writes its checkpoint and ends.
+
+        Raises KeyboardInterrupt when the file can't be written: then there is no clean stop.
+        """
         self.requested = True
-        self.path.touch()
+        try:
+            self.path.touch()
+        except OSError:
+            raise KeyboardInterrupt from None
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Stop]:
+def stop_on_signal(path: Path) -> Iterator[Stop]:
     """A Stop that the first Ctrl-C or SIGTERM requests; the second raises KeyboardInterrupt.
 
     Python delivers signals to the main thread only: in another thread no handler is installed.
+
+    path: the file that trials look for, in a folder that all of them can read; a killed run's is removed.
     """
-    folder = Path(tempfile.mkdtemp(prefix="hmtl-ablate-"))
-    stop = Stop(folder / "stop")
+    path.unlink(missing_ok=True)
+    stop = Stop(path)
 
     def handle(number: int, frame: object) -> None:
         if stop.requested:
@@ -45,5 +51,4 @@ def stop_on_signal() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        stop.path.unlink(missing_ok=True)
-        os.rmdir(folder)
+        path.unlink(missing_ok=True)

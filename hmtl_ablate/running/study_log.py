@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import hmtl_ablate.config
 from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.running.failures import OF_STATUS, Failure
 from hmtl_ablate.running.side import Side
 from hmtl_ablate.study import Study, Variant
 from hmtl_ablate.tracking import StudyRecord, Tracking, TrialRecord
@@ -31,7 +32,7 @@ LIMIT = 10.0
 PROBE_EVERY = 60.0
 """Seconds between two looks at an MLflow that is down."""
 
-Outcome = TrialResult | str | None
+Outcome = TrialResult | Failure | None
 """How a trial ended: its result, why it failed, or None while it runs."""
 
 
@@ -95,9 +96,9 @@ class StudyLog:
         """End an open job's runs with its result and the files of its folder."""
         self._log(job, result, lambda: self._end(job, result))
 
-    def fail(self, job: Job, reason: str) -> None:
+    def fail(self, job: Job, failure: Failure) -> None:
         """End an open job's runs as failed; there is no result."""
-        self._log(job, reason, lambda: self._end(job, reason))
+        self._log(job, failure, lambda: self._end(job, failure))
 
     def ended(self) -> set[tuple[str, str]]:
         """(trial_id, variant) of the study's trials that are over in MLflow; empty while it is down."""
@@ -181,14 +182,16 @@ class StudyLog:
         for record in self._records.get(job.trial_id, ()):
             self.tracking.log_epochs(record.run_id, history)
 
-    def _end(self, job: Job, outcome: TrialResult | str) -> None:
-        changes: dict[str, Any] = {"status": "failed", "reason": outcome}
+    def _end(self, job: Job, outcome: TrialResult | Failure) -> None:
         artifacts: dict[str, Path] = {}
-        if not isinstance(outcome, str):
+        if isinstance(outcome, Failure):
+            changes: dict[str, Any] = {"status": "failed", "reason": outcome.reason, "ending": outcome.ending}
+        else:
             environment = dict(outcome.tags)
             changes = {
                 "status": outcome.status,
                 "reason": outcome.reason,
+                "ending": OF_STATUS[outcome.status],
                 "metrics": outcome.metrics,
                 "commit": environment.pop("git_commit", self._commit),
                 "numerics": int(environment.pop("numerics", hmtl_ablate.config.NUMERICS_VERSION)),

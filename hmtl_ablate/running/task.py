@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.config import parse_config
-from hmtl_ablate.errors import HmtlError, TrialInterrupted
+from hmtl_ablate.errors import TrialInterrupted
+from hmtl_ablate.running.failures import Failure, failure_of
 from hmtl_ablate.training.folder import TrialFolder
 
 PRUNE = "prune"
@@ -95,17 +96,19 @@ def _place(task: TrialTask) -> tuple[int, int]:
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
-def attempt(task: TrialTask, train: Callable[[], object]) -> None:
-    """Call `train`; an exception becomes the trial's failure.txt, a trial that was asked to stop is no failure.
+def attempt(task: TrialTask, train: Callable[[], object]) -> Failure | None:
+    """Call `train`; an exception becomes the trial's failure.txt, and is returned. A trial that was asked to stop is no
+    failure.
 
     Never raises an Exception: it would cost a Ray actor its life, and the next trial the seconds of a new one.
     """
-    folder = TrialFolder(task.folder)
     try:
         train()
     except TrialInterrupted:
-        return
-    except HmtlError as error:
-        folder.write_failure(f"{error}\n")
-    except Exception:
-        folder.write_failure(traceback.format_exc())
+        return None
+    except Exception as error:
+        failure = failure_of(error)
+        with suppress(OSError):  # the disk may be what failed
+            TrialFolder(task.folder).write_failure(str(failure))
+        return failure
+    return None

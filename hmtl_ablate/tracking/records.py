@@ -71,6 +71,7 @@ TRIAL_TEXTS = {
     "protocol": "hmtl.protocol",
     "task": "hmtl.task",
     "evaluation": "hmtl.evaluation",
+    "ending": "hmtl.ending",
 }
 """Field of `TrialRecord` → tag, for the fields that are plain text."""
 TRIAL_TAGS = frozenset({*TRIAL_TEXTS.values(), KIND, SEED, NUMERICS, STAGE, STATUS, REASON, CONFIG})
@@ -188,6 +189,8 @@ class TrialRecord:
     status: TrialStatus = "running"
     reason: str = ""
     """Why it failed or was stopped."""
+    ending: str = ""
+    """How it ended, as docs/failures.md classes it, e.g. node lost; "" while it runs."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Name → last value; accuracies from 0 to 1."""
     environment: Mapping[str, str] = field(default_factory=dict)

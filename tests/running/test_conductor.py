@@ -7,17 +7,21 @@ import pickle
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.pack import Pack
-from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.errors import RunLost, TrackingError
 from hmtl_ablate.running.conductor import Conductor, Job, Resolver
+from hmtl_ablate.running.failures import RETRIED, Ending, Failure, failure_of
 from hmtl_ablate.running.optuna_search import OptunaSearch
+from hmtl_ablate.running.search_database import PAUSE
 from hmtl_ablate.running.task import PRUNE
 from hmtl_ablate.study import Study
 from hmtl_ablate.tracking import Tracking, open_tracking
@@ -305,22 +309,158 @@ def test_a_trial_that_another_study_s_run_trains_is_waited_for(bench) -> None:
 # How a job ends -----------------------------------------------------------------------------------------------
 
 
-def test_a_dead_process_is_a_failure_with_its_reason_and_tried_again(bench) -> None:
+LOST = Failure(Ending.NODE_LOST, "the machine that trained it was lost", "a page of Ray's text")
+CODE = Failure(Ending.CODE, "KeyError: 'x'", "Traceback …")
+
+
+@pytest.mark.parametrize("ending", sorted(RETRIED), ids=lambda ending: ending.name)
+def test_after_a_fault_of_the_machine_a_trial_is_started_again_twice(bench, ending: Ending) -> None:
+    """fault C8: a dead actor or node costs its trial at most the time since the last checkpoint."""
+    made = bench(PLAIN)
+    conductor = made.conductor()
+    for attempt in (1, 2):
+        job = take(conductor)
+        assert job.name == "SL · seed 0"  # first in line again
+        conductor.end(job, Failure(ending, "its machine stumbled", "a page of Ray's text"))
+        assert conductor.summary.failed == []
+        line = made.recorder.warned[-1]
+        assert line.startswith("SL · seed 0: its machine stumbled; it resumes from its last checkpoint")
+        assert f"({ending}, retry {attempt} of 2;" in line
+        (job.folder.path / PRUNE).touch()
+    job = take(conductor)
+    assert not (job.folder.path / PRUNE).exists()
+    assert (job.folder.path / "log.txt").read_text().count("a page of Ray's text") == 2
+    conductor.end(job, Failure(ending, "its machine stumbled"))
+    assert conductor.summary.failed == [("SL · seed 0", "its machine stumbled", job.folder.path / "failure.txt")]
+    run = made.runs()["SL", "0"]
+    assert (run.data.tags["hmtl.status"], run.data.tags["hmtl.ending"]) == ("failed", ending)
+    assert take(conductor).name == "two views · seed 0"
+
+
+@pytest.mark.parametrize(
+    "ending", sorted(set(Ending) - RETRIED - {Ending.FINISHED, Ending.STOPPED_EARLY}), ids=lambda ending: ending.name
+)
+def test_what_would_happen_again_is_not_started_again(bench, ending: Ending) -> None:
+    """fault C8: an error of the code or the data fails its trial at once, and the next run tries it again."""
     made = bench(PLAIN)
     conductor = made.conductor()
     job = take(conductor)
-    conductor.end(job, lost="its memory ran out")
-    assert job.folder.failure() == "the process that trained it died: its memory ran out\n"
-    assert conductor.summary.failed == [
-        ("SL · seed 0", "the process that trained it died: its memory ran out", job.folder.path / "failure.txt")
-    ]
-    assert made.runs()["SL", "0"].data.tags["hmtl.status"] == "failed"
-    assert made.recorder.warned[0].startswith("SL · seed 0: failed: the process that trained it died")
-    (job.folder.path / PRUNE).touch()
+    conductor.end(job, Failure(ending, "boom", "Traceback …"))
+    assert take(conductor).name == "two views · seed 0"
+    assert [(name, reason) for name, reason, _ in conductor.summary.failed] == [("SL · seed 0", "boom")]
+    assert job.folder.failure() == f"{ending}: boom\n\nTraceback …\n"
+    assert made.runs()["SL", "0"].data.tags["hmtl.ending"] == ending
     again = take(made.conductor())
     assert again.name == "SL · seed 0"
     assert again.folder.failure() is None
-    assert not (again.folder.path / PRUNE).exists()
+
+
+def test_the_class_that_a_worker_has_written_counts_more_than_the_engine_s(bench) -> None:
+    conductor = bench(PLAIN).conductor()
+    job = take(conductor)
+    job.folder.write_failure(str(CODE))
+    conductor.end(job, LOST)
+    assert [reason for _, reason, _ in conductor.summary.failed] == ["KeyError: 'x'"]
+
+
+def test_a_process_that_died_after_its_last_word_has_finished(bench) -> None:
+    conductor = bench(PLAIN).conductor()
+    job = take(conductor)
+    StubTrainer()(conductor.task(job, Path("no-stop")), lambda row: None)
+    conductor.end(job, LOST)
+    assert (conductor.summary.done, conductor.summary.failed) == (1, [])
+
+
+def test_a_search_s_trial_that_lost_its_machine_counts_once(bench) -> None:
+    """fault C8: the draw stays the same one, so that the search's total is exact."""
+    made = bench(searched())
+    conductor = made.conductor()
+    first = take(conductor)
+    conductor.end(first, LOST)
+    again = take(conductor)
+    assert again.draws == first.draws
+    train(conductor, again)
+    train(conductor, take(conductor))
+    train(conductor, take(conductor))
+    assert conductor.next() is None
+    assert [trial.state.name for trial in made.optuna_trials()] == ["COMPLETE"] * 3
+
+
+def test_the_disk_that_is_full_does_not_end_the_run(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    conductor = bench(PLAIN).conductor()
+    job = take(conductor)
+    monkeypatch.setattr(TrialFolder, "write_failure", full)
+    conductor.end(job, failure_of(OSError(28, "No space left on device")))
+    assert [reason for _, reason, _ in conductor.summary.failed] == ["OSError: [Errno 28] No space left on device"]
+
+
+class Outage:
+    """Makes every question to Optuna's database fail while it lasts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.lasts = 0.0, False
+        for name in ("next", "report", "tell", "counted"):
+            monkeypatch.setattr(OptunaSearch, name, self._guarded(getattr(OptunaSearch, name)))
+
+    def _guarded(self, call: Any) -> Any:
+        def guarded(*given: Any) -> Any:
+            if self.lasts:
+                raise OperationalError("SELECT 1", {}, Exception("server closed the connection"))
+            return call(*given)
+
+        return guarded
+
+    def watch(self, conductor: Conductor) -> None:
+        conductor.database._clock = lambda: self.now
+
+
+def test_a_lost_database_of_the_search_stops_no_trial(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fault C1: PostgreSQL goes away in the middle, and comes back: nothing is lost, and nothing counts twice."""
+    outage = Outage(monkeypatch)
+    made = bench(searched("variants: {SL: {}}"))
+    conductor = made.conductor()
+    outage.watch(conductor)
+    arms = [take(conductor), take(conductor)]
+    draw = take(conductor)
+    outage.lasts = True
+    train(conductor, draw)
+    assert conductor.summary.done == 1
+    (line,) = made.recorder.warned
+    assert line.startswith("Optuna's database was lost: server closed the connection; start it again")
+    assert conductor.next() is None
+    for arm in arms:
+        train(conductor, arm)
+    with pytest.raises(RunLost, match="the same command resumes"):
+        conductor.database.close()
+    outage.lasts = False
+    assert conductor.next() is None  # it is not asked again at once
+    outage.now = PAUSE
+    train(conductor, take(conductor))
+    assert made.recorder.said == ["Optuna's database answers again"]
+    train(conductor, take(conductor))
+    assert conductor.next() is None
+    conductor.database.close()
+    trials = made.optuna_trials()
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3
+    assert list(trials[0].intermediate_values) == [1, 2, 3]  # what was missed is delivered
+
+
+def test_a_run_that_has_nothing_left_but_its_search_asks_the_database_once_more(
+    bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outage = Outage(monkeypatch)
+    conductor = bench(searched()).conductor()
+    outage.watch(conductor)
+    outage.lasts = True
+    assert conductor.next() is None
+    assert not conductor.database.recovered()
+    outage.lasts = False
+    assert conductor.database.recovered()
+    assert not conductor.database.recovered()  # it was not away since
+    assert conductor.next() is not None
 
 
 def test_a_trial_without_an_end_was_interrupted(bench) -> None:
@@ -352,7 +492,7 @@ def test_an_epoch_reaches_the_listener_and_mlflow(bench) -> None:
 def test_the_study_s_run_ends_as_the_run_did(bench, failed: bool, interrupted: bool, status: str) -> None:
     conductor = bench(PLAIN).conductor()
     if failed:
-        conductor.end(take(conductor), lost="x")
+        conductor.end(take(conductor), CODE)
     conductor.summary.interrupted = interrupted
     conductor.finish_study()
     assert conductor.log.tracking.client.get_run(conductor.log.parent).info.status == status
@@ -483,7 +623,7 @@ def test_a_draw_without_an_end_is_adopted_by_the_next_run(bench, failed: bool) -
     made = bench(searched())
     conductor = made.conductor()
     job = take(conductor)
-    conductor.end(job, lost="x" if failed else "")
+    conductor.end(job, CODE if failed else None)
     assert [trial.state for trial in made.optuna_trials()] == [TrialState.RUNNING]
     again = made.conductor()
     adopted = take(again)

@@ -168,7 +168,7 @@ def test_the_pruner_stops_a_bad_trial_of_the_search_alone(runs: tuple[Run, Run, 
 def test_one_failed_trial_stops_no_other_and_is_in_the_summary(runs: tuple[Run, Run, Run]) -> None:
     summary = runs[0].summary
     assert [(name, reason) for name, reason, _ in summary.failed] == [(name, "RuntimeError: boom") for name in UNLUCKY]
-    assert all(log.startswith("Traceback") and "RuntimeError: boom" in log for log in runs[0].logs)
+    assert all(log.startswith("code: RuntimeError: boom\n\nTraceback") for log in runs[0].logs)
     assert (summary.done, summary.skipped, summary.interrupted) == (9, 1, False)
     assert [name for name, status in runs[0].recorder.ended if status == "failed"] == UNLUCKY
 
@@ -221,22 +221,45 @@ def test_a_signal_stops_the_run_and_the_next_one_resumes(
 
 @dataclass(frozen=True)
 class Death:
-    """Kills the process that trains SL, if it is not the driver's."""
+    """Kills the process that trains SL in its third epoch, if it is not the driver's, as often as asked."""
 
     driver: int
+    counter: Path
+    times: int
 
     def __call__(self, config: TrialConfig, epoch: int) -> None:
-        if os.getpid() != self.driver and config.training.lr != 0.5:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if os.getpid() != self.driver and config.training.lr != 0.5 and epoch == 3:
+            before = len(self.counter.read_text()) if self.counter.exists() else 0
+            if before < self.times:
+                self.counter.write_text("x" * (before + 1))
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("harness", [pytest.param("ray", marks=pytest.mark.slow)], indirect=True)
-def test_a_worker_that_dies_fails_its_trial_alone(harness: Harness, mlflow_database: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_worker_that_dies_resumes_twice_and_then_fails_alone(
+    harness: Harness, mlflow_database: Path, tmp_path: Path, times: int
+) -> None:
+    """fault C1, C8: SIGKILL of an actor is a fault of the machine: the same run resumes its trial, from its epoch."""
     text = STUDY[: STUDY.index("search:")].replace('  pre-trained: {model.weights: "trial:first"}\n', "")
     study = read_study(tmp_path, text.replace("[0, 1]", "[0]"))
-    run = harness.run(study, new_store(tmp_path / "runs", mlflow_database), StubTrainer(curve, Death(os.getpid())))
-    assert run.recorder.ended == [("SL · seed 0", "failed"), ("unlucky · seed 0", "finished")]
-    assert run.logs == ["the process that trained it died: its memory ran out, or its node was lost\n"]
+    death = Death(os.getpid(), tmp_path / "deaths", times)
+    run = harness.run(study, new_store(tmp_path / "runs", mlflow_database), StubTrainer(curve, death))
+    name, reason = "SL · seed 0", "the process that trained it was killed by a signal, or crashed"
+    ends = [status for trial, status in run.recorder.ended if trial == name]
+    assert ends == ["interrupted", "interrupted", "finished" if times == 2 else "failed"]
+    assert run.recorder.ended[-1] == ("unlucky · seed 0", "finished")
+    heard = [number for trial, number in run.recorder.epochs if trial == name]
+    assert heard == ([1, 2, 3, 4] if times == 2 else [1, 2])
+    again = [line for line in run.recorder.warned if "resumes from its last checkpoint" in line]
+    assert [line.startswith(f"{name}: {reason}; it resumes") for line in again] == [True, True]
+    assert [why for _, why, _ in run.summary.failed] == ([] if times == 2 else [reason])
+    assert all("\n" not in line for line in run.recorder.warned)
+    if times == 3:
+        assert run.logs[0].startswith(f"crashed: {reason}\n")
+        assert "ActorDiedError" in run.logs[0]
+    tags = {run.data.tags["hmtl.variant"]: run.data.tags["hmtl.ending"] for run in trial_runs(run.store)}
+    assert tags == {"SL": "finished" if times == 2 else "crashed", "unlucky": "finished"}
 
 
 TRAINED = """\

@@ -19,8 +19,10 @@ from hmtl_ablate.running.listener import SilentListener
 from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.run import run_study
 from hmtl_ablate.running.stop import stop_on_signal
+from hmtl_ablate.running.task import Report, TrialTask
 from hmtl_ablate.study import Study
 from hmtl_ablate.tracking import Tracking, open_tracking
+from hmtl_ablate.training.folder import TrialFolder
 from tests.running.conftest import Recorder, StubTrainer, packs_of, read_study  # type: ignore[import-not-found]
 
 LOCAL = RunOptions(engine="local")
@@ -126,14 +128,54 @@ def test_options_that_do_not_are_taken() -> None:
     assert RunOptions(address="auto", max_concurrent=4).engine == "ray"
 
 
-def test_the_stop_file_comes_with_the_first_signal_and_goes_with_the_block() -> None:
-    with stop_on_signal() as stop:
-        assert (stop.requested, stop.path.exists()) == (False, False)
+def test_the_stop_file_comes_with_the_first_signal_and_goes_with_the_block(tmp_path: Path) -> None:
+    file = tmp_path / ".study.stop"
+    file.touch()  # left by a killed run
+    with stop_on_signal(file) as stop:
+        assert (stop.requested, file.exists()) == (False, False)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert (stop.requested, stop.path.exists()) == (True, True)
+        assert (stop.requested, file.exists()) == (True, True)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
-    assert not stop.path.parent.exists()
+    assert not file.exists()
+
+
+def test_a_stop_that_can_not_be_passed_on_ends_the_run(tmp_path: Path) -> None:
+    with stop_on_signal(tmp_path / "gone" / ".study.stop") as stop, pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stop.requested
+
+
+def test_the_stop_goes_to_the_trials_through_the_store(
+    study: Study, pack: Pack, store: Path, tracking: Tracking
+) -> None:
+    """fault C4: trials on other machines see no folder of the driver's machine but the store."""
+    seen: list[TrialTask] = []
+
+    def trainer(task: TrialTask, report: Report) -> None:
+        seen.append(task)
+        os.kill(os.getpid(), signal.SIGINT)
+        StubTrainer()(task, report)
+
+    summary = run(study, pack, store, tracking, trainer=trainer)
+    assert (summary.interrupted, summary.done) == (True, 0)
+    assert seen[0].stop == (store / ".local@quick.stop").resolve()
+    assert not seen[0].stop.exists()
+    assert run(study, pack, store, tracking, trainer=StubTrainer()) == RunSummary(done=2)
+
+
+def test_a_full_disk_fails_its_trial_and_no_more(
+    study: Study, pack: Pack, store: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TrialFolder, "append_history", full)
+    monkeypatch.setattr(TrialFolder, "write_failure", full)
+    recorder = Recorder()
+    summary = run(study, pack, store, tracking, progress=recorder, trainer=StubTrainer())
+    assert [status for _, status in recorder.ended] == ["failed", "failed"]
+    assert {reason for _, reason, _ in summary.failed} == {"OSError: [Errno 28] No space left on device"}
 
 
 def test_the_silent_listener_prints_nothing_and_logs_warnings(

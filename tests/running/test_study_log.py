@@ -13,6 +13,7 @@ import pytest
 
 from hmtl_ablate.config import NUMERICS_VERSION, ProbeConfig, TrialConfig
 from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.running.failures import Ending, Failure
 from hmtl_ablate.running.study_log import EVALUATIONS, StudyLog
 from hmtl_ablate.study import Study, Variant, load_study
 from hmtl_ablate.tracking import StudyRecord, TrialRecord
@@ -190,9 +191,10 @@ def test_weights_of_no_epoch_are_not_logged(study: Study, log: StudyLog, recorde
 def test_a_failure_without_a_result(study: Study, log: StudyLog, recorder: Recorder, tmp_path: Path) -> None:
     one = job(tmp_path, study.variants[0].config(0), study.variants[:1])
     log.open(one)
-    log.fail(one, "out of memory")
+    log.fail(one, Failure(Ending.HOST_MEMORY, "its machine ran out of memory"))
     record = recorder.ended["run of SL"]
-    assert (record.status, record.reason, record.metrics, record.environment) == ("failed", "out of memory", {}, {})
+    assert (record.status, record.reason) == ("failed", "its machine ran out of memory")
+    assert (record.ending, record.metrics, record.environment) == ("out of memory (host)", {}, {})
     log.open(one)  # tried again
     assert len(recorder.opened) == 2
 

@@ -1,0 +1,90 @@
+"""What counts as a lost cluster (fault C3), with a clock of the test's own; slow, as importing Ray takes seconds."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from hmtl_ablate.errors import ClusterError
+
+pytestmark = pytest.mark.slow
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, liveness: Any, seconds: float) -> str:
+        """Look every second; what the last look says."""
+        said = ""
+        for _ in range(int(seconds)):
+            self.now += 1
+            said = liveness.lost()
+        return said
+
+
+def node(name: str, alive: bool = True, **resources: float) -> dict[str, Any]:
+    return {"NodeID": name, "Alive": alive, "Resources": resources if alive else {}}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def liveness(clock: Clock) -> Any:
+    from hmtl_ablate.running.ray_watch import Liveness
+
+    return Liveness("home", {"CPU": 2, "GPU": 1}, clock)
+
+
+def test_a_cluster_that_answers_is_there(liveness: Any, clock: Clock) -> None:
+    for _ in range(100):
+        assert clock.wait(liveness, 3) == ""
+        liveness.hear([node("home", CPU=1), node("other", CPU=1, GPU=1)])
+
+
+def test_the_node_of_this_process_is_needed_and_another_is_not(liveness: Any) -> None:
+    liveness.hear([node("home", CPU=2, GPU=1), node("other", alive=False)])
+    assert liveness.lost() == ""
+    liveness.hear([node("home", alive=False), node("other", CPU=2, GPU=1)])
+    assert "the Ray node of this machine has died" in liveness.lost()
+
+
+def test_silence_is_borne_for_half_a_minute(liveness: Any, clock: Clock) -> None:
+    """SIGSTOP of the GCS for 20 s ends nothing; its death ends the run before Ray aborts the process."""
+    assert clock.wait(liveness, 25) == ""
+    liveness.hear([node("home", CPU=2, GPU=1)])
+    assert clock.wait(liveness, 25) == ""
+    assert "Ray has not answered for 30 s" in clock.wait(liveness, 6)
+
+
+def test_a_process_that_was_stopped_itself_does_not_blame_the_cluster(liveness: Any, clock: Clock) -> None:
+    """Ctrl-Z, and fg an hour later."""
+    clock.now += 3600
+    assert liveness.lost() == ""
+    assert clock.wait(liveness, 25) == ""
+
+
+def test_a_cluster_that_holds_no_trial_any_more_is_lost(liveness: Any, clock: Clock) -> None:
+    for _ in range(15):
+        liveness.hear([node("home", CPU=8), node("other", alive=False)])
+        said = clock.wait(liveness, 3)
+    assert "what is left has no 2 CPU and 1 GPU for a trial" in said
+
+
+def test_a_question_without_an_answer_ends() -> None:
+    from hmtl_ablate.running.ray_watch import answered
+
+    never = threading.Event()
+    with pytest.raises(ClusterError, match="has not answered"):
+        answered(never.wait, 0.05)
+    never.set()
+    assert answered(lambda: 7, 5) == 7
+    with pytest.raises(KeyError):
+        answered(lambda: {}["x"], 5)
