@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,16 +60,41 @@ class Prepared:
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Import the modules that register a lab's own backbones, tasks or datasets; the working folder is searched first.
+    """Import the modules that register a lab's own backbones, tasks or datasets.
 
-    Raises HmtlError for a module that can't be imported.
+    The working folder is searched last, and only when there is a module to import: any file in it may have the name of
+    a library, e.g. a cv2.py in a downloaded dataset. Raises HmtlError for a module that can't be imported.
     """
-    sys.path.insert(0, os.getcwd())
     for name in names:
+        fault = _name_fault(name)
+        if fault:
+            raise HmtlError(f"--import {name}: {fault}")
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except HmtlError:  # what it registers is refused
+            raise
+        except ModuleNotFoundError as error:
             raise HmtlError(f"--import {name}: {error}; name a module that Python finds from here") from error
+        except (Exception, SystemExit) as error:  # the module's own code
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(last.filename).name}, line {last.lineno}"
+            raise HmtlError(
+                f"--import {name}: {type(error).__name__}: {error} ({where}); correct the module"
+            ) from error
+
+
+def _name_fault(name: str) -> str:
+    """What is wrong with the name of a module, and what to write instead; "" for a name that can be imported."""
+    if all(part.isidentifier() for part in name.split(".")) and not name.endswith(".py"):
+        return ""
+    path = Path(name)
+    parts = (*path.parts[:-1], path.stem if path.suffix == ".py" else path.name)
+    module = ".".join(part for part in parts if part != ".")
+    if all(part.isidentifier() for part in module.split(".")):
+        return f"write the module's name, without .py or folders: --import {module}"
+    return "is not the name of a module; write e.g. --import my_lab for my_lab.py in the working folder"
 
 
 def require_data(study: Study) -> None:

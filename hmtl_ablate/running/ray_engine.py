@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from typing import Any
@@ -53,7 +53,9 @@ def joined(address: str | None, resources: Resources) -> Iterator[None]:
     if address:
         _reach(address)
     try:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        # Ray puts the working folder of the moment first on its workers' sys.path, and any file there may have the name
+        # of a library. What `--import` needs of it is in the tasks' own sys_path.
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()), chdir("/"):
             if address:
                 ray.init(address=address, **quiet)
             else:
@@ -160,7 +162,7 @@ class _Feeder(Searcher):
         task = replace(
             self.conductor.task(job, self.stop.path),
             imports=self.imports,
-            sys_path=(os.getcwd(), *sys.path),
+            sys_path=tuple(entry or os.getcwd() for entry in sys.path),  # "" is the working folder
             ray_results=self.results,
         )
         return {"task": task, "trainer": self.trainer}
