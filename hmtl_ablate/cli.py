@@ -424,6 +424,8 @@ def _dataset(text: str, size: int) -> tuple[DataConfig, Path | None]:
     from hmtl_ablate.config import DataConfig
 
     name, _, path = text.partition("=")
+    if not name.strip() or "/" in name:
+        raise HmtlError(f"{text}: write NAME=PATH, the name of a dataset first, e.g. ferplus={path or name}")
     return DataConfig(name=name, size=size), Path(path) if path else None
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,11 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         signal.signal(number, handler)
 
 
+def waited(action: Callable[[], object]) -> None:
+    action()
+    time.sleep(5)
+
+
 @pytest.mark.usefixtures("handlers")
 def test_ctrl_c_waits_for_the_end_of_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -38,8 +43,7 @@ def test_ctrl_c_waits_for_the_end_of_an_import(tmp_path: Path, monkeypatch: pyte
         "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(0.2)\nWHOLE = True\n"
     )
     with pytest.raises(KeyboardInterrupt):
-        importlib.import_module("edge_slow_module")
-        time.sleep(5)
+        waited(lambda: importlib.import_module("edge_slow_module"))
     assert sys.modules.pop("edge_slow_module").WHOLE
 
 
@@ -57,8 +61,7 @@ class Finalised:
 @pytest.mark.usefixtures("handlers")
 def test_ctrl_c_in_a_finaliser_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt):
-        Finalised()
-        time.sleep(5)
+        waited(Finalised)
     assert capsys.readouterr() == ("", "")
 
 
