@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ os.environ |= {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would upload the working folder, and install it anew
 }
 
 import ray
@@ -34,6 +34,8 @@ from ray.tune.search import Searcher
 from hmtl_ablate.errors import ClusterError
 from hmtl_ablate.running.actor import run_task
 from hmtl_ablate.running.conductor import Conductor, Job
+from hmtl_ablate.running.ray_address import check_address
+from hmtl_ablate.running.ray_sockets import place_sockets
 from hmtl_ablate.running.stop import Stop
 from hmtl_ablate.running.task import Trainer
 from hmtl_ablate.study import Resources
@@ -51,7 +53,9 @@ def joined(address: str | None, resources: Resources) -> Iterator[None]:
         return
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address:
-        _reach(address)
+        check_address(address)
+    else:
+        place_sockets()
     try:
         # Ray puts the working folder of the moment first on its workers' sys.path, and any file there may have the name
         # of a library. What `--import` needs of it is in the tasks' own sys_path.
@@ -224,18 +228,3 @@ def _muted() -> Iterator[None]:
     real streams."""
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         yield
-
-
-def _reach(address: str) -> None:
-    if address == "auto" or address == "local":
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise ClusterError(f"--address {address}: write HOST:PORT, ray://HOST:PORT, or auto")
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise ClusterError(
-            f"--address {address}: nothing answers there ({error.strerror or error}); start the cluster "
-            "(ray start --head), or leave --address out to use this machine"
-        ) from error
