@@ -56,7 +56,7 @@ def plan(study: StudyLike, *, store: str | Path = "runs") -> list[PlannedTrial]:
     ['SL', 'SL']
 
     A search's own trials are not listed: they are drawn while it runs. `pandas.DataFrame(plan(…))` is a frame.
-    Raises StudyError for a malformed study.
+    Raises StudyError for a malformed study, DataError and ConfigError for a dataset or network that does not exist.
     """
     return planned_trials(_study(study), Path(store))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hmtl_ablate.config import DataConfig
 from hmtl_ablate.data.reading import Source, entries
-from hmtl_ablate.errors import DataError, nearest
+from hmtl_ablate.errors import DataError, nearest, nearest_registered
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
@@ -58,11 +58,26 @@ def register_dataset(name: str, read: Read, *, needs_path: bool = True, page: st
     DATASETS[name] = Dataset(name, read, needs_path, page, licence)
 
 
+def check_dataset(data: DataConfig) -> Dataset:
+    """The dataset `data.name`; raises `DataError` when there is none."""
+    if data.name not in DATASETS:
+        raise DataError(f"there is no dataset {data.name!r}; {nearest_registered(data.name, DATASETS)}")
+    return DATASETS[data.name]
+
+
+def check_path(path: Path) -> None:
+    """Raise `DataError` unless there is something to read at the path."""
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder{_existing_part(path)}")
+    if path.is_dir() and not any(path.iterdir()):
+        raise DataError(f"{path}: this folder is empty")
+    if path.suffix.lower() in ARCHIVE_ENDINGS:
+        raise DataError(f"{path}: this is an archive; unpack it and give the folder")
+
+
 def read_source(data: DataConfig, path: Path | None) -> Source:
     """Read dataset `data.name` at `path`; raises `DataError` when the name or the path is wrong."""
-    if data.name not in DATASETS:
-        raise DataError(f"there is no dataset {data.name!r}; {nearest(data.name, DATASETS)} (--import adds your own)")
-    dataset = DATASETS[data.name]
+    dataset = check_dataset(data)
     if not dataset.needs_path:
         if path is not None:
             raise DataError(f"dataset {data.name!r} takes no path, but was given {path}; write --data {data.name}")
@@ -85,12 +100,7 @@ def read_source(data: DataConfig, path: Path | None) -> Source:
 
 
 def _read(dataset: Dataset, data: DataConfig, path: Path) -> Source:
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file or folder{_existing_part(path)}")
-    if path.is_dir() and not any(path.iterdir()):
-        raise DataError(f"{path}: this folder is empty")
-    if path.suffix.lower() in ARCHIVE_ENDINGS:
-        raise DataError(f"{path}: this is an archive; unpack it and give the folder")
+    check_path(path)
     try:
         return dataset.read(path, data)
     except DataError as error:
