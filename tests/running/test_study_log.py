@@ -255,7 +255,7 @@ def test_a_store_that_is_back_at_the_end_gets_all(
     recorder.down = True
     log.open(one)
     log.open_study([*study.variants, Variant("best of search", {})])  # in the middle: no reason to stop
-    log.fail(one, "out of memory")
+    log.fail(one, Failure(Ending.HOST_MEMORY, "out of memory"))
     recorder.down = False
     log.finish_study(failed=True, interrupted=False)
     assert recorder.ended["run of SL"].reason == "out of memory"
