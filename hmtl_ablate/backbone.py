@@ -89,6 +89,21 @@ def example_features(network: Any, name: str, size: int) -> tuple[Any, Tensor]:
     return features, pooled
 
 
+def check_size(name: str, size: int) -> None:
+    """Raise ConfigError when timm has no network `name`, or it can't process images of `size` × `size` px.
+
+    The network is built without memory for its weights, on PyTorch's meta device; one that needs their values to be
+    built or used is built as it is.
+    """
+    try:
+        with torch.device("meta"):
+            example_features(build_backbone(name, size), name, size)
+    except ConfigError as error:
+        if "meta" not in str(error.__cause__):
+            raise
+        example_features(build_backbone(name, size), name, size)
+
+
 def find_layout(network: Any, features: Any, size: int) -> Layout | None:
     """The layout of `features`, of one image of `size` px; None when they hold no square map of the last stage."""
     channels = network.num_features

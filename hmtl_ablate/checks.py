@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,8 +31,8 @@ if TYPE_CHECKING:
     from hmtl_ablate.running.conductor import Packs
     from hmtl_ablate.tracking import Tracking
 
-NETWORK_OPTIONS = ("model.backbone", "pretext.inpainting.perceptual")
-"""Options that a search may draw and that name a network."""
+NETWORK_OPTIONS = ("model.backbone", "data.size", "pretext.inpainting.perceptual")
+"""Options that a search may draw, and that name a network or its input."""
 
 PackProgress = Callable[[int, int, str], None]
 """Called while a pack is built with the rows done, their total, and a few words on the current step."""
@@ -60,16 +64,41 @@ class Prepared:
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Import the modules that register a lab's own backbones, tasks or datasets; the working folder is searched first.
+    """Import the modules that register a lab's own backbones, tasks or datasets.
 
-    Raises HmtlError for a module that can't be imported.
+    The working folder is searched last, and only when there is a module to import: any file in it may have the name of
+    a library, e.g. a cv2.py in a downloaded dataset. Raises HmtlError for a module that can't be imported.
     """
-    sys.path.insert(0, os.getcwd())
     for name in names:
+        fault = _name_fault(name)
+        if fault:
+            raise HmtlError(f"--import {name}: {fault}")
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except HmtlError:  # what it registers is refused
+            raise
+        except ModuleNotFoundError as error:
             raise HmtlError(f"--import {name}: {error}; name a module that Python finds from here") from error
+        except (Exception, SystemExit) as error:  # the module's own code
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(last.filename).name}, line {last.lineno}"
+            raise HmtlError(
+                f"--import {name}: {type(error).__name__}: {error} ({where}); correct the module"
+            ) from error
+
+
+def _name_fault(name: str) -> str:
+    """What is wrong with the name of a module, and what to write instead; "" for a name that can be imported."""
+    if all(part.isidentifier() for part in name.split(".")) and not name.endswith(".py"):
+        return ""
+    path = Path(name)
+    parts = (*path.parts[:-1], path.stem if path.suffix == ".py" else path.name)
+    module = ".".join(part for part in parts if part != ".")
+    if all(part.isidentifier() for part in module.split(".")):
+        return f"write the module's name, without .py or folders: --import {module}"
+    return "is not the name of a module; write e.g. --import my_lab for my_lab.py in the working folder"
 
 
 def require_data(study: Study) -> None:
@@ -91,7 +120,8 @@ def open_store(store: Path) -> Path:
 
 
 def configs_of(study: Study) -> list[TrialConfig]:
-    """One config for each stage, variant, and network that the search may draw: all that names weights or a network."""
+    """One config for each stage, variant, and network and size that the search may draw: all that names weights or a
+    network."""
     configs = [variant.config(0) for variant in (*study.stages, *study.variants)]
     if study.search is not None:
         networks = tuple(parameter for parameter in study.search.parameters if parameter.key in NETWORK_OPTIONS)
@@ -102,24 +132,101 @@ def configs_of(study: Study) -> list[TrialConfig]:
 
 
 def check_networks(configs: Iterable[TrialConfig]) -> None:
-    """Check that every network exists and that its initial weights can be found.
+    """Check that every network exists, takes images of data.size, and that its initial weights can be found.
 
-    Raises ConfigError for an unknown network and CheckpointError for weights that can't be read.
+    Raises ConfigError for a network and CheckpointError for weights that can't be read.
     """
+    from hmtl_ablate.backbone import check_size
     from hmtl_ablate.weights import check_network, check_source
 
-    sources = set()
+    sources, sizes = set(), set()
     for config in configs:
-        check_network(config.model.backbone, ("model", "backbone"))
-        perceptual = {name: getattr(options, "perceptual", None) for name, options in config.pretext.items()}
-        for name, network in perceptual.items():
-            if network is not None:
-                check_network(network, ("pretext", name, "perceptual"))
+        for path, name in _networks(config).items():
+            check_network(name, path)
+        sizes.add((config.model.backbone, config.data.size))
         trial_id(config, "")  # reads files of weights, and raises CheckpointError for a missing one
         for path, source in config.weight_sources.items():
-            sources.add((config.model.backbone if path[0] == "model" else perceptual[path[1]] or "", source))
+            network = config.model.backbone if path[0] == "model" else _networks(config).get((*path[:2], "perceptual"))
+            sources.add((network or "", source))
+    for network, size in sorted(sizes):
+        check_size(network, size)
     for network, source in sorted(sources):
         check_source(network, source)
+
+
+def _networks(config: TrialConfig) -> dict[tuple[str, ...], str]:
+    """Path of each option that names a network → that name."""
+    found = {("model", "backbone"): config.model.backbone}
+    for task, options in config.pretext.items():
+        perceptual = getattr(options, "perceptual", None)
+        if perceptual is not None:
+            found["pretext", task, "perceptual"] = perceptual
+    return found
+
+
+def check_declared(study: Study, store: Path) -> None:
+    """What can be said of a study without reading its data, its weights or, for most networks, importing PyTorch.
+
+    Checks that the datasets and the networks exist, that a network of a fixed input size takes data.size, and, of the
+    packs in the store, that they have the labels the trials need. Raises DataError and ConfigError.
+    """
+    from hmtl_ablate.data.registry import check_dataset, check_path
+
+    for data in data_configs(study):
+        check_dataset(data)
+        path = study.datasets.get(data.name)
+        if path is not None:
+            check_path(path)
+    _check_networks_by_name(configs_of(study))
+    for variant in (*study.stages, *study.variants):
+        config = variant.config(study.seeds[0])
+        pack = _known_pack(config, study.datasets.get(config.data.name), store)
+        if pack is not None:
+            check_labels(config, pack)
+
+
+def _check_networks_by_name(configs: Iterable[TrialConfig]) -> None:
+    """Raise ConfigError for a network that does not exist or does not take data.size; PyTorch and timm are imported
+    only for a name that timm's files do not have, and for a network whose size is fixed."""
+    known = timm_networks()
+    for config in configs:
+        for path, name in _networks(config).items():
+            fixed = known.get(name.partition(".")[0], True)
+            if fixed and path == ("model", "backbone"):
+                from hmtl_ablate.backbone import check_size
+
+                check_size(name, config.data.size)
+            elif name.partition(".")[0] not in known:
+                from hmtl_ablate.weights import check_network
+
+                check_network(name, path)
+
+
+@lru_cache(maxsize=1)
+def timm_networks() -> dict[str, bool]:
+    """Each of timm's networks → whether its file builds any for a fixed input size; read from timm's files, since
+    importing timm takes seconds. A network that a deprecated name or another package registers is missing."""
+    spec = find_spec("timm")
+    found = {}
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for file in sorted(Path(folder, "models").glob("*.py")):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            names = re.findall(r"^@register_model\s+def (\w+)", text, re.MULTILINE)
+            found |= dict.fromkeys(names, "img_size" in text)
+    return found
+
+
+def _known_pack(config: TrialConfig, path: Path | None, store: Path) -> Pack | None:
+    """A pack of the store that was built from this path at this size; None without one, or when it is damaged."""
+    from hmtl_ablate.data.pack import load_pack
+
+    wanted = str(path.expanduser().absolute()) if path else ""
+    for folder in sorted((store / "packs").glob(f"{config.data.name}-{config.data.stored_size}px-*")):
+        with suppress(StoreError):
+            pack = load_pack(folder)
+            if pack.manifest.source == wanted or (path and Path(pack.manifest.source) == path.expanduser().resolve()):
+                return pack
+    return None
 
 
 def open_packs(study: Study, store: Path, progress: PackProgress | None = None) -> Packs:
@@ -189,6 +296,7 @@ def prepare(study: Study, store: Path, tracking_uri: str | None, progress: PackP
     """
     require_data(study)
     open_store(store)
+    check_declared(study, store)
     check_networks(configs_of(study))
     from hmtl_ablate.tracking import open_tracking
 
@@ -204,13 +312,17 @@ def prepare(study: Study, store: Path, tracking_uri: str | None, progress: PackP
 
 
 def finished_trials(store: Path) -> dict[str, TrialConfig]:
-    """Id → config of the store's finished trials, without those that this version would train differently."""
+    """Id → config of the store's finished trials, without those that this version would train differently.
+
+    Left out, too: trials with a damaged file, and those of a task or dataset that only an `--import` registers.
+    """
     found = {}
     for path in sorted((store / "trials").glob("*/result.json")):
         folder = TrialFolder(path.parent)
-        result = folder.result()
+        result = folder.sound_result()
         if result is not None and result.status == "finished" and result.tags.get("numerics") == str(NUMERICS_VERSION):
-            found[path.parent.name] = folder.config()
+            with suppress(StoreError, ConfigError):
+                found[path.parent.name] = folder.config()
     return found
 
 
@@ -226,7 +338,11 @@ def finished_as(study: Study, config: TrialConfig, finished: dict[str, TrialConf
 
 
 def planned_trials(study: Study, store: Path) -> list[PlannedTrial]:
-    """The trials of the variants and stages in the order they would run; a search draws its own while it runs."""
+    """The trials of the variants and stages in the order they would run; a search draws its own while it runs.
+
+    Raises DataError and ConfigError for what `check_declared` finds.
+    """
+    check_declared(study, store)
     finished = finished_trials(store)
     trials = []
     for variant, seed, config in needed(study):

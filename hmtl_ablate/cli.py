@@ -7,7 +7,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from hmtl_ablate import __version__
-from hmtl_ablate.errors import HmtlError
+from hmtl_ablate.errors import HmtlError, StoreError
 from hmtl_ablate.reporting.formats import format_names
 from hmtl_ablate.running.options import Engine
 
@@ -31,15 +31,25 @@ if TYPE_CHECKING:
 class _Commands(TyperGroup):
     """Ends a command on Ctrl-C, or when nobody reads its output any more, before typer does so without a word."""
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _ended():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _ended():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            print("interrupted; run the same command again to resume", file=sys.stderr)
-            raise typer.Exit(130) from None
-        except BrokenPipeError:
-            _drop_output()
-            raise typer.Exit(141) from None
+
+
+@contextmanager
+def _ended() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        _drop_output()
+        raise typer.Exit(141) from None
 
 
 def _drop_output() -> None:
@@ -101,6 +111,13 @@ DataSets = Annotated[
     ),
 ]
 DEFAULT_RUNS = Path("runs")
+LOG_LIMIT = 2**20
+"""Bytes of a run's log beyond which the next run starts a new one."""
+STARTING: dict[Engine, str] = {
+    "ray": "starting Ray; each of its processes loads PyTorch first: up to a minute",
+    "local": "loading libraries",
+}
+"""What a run does before its first trial trains."""
 
 
 @app.command()
@@ -135,33 +152,32 @@ def run(
     no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Log no pictures of faces to MLflow.")] = False,
 ) -> None:
     """Run a study, skipping finished trials. Run the same command again to resume."""
-    from rich.console import Console
-
-    from hmtl_ablate.checks import prepare
+    from hmtl_ablate.checks import open_store, prepare, require_data
     from hmtl_ablate.running.options import RunOptions
 
     options = RunOptions(engine, address, max_concurrent, not no_pictures, storage, tuple(imports))
-    console = Console(file=sys.stdout, highlight=False)  # the real stream: Ray's own prints are muted
     study = _study(file, profile, sets, datasets, trials, seeds, imports)
-    with _bar(console, quiet) as progress:
-        prepared = prepare(study, runs, tracking_uri, progress)
-    from hmtl_ablate.running.display import LiveDisplay
-    from hmtl_ablate.running.placement import placement_in_words
-    from hmtl_ablate.running.run import run_study
+    require_data(study)
+    with _own_screen(open_store(runs) / f"{study.name}@{study.profile}.log") as console:
+        with _bar(console, quiet) as progress:
+            prepared = prepare(study, runs, tracking_uri, progress)
+        from hmtl_ablate.running.display import LiveDisplay
+        from hmtl_ablate.running.placement import placement_in_words
+        from hmtl_ablate.running.run import run_study
 
-    if not quiet:
-        console.print(f"{study.name} ({study.profile}): {study.question}", markup=False, soft_wrap=True)
-        console.print(placement_in_words(study.resources), markup=False, soft_wrap=True)
-    with LiveDisplay(console, quiet) as display:
-        summary = run_study(
-            study,
-            packs=prepared.packs,
-            store=prepared.store,
-            tracking=prepared.tracking,
-            progress=display,
-            options=options,
-        )
-    _conclude(summary, runs, console)
+        if not quiet:
+            console.print(_headline(study), markup=False, soft_wrap=True)
+            console.print(placement_in_words(study.resources), markup=False, soft_wrap=True)
+        with LiveDisplay(console, quiet, starting=STARTING[engine]) as display:
+            summary = run_study(
+                study,
+                packs=prepared.packs,
+                store=prepared.store,
+                tracking=prepared.tracking,
+                progress=display,
+                options=options,
+            )
+        _conclude(summary, runs, console)
 
 
 @app.command()
@@ -181,7 +197,7 @@ def plan(
 
     study = _study(file, profile, sets, datasets, trials, seeds, imports)
     planned = planned_trials(study, runs)
-    print(f"{study.name} ({study.profile}): {study.question}")
+    print(_headline(study))
     for trial in planned:
         print(f"  {_planned_line(trial)}")
     if study.search is not None:
@@ -423,6 +439,8 @@ def _dataset(text: str, size: int, sets: Sequence[str]) -> tuple[DataConfig, Pat
     from hmtl_ablate.config import PACK_OPTIONS, parse_config
 
     name, _, path = text.partition("=")
+    if not name.strip() or "/" in name:
+        raise HmtlError(f"{text}: write NAME=PATH, the name of a dataset first, e.g. ferplus={path or name}")
     data: dict[str, Any] = {"name": name, "size": size}
     for given in sets:
         key, equals, value = given.partition("=")
@@ -434,6 +452,51 @@ def _dataset(text: str, size: int, sets: Sequence[str]) -> tuple[DataConfig, Pat
     return parse_config({"data": data}).data, Path(path) if path else None
 
 
+def _headline(study: Study) -> str:
+    return f"{study.name} ({study.profile})" + (f": {study.question}" if study.question else "")
+
+
+@contextmanager
+def _own_screen(log: Path) -> Iterator[Console]:
+    """A console on stdout that nobody else can write to: what Ray, MLflow, their log handlers and libraries in C write
+    to this process's stdout and stderr, and its children's, goes to `log`.
+
+    The file descriptors are exchanged, not `sys.stdout`: a handler holds the stream that it was made with, and C
+    writes to the descriptor.
+    """
+    from rich.console import Console
+
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    fresh = not log.exists() or log.stat().st_size > LOG_LIMIT
+    kept = {number: os.dup(number) for number in (1, 2)}
+    try:
+        try:
+            file = log.open("wb" if fresh else "ab")
+        except OSError as error:
+            raise StoreError(f"{log}: the run's log can't be written: {error.strerror}; remove it") from error
+        with file:
+            for number in kept:
+                os.dup2(file.fileno(), number)
+        screen = os.fdopen(os.dup(kept[1]), "w", encoding="utf-8", errors="replace")
+        with screen if _is_process_output(sys.stdout) else nullcontext(sys.stdout) as output:
+            yield Console(file=output, highlight=False)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number, original in kept.items():
+            os.dup2(original, number)
+            os.close(original)
+
+
+def _is_process_output(stream: Any) -> bool:
+    """Whether it writes to the descriptor of stdout; a test's or a notebook's does not."""
+    try:
+        return bool(stream.fileno() == 1)
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def _bar(console: Console, quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
     """A progress callback (done, total, what) that draws a bar on a terminal."""
@@ -443,8 +506,9 @@ def _bar(console: Console, quiet: bool) -> Iterator[Callable[[int, int, str], No
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        row = bar.add_task("starting", total=None)
+    own = {"redirect_stdout": False, "redirect_stderr": False}
+    with Progress(*columns, console=console, transient=True, **own) as bar:
+        row = bar.add_task("loading libraries", total=None)
 
         def show(done: int, total: int, what: str) -> None:
             bar.update(row, description=what, completed=done, total=total or None)

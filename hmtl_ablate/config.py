@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from hmtl_ablate.errors import CheckpointError, ConfigError, Fault, nearest
+from hmtl_ablate.errors import CheckpointError, ConfigError, Fault, nearest, nearest_registered
 from hmtl_ablate.supervised import SUPERVISED_TASKS, Metric
 
 NUMERICS_VERSION = 3
@@ -97,7 +97,7 @@ def _task(value: Any) -> Any:
         raise refused((), f"{value!r} is no task", f"write one of {', '.join(SUPERVISED_TASKS)}, or a list of them")
     for name in names:
         if not isinstance(name, str) or name not in SUPERVISED_TASKS:
-            raise refused((), f"{name!r} is no supervised task", nearest(name, SUPERVISED_TASKS))
+            raise refused((), f"{name!r} is no supervised task", nearest_registered(name, SUPERVISED_TASKS))
     if len(set(names)) < len(names):
         raise refused((), f"a task is repeated in {', '.join(names)}", "keep one")
     return names[0] if len(names) == 1 else tuple(names)
@@ -109,7 +109,8 @@ def _task_weights(value: dict[str, float]) -> dict[str, float]:
         if name in own:
             raise refused((name,), f"the weight of {name} is an option of its own", f"set loss.{name}_weight")
         if name not in SUPERVISED_TASKS:
-            raise refused((name,), f"{name!r} is no supervised task", nearest(name, SUPERVISED_TASKS.keys() - own))
+            hint = nearest_registered(name, SUPERVISED_TASKS.keys() - own)
+            raise refused((name,), f"{name!r} is no supervised task", hint)
     return {name: weight for name, weight in value.items() if weight != 1.0}  # a default renames no trial
 
 
@@ -665,7 +666,12 @@ def parse_config(raw: Mapping[str, Any]) -> TrialConfig:
         for name, options in pretext.items():
             if name not in PRETEXT_OPTIONS:
                 faults.append(
-                    Fault(("pretext", name), f"there is no pretext task {name!r}", name, nearest(name, PRETEXT_OPTIONS))
+                    Fault(
+                        ("pretext", name),
+                        f"there is no pretext task {name!r}",
+                        name,
+                        nearest_registered(name, PRETEXT_OPTIONS),
+                    )
                 )
             elif not isinstance(options, Mapping):
                 faults.append(Fault(("pretext", name), "options are a map", options, f"write {name}: {{}}"))

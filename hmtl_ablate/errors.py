@@ -96,5 +96,10 @@ def nearest(word: object, valid: Iterable[str]) -> str:
     return "valid: " + ", ".join(names) if names else ""
 
 
+def nearest_registered(word: object, valid: Iterable[str]) -> str:
+    """A hint as `nearest` gives it, for names that a user's module can add to."""
+    return f"{nearest(word, valid)} (--import MODULE adds your own)"
+
+
 class TrialInterrupted(HmtlError):
     """A trial was asked to stop and has written its checkpoint; the same call continues it."""

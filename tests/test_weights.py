@@ -1,5 +1,8 @@
 """Where initial weights come from, and what is said when they do not."""
 
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,59 @@ def test_offline_the_other_ways_are_offered(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match=r"HF_HOME.*package.*file:PATH.*trial:NAME"):
         weights.load(network("resnet10t"), "resnet10t", "imagenet", Path())
+
+
+def refused(address: str, monkeypatch: pytest.MonkeyPatch, cache: Path) -> str:
+    """The message for weights of a hub at this address, with an empty cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    with pytest.raises(CheckpointError) as caught:
+        weights.check_source("resnet10t", "imagenet")
+    return str(caught.value)
+
+
+def test_a_hub_that_refuses_is_not_asked_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Fault C15: its client tried for a minute before there was a message."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    message = refused(address, monkeypatch, tmp_path)
+    assert f"none of resnet10t available ({address}: " in message
+    assert "other ways: package" in message
+
+
+def test_a_hub_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Fault C15."""
+    monkeypatch.setattr(weights, "ANSWER", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        message = refused(address, monkeypatch, tmp_path)
+    assert f"none of resnet10t available ({address}" in message
+
+
+def test_an_answer_of_any_kind_is_an_answer() -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_error(403)
+
+        def log_message(self, *args: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert weights._unanswered(f"http://127.0.0.1:{server.server_port}") is None
+
+
+def test_weights_in_the_cache_ask_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def created(name: str, **options: object) -> torch.nn.Module:
+        assert weights.constants.HF_HUB_OFFLINE
+        return torch.nn.Linear(2, 1)
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(timm, "create_model", created)
+    monkeypatch.setattr(weights, "_unanswered", None)  # is not called
+    weights.check_source("resnet10t", "imagenet")
+    assert not weights.constants.HF_HUB_OFFLINE
 
 
 def test_a_files_content_names_the_trial_and_not_its_path(tmp_path: Path) -> None:

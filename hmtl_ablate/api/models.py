@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hmtl_ablate.api.trials import TrainedTrial
@@ -21,6 +20,7 @@ from hmtl_ablate.data.views import validation_view
 from hmtl_ablate.errors import CheckpointError, DataError, StoreError
 from hmtl_ablate.model import InferenceModel, normalisation
 from hmtl_ablate.supervised import SUPERVISED_TASKS, Labels, SupervisedTask
+from hmtl_ablate.training.checkpoint import load_tensors
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
 
 Image = NDArray[np.uint8] | str | Path
@@ -132,10 +132,10 @@ def load_model(trial: TrainedTrial | str | Path, store: str | Path = "runs") -> 
         network = InferenceModel(config.model, width, config.data.size)
     path = folder.path / "best.safetensors"
     try:
-        state = load_file(path)
+        state = load_tensors(path)
         own = {name.removeprefix("inference."): value for name, value in state.items() if name.startswith("inference.")}
         network.load_state_dict(own)
-    except (OSError, RuntimeError, ValueError) as error:
+    except RuntimeError as error:
         raise CheckpointError(f"can't load {path}: {error}") from error
     return TrainedModel(config, network, classes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ class StudyRun:
     """Stopped early by the search's pruner."""
     failed: tuple[tuple[str, str, Path], ...]
     """Name, reason and log file of each failed trial."""
-    tracking_uri: str | None = None
+    tracking_uri: str | None = field(default=None, repr=False)
 
     @property
     def results(self) -> Results:
@@ -56,7 +56,7 @@ def plan(study: StudyLike, *, store: str | Path = "runs") -> list[PlannedTrial]:
     ['SL', 'SL']
 
     A search's own trials are not listed: they are drawn while it runs. `pandas.DataFrame(plan(…))` is a frame.
-    Raises StudyError for a malformed study.
+    Raises StudyError for a malformed study, DataError and ConfigError for a dataset or network that does not exist.
     """
     return planned_trials(_study(study), Path(store))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -104,7 +105,8 @@ def train(
     True
 
     The folder is `store`/trials/<trial_id>, so a later run of a study that has this trial skips it. Ctrl-C saves a
-    checkpoint and raises KeyboardInterrupt; the same call resumes. torch's threads, determinism and random state are
+    checkpoint and raises KeyboardInterrupt; the same call resumes. While another process trains the same trial, the
+    call waits for its result. torch's threads, determinism and random state are
     afterwards as they were before.
 
     Args:
@@ -120,7 +122,7 @@ def train(
     Raises:
         ConfigError: the config is wrong; the error lists every fault.
         DataError: the dataset is missing, broken, or has no labels for a task.
-        StoreError: the store can't be written, or another process is training this trial.
+        StoreError: the store can't be written.
     """
     settled = _settled(config, seed)
     place = open_store(Path(store))
@@ -129,6 +131,7 @@ def train(
     check_labels(settled, pack)
     folder = place / "trials" / trial_id(settled, pack.identity(settled.tasks))
     gpus = range(torch.cuda.device_count())
+    before = TrialFolder(folder).aside()
     asked = stop_on_signal(place / f".{folder.name}.stop")
     with _reported(progress, settled) as report, asked as stop, torch.random.fork_rng(gpus):
 
@@ -148,6 +151,9 @@ def train(
             )
         except TrialInterrupted:
             raise KeyboardInterrupt("training stopped; the same call resumes from the checkpoint") from None
+    for name, changed in TrialFolder(folder).aside().items():
+        if changed != before.get(name):
+            logging.getLogger("hmtl_ablate").warning("%s: damaged, and trained again: %s", folder, name)
     return TrainedTrial(folder, settled, result, tuple(TrialFolder(folder).history()))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hmtl_ablate.config import READER_OPTIONS, DataConfig
 from hmtl_ablate.data.reading import Source, entries
-from hmtl_ablate.errors import DataError, nearest
+from hmtl_ablate.errors import DataError, nearest, nearest_registered
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
@@ -72,7 +72,7 @@ def register_dataset(
 def check_dataset(data: DataConfig) -> Dataset:
     """The dataset `data.name`; raises `DataError` when there is none, or it does not heed an option of `data`."""
     if data.name not in DATASETS:
-        raise DataError(f"there is no dataset {data.name!r}; {nearest(data.name, DATASETS)} (--import adds your own)")
+        raise DataError(f"there is no dataset {data.name!r}; {nearest_registered(data.name, DATASETS)}")
     dataset = DATASETS[data.name]
     for option in READER_OPTIONS:
         if data.changed(option) and option not in dataset.options:
@@ -82,6 +82,16 @@ def check_dataset(data: DataConfig) -> Dataset:
                 f"{', '.join(heeded)}; set it to {DataConfig.model_fields[option].default}"
             )
     return dataset
+
+
+def check_path(path: Path) -> None:
+    """Raise `DataError` unless there is something to read at the path."""
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder{_existing_part(path)}")
+    if path.is_dir() and not any(path.iterdir()):
+        raise DataError(f"{path}: this folder is empty")
+    if path.suffix.lower() in ARCHIVE_ENDINGS:
+        raise DataError(f"{path}: this is an archive; unpack it and give the folder")
 
 
 def read_source(data: DataConfig, path: Path | None) -> Source:
@@ -109,12 +119,7 @@ def read_source(data: DataConfig, path: Path | None) -> Source:
 
 
 def _read(dataset: Dataset, data: DataConfig, path: Path) -> Source:
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file or folder{_existing_part(path)}")
-    if path.is_dir() and not any(path.iterdir()):
-        raise DataError(f"{path}: this folder is empty")
-    if path.suffix.lower() in ARCHIVE_ENDINGS:
-        raise DataError(f"{path}: this is an archive; unpack it and give the folder")
+    check_path(path)
     try:
         return dataset.read(path, data)
     except DataError as error:

@@ -16,7 +16,6 @@ from optuna.trial import TrialState
 
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
 from hmtl_ablate.data.pack import Pack
-from hmtl_ablate.errors import StoreError
 from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
 from hmtl_ablate.running.listener import ProgressListener
 from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
@@ -25,7 +24,8 @@ from hmtl_ablate.running.study_log import StudyLog
 from hmtl_ablate.running.task import PRUNE, TrialTask
 from hmtl_ablate.study import WINNER, Study, Variant, planned
 from hmtl_ablate.tracking import Tracking
-from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete
+from hmtl_ablate.tracking.records import SEARCH
+from hmtl_ablate.training.folder import ASIDE, TrialFolder, TrialResult, is_complete
 
 
 @dataclass
@@ -59,6 +59,14 @@ class Job:
     """Variants and stages it belongs to."""
     draws: list[Draw] = field(default_factory=list)
     """The search's draws it belongs to."""
+    searched: bool = False
+    """Whether it is a trial of the search that ended in an earlier run."""
+    source: bool = False
+    """Whether others start from its weights, so that these are compared whole with their checksum."""
+    aside: dict[str, int] = field(default_factory=dict)
+    """`TrialFolder.aside` when it was looked at last."""
+    said: tuple[str, ...] = ()
+    """Damaged files that the user has read of."""
     retries: int = 0
     """How often it was started again in this run after a fault of the machine."""
 
@@ -157,6 +165,7 @@ class Conductor:
                 for source in self.resolver.sources(parse_config({**study.search.base, "seed": seed})).values()
             ]
         self.queue = self._missing(arms)
+        self._deliver_search()
 
     def next(self) -> Job | None:
         """The next job to start, or None when there is none (for now, or for good)."""
@@ -196,7 +205,7 @@ class Conductor:
         for need in sorted(job.needs):
             if need in self.running or any(other.trial_id == need for other in self.queue):
                 continue
-            result = self._result(TrialFolder(self.store / "trials" / need))
+            result = TrialFolder(self.store / "trials" / need).sound_result(whole=True)
             if result is None or result.status != "finished":
                 return f"the trial {need} whose weights it starts from is not finished"
         return ""
@@ -208,6 +217,7 @@ class Conductor:
 
     def epoch(self, job: Job, number: int) -> None:
         """An epoch of a running job is in its folder; a search's trial is asked to end when the pruner says so."""
+        self._say_damage(job)
         history = job.folder.history()
         metrics = next((row for row in history if row["epoch"] == number), None)
         if metrics is None:
@@ -226,7 +236,8 @@ class Conductor:
         After a fault of the machine the job is queued again, first in line, and resumes from its last checkpoint.
         """
         self.running.pop(job.trial_id, None)
-        result = self._result(job.folder)
+        self._say_damage(job)
+        result = job.folder.sound_result()
         written = job.folder.failure()
         if result is not None and written is None and job.complete(result):
             self._settle(job, result)
@@ -311,7 +322,28 @@ class Conductor:
         for variant, _, config in arms:
             add(variant, config)
         self.progress.expect(len(jobs))
+        for need in {need for job in jobs.values() for need in job.needs} & jobs.keys():
+            jobs[need].source = True
         return [job for job in jobs.values() if not self._settle_known(job)]
+
+    def _deliver_search(self) -> None:
+        """Log the search's ended trials that MLflow lacks: it was unreachable then, or its database is a new one.
+
+        One with a damaged file is trained again.
+        """
+        ended = [] if self.optuna_search is None else self.optuna_search.ended()
+        logged = self.log.ended() if ended else set()
+        for config in ended:
+            job = self._job(config)
+            job.searched = True
+            result = job.folder.sound_result()
+            if result is None and job.folder.damage() and job.trial_id not in {other.trial_id for other in self.queue}:
+                self.progress.expect(1)
+                self.queue.append(job)
+            if result is not None and (job.trial_id, SEARCH) not in logged:
+                self.log.open(job)
+                self.log.epochs(job, job.folder.history())
+                self.log.finish(job, result)
 
     def _job(self, config: TrialConfig) -> Job:
         pack = self.packs.of(config)
@@ -326,15 +358,22 @@ class Conductor:
         self.log.open(job)
         (job.folder.path / PRUNE).unlink(missing_ok=True)
         (job.folder.path / "failure.txt").unlink(missing_ok=True)
+        job.aside = job.folder.aside()
         self.running[job.trial_id] = job
         self.progress.start(job.trial_id, job.name, job.config)
+        if job.folder.busy():
+            self.progress.say(f"{job.name}: another run trains the same trial; its result is waited for")
+        else:
+            self._say_damage(job, job.folder.damage(whole=job.source))
         return job
 
     def _settle_known(self, job: Job) -> bool:
         """Write down a trial whose folder says that it is over; False when there is something left to train."""
-        result = self._result(job.folder)
+        result = job.folder.sound_result(whole=job.source)
         if result is None or not job.complete(result):
             return False
+        if job.folder.restore_config(job.config):
+            self.progress.warn(f"{job.name}: config.json was damaged and is written again ({job.folder.path})")
         self.log.open(job)
         self._settle(job, result, known=True)
         return True
@@ -377,12 +416,18 @@ class Conductor:
         self.progress.warn(f"{job.name}: failed: {reason} (see {job.folder.path / log})")
         self.summary.failed.append((job.name, reason, job.folder.path / log))
 
-    def _result(self, folder: TrialFolder) -> TrialResult | None:
-        try:
-            return folder.result()
-        except StoreError as error:
-            folder.write_failure(f"{error}\n")
-            return None
+    def _say_damage(self, job: Job, found: Sequence[str] = ()) -> None:
+        """One line about damaged files: those found, or those that the worker has set aside since the job started."""
+        aside = job.folder.aside()
+        new = [name.removesuffix(ASIDE) for name, changed in aside.items() if changed != job.aside.get(name)]
+        said = {*job.said, "result.json"} if job.said else set()
+        names = sorted({*found, *new} - said)
+        job.aside, job.said = aside, (*job.said, *names)
+        if names:
+            self.progress.warn(
+                f"{job.name}: {', '.join(names)} damaged: what there is of it is renamed to *{ASIDE}, and the trial is "
+                f"trained again ({job.folder.path})"
+            )
 
     def finish_study(self) -> None:
         """Write down that the study's run is over."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from hmtl_ablate.config import TrialConfig, in_percent
+
+LIVE_WIDTH = 60
+"""Columns of the live lines at most. A terminal that is made narrower folds the lines that do not fit, and what is
+drawn next would leave them behind; nobody makes one narrower than this."""
 
 
 def duration(seconds: float) -> str:
@@ -28,21 +33,88 @@ def shown(metric: str, value: float) -> str:
     return f"{name} {100 * value:.1f} %" if in_percent(metric) else f"{name} {value:.3g}"
 
 
+def cost(config: TrialConfig) -> float:
+    """What a trial costs relative to others: image passes per training image; a probe trains no network."""
+    return 1.0 if config.probe.kind != "none" else float(config.training.epochs * config.passes_per_image)
+
+
+@dataclass
+class Running:
+    """A trial that runs."""
+
+    name: str
+    config: TrialConfig
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Of its last epoch; empty before the first."""
+
+    @property
+    def done(self) -> float:
+        """The part of its cost that is behind it."""
+        return cost(self.config) * self.metrics.get("epoch", 0.0) / self.config.training.epochs
+
+
+class TimeLeft:
+    """How long the trials that are left take, at the pace since the first epoch ended.
+
+    What comes before (processes start, libraries load) is not repeated, and says nothing about the pace. A trial
+    whose config is not known yet costs as much as the known ones on average.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._costs: dict[str, float] = {}
+        """trial_id → cost, of every trial that has started."""
+        self._ended = 0.0
+        self._first: tuple[float, float] | None = None
+        """Time and cost done when the first epoch had ended."""
+
+    def start(self, trial_id: str, config: TrialConfig) -> None:
+        self._costs[trial_id] = cost(config)
+
+    def epoch(self, running: Iterable[Running]) -> None:
+        if self._first is None:
+            self._first = self._clock(), self._ended + sum(one.done for one in running)
+
+    def end(self, trial_id: str) -> None:
+        self._ended += self._costs.get(trial_id, 0.0)
+
+    def seconds(self, running: Iterable[Running], waiting: int) -> float | None:
+        """Seconds left, for these running trials and so many that have not started; None before there is a pace."""
+        running = list(running)
+        done = self._ended + sum(one.done for one in running)
+        if self._first is None or done <= self._first[1]:
+            return None
+        pace = (done - self._first[1]) / max(self._clock() - self._first[0], 1e-3)
+        todo = sum(cost(one.config) - one.done for one in running)
+        return (todo + waiting * sum(self._costs.values()) / len(self._costs)) / pace
+
+
 class LiveDisplay:
     """A ProgressListener that draws counts of trials, the running trials, and the time left.
 
-    quiet: print warnings only.
+    quiet: print warnings only. starting: what a run does before its first trial trains.
     """
 
-    def __init__(self, console: Console, quiet: bool) -> None:
-        self.console, self.quiet = console, quiet
+    def __init__(
+        self, console: Console, quiet: bool, starting: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.console, self.quiet, self.starting = console, quiet, starting
         self.total = self.done = self.pruned = self.failed = self.skipped = 0
-        self.running: dict[str, tuple[str, Mapping[str, float], TrialConfig]] = {}
+        self.running: dict[str, Running] = {}
         self.best: dict[str, tuple[str, float]] = {}
         """Metric that selects weights → the best trial's name and value."""
-        self._started = time.monotonic()
-        self._worked = 0.0
-        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
+        self._clock = clock
+        self._started = clock()
+        self._time_left = TimeLeft(clock)
+        self._trained = False
+        self._live = Live(
+            get_renderable=self.render,
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+            redirect_stdout=False,  # what others print does not belong on this screen
+            redirect_stderr=False,
+        )
 
     def __enter__(self) -> LiveDisplay:
         if self.console.is_terminal and not self.quiet:
@@ -62,59 +134,84 @@ class LiveDisplay:
     def say(self, text: str) -> None:
         """One line that stays on screen; quiet leaves it out."""
         if not self.quiet:
-            self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+            self.warn(text)
 
     def warn(self, text: str) -> None:
-        """One line that stays on screen, quiet or not."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        """One line that stays on screen, quiet or not. A terminal's lines break between words; a file's do not."""
+        self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal, markup=False)
 
     def start(self, trial_id: str, name: str, config: TrialConfig) -> None:
-        self.running[trial_id] = (name, {}, config)
+        self.running[trial_id] = Running(name, config)
+        self._time_left.start(trial_id, config)
 
     def epoch(self, trial_id: str, metrics: Mapping[str, float]) -> None:
         if trial_id in self.running:
-            name, _, config = self.running[trial_id]
-            self.running[trial_id] = (name, metrics, config)
+            self.running[trial_id].metrics = metrics
+            self._trained = True
+            self._time_left.epoch(self.running.values())
 
     def end(self, trial_id: str, status: str, result: Mapping[str, float], seconds: float) -> None:
-        name, _, config = self.running.pop(trial_id, (trial_id, {}, TrialConfig()))
-        self._worked += seconds
+        one = self.running.pop(trial_id, None) or Running(trial_id, TrialConfig())
+        self._trained = True
+        self._time_left.end(trial_id)
         self.done += status == "finished"
         self.pruned += status == "pruned"
         self.failed += status == "failed"
-        metric = config.selects_by
+        metric = one.config.selects_by
         value = result.get(f"best/{metric}")
         if status == "finished" and value is not None:
-            sign = 1 if config.metrics[metric.removeprefix("val/")] == "max" else -1
+            sign = 1 if one.config.metrics[metric.removeprefix("val/")] == "max" else -1
             if metric not in self.best or sign * value > sign * self.best[metric][1]:
-                self.best[metric] = (name, value)
+                self.best[metric] = (one.name, value)
         if status in {"finished", "pruned"}:
             parts = [status] + ([shown(metric, value)] if value is not None else [])
-            test = f"test/{next(iter(config.metrics), '')}"
+            test = f"test/{next(iter(one.config.metrics), '')}"
             parts += [shown(test, result[test])] if test in result else []
             ended = self.done + self.pruned + self.failed + self.skipped
-            self.say(f"[{ended}/{self.total}] {name}: {', '.join(parts)}, {duration(seconds)}")
+            self.say(f"[{ended}/{self.total}] {one.name}: {', '.join(parts)}, {duration(seconds)}")
 
-    def _left(self) -> str:
-        ended = self.done + self.pruned + self.failed
-        todo = self.total - self.skipped - ended
-        if not ended or todo <= 0:
-            return ""
-        each = (time.monotonic() - self._started) / ended
-        return f", about {duration(each * todo)} left"
+    def render(self) -> Text:
+        """The live lines as they are now."""
+        width = min(self.console.width, LIVE_WIDTH)
+        ended = self.done + self.pruned + self.failed + self.skipped
+        waiting = self.total - ended - len(self.running)
+        left = self._time_left.seconds(self.running.values(), max(waiting, 0))
+        speed = sum(one.metrics.get("images_per_second", 0.0) for one in self.running.values())
+        counts = [f"trials: {self.done + self.skipped} of {self.total} done", f"{len(self.running)} running"]
+        counts += [f"{self.pruned} stopped early"] if self.pruned else []
+        counts += [f"{self.failed} failed"] if self.failed else []
+        counts += [f"{speed:,.0f} images/s"] if speed else []
+        counts += [duration(self._clock() - self._started)]
+        counts += [f"about {duration(left)} left"] if left is not None else []
+        lines = _packed(counts, ", ", width)
+        if self.starting and not self._trained and ended < self.total:
+            lines += _packed(self.starting.split(), " ", width)
+        for metric, (name, value) in self.best.items():
+            lines.append(_fitted("best so far: ", name, f", {shown(metric, value)}", width))
+        lines += [_fitted("  ", one.name, f": {_state(one)}", width) for one in self.running.values()]
+        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
 
-    def _render(self) -> Text:
-        speed = sum(metrics.get("images_per_second", 0.0) for _, metrics, _ in self.running.values())
-        ended = self.done + self.skipped
-        lines = [
-            f"trials: {ended} of {self.total} done, {len(self.running)} running, {self.pruned} stopped early, "
-            f"{self.failed} failed · {speed:,.0f} images/s · {duration(time.monotonic() - self._started)}"
-            f"{self._left()}"
-        ]
-        lines += [f"best so far: {name}, {shown(metric, value)}" for metric, (name, value) in self.best.items()]
-        for name, metrics, config in self.running.values():
-            state = f"epoch {metrics['epoch']:.0f}/{config.training.epochs}" if metrics else "starting"
-            if config.selects_by in metrics:
-                state += f", {shown(config.selects_by, metrics[config.selects_by])}"
-            lines.append(f"  {name}: {state}")
-        return Text("\n".join(lines))
+
+def _state(one: Running) -> str:
+    if not one.metrics:
+        return "starting"
+    metric = one.config.selects_by
+    value = f", {shown(metric, one.metrics[metric])}" if metric in one.metrics else ""
+    return f"epoch {one.metrics['epoch']:.0f}/{one.config.training.epochs}{value}"
+
+
+def _packed(parts: Iterable[str], separator: str, width: int) -> list[str]:
+    """The parts in as few lines as they fit in; no part is broken."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(separator) + len(part) <= width:
+            lines[-1] += separator + part
+        else:
+            lines.append(part)
+    return lines
+
+
+def _fitted(before: str, name: str, after: str, width: int) -> str:
+    """One line, in which a long name is cut."""
+    room = max(width - len(before) - len(after), 1)
+    return before + (name if len(name) <= room else name[: room - 1] + "…") + after

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from hmtl_ablate.errors import HmtlError, nearest
@@ -22,7 +22,7 @@ class RunOptions:
     """Trials at once; None for as many as the cluster holds."""
     pictures: bool = True
     """Copy the pictures that show faces to MLflow; confusion matrices are copied either way."""
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)
     """URL of Optuna's database (sqlite:/// or postgresql://); None for SQLite in the store."""
     imports: tuple[str, ...] = ()
     """Modules that every worker imports first: they register backbones, pretext tasks or datasets."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from optuna.trial import TrialState
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.errors import ConfigError, SearchError
 from hmtl_ablate.study import SAMPLERS, Parameter, Search
+from hmtl_ablate.tracking.address import hidden, shown
 
 MAX_FRUITLESS = 50
 """Draws in a row that are repeats or impossible, after which the space counts as exhausted."""
@@ -47,13 +49,14 @@ def connect(url: str | None, store: Path) -> optuna.storages.BaseStorage:
         options["pool_pre_ping"] = True  # after a restart of the database its old connections are of no use
     elif not url.startswith("sqlite:///"):
         raise SearchError(
-            f"--storage {url}: Optuna keeps its trials in a database; use sqlite:///FILE or postgresql://USER@HOST/NAME"
+            f"--storage {shown(url) if '@' in url else url}: Optuna keeps its trials in a database; "
+            "use sqlite:///FILE or postgresql://USER@HOST/NAME"
         )
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except Exception as error:  # SQLAlchemy's, the driver's, or an ImportError of the driver
         raise SearchError(
-            f"--storage {url}: can't be used ({_first_line(error)}); start the database, or leave "
+            f"--storage {shown(url)}: can't be used ({hidden(_first_line(error), url)}); start the database, or leave "
             "--storage out for SQLite in the store"
         ) from error
 
@@ -124,6 +127,15 @@ class OptunaSearch:
 
     def leave(self, draw: Draw) -> None:
         """Leave a trial RUNNING, for the next run to adopt; it takes up its place in the total until then."""
+
+    def ended(self) -> list[TrialConfig]:
+        """The configurations that were trained, whatever came of it; repeats and impossible draws left out."""
+        found = []
+        for trial in self._trials():
+            if _counts(trial) and "values" in trial.user_attrs:
+                with suppress(ConfigError):  # of an earlier version
+                    found.append(self.search.resolve(self._values(trial), self.seed))
+        return found
 
     def best(self) -> Draw | None:
         """The best finished configuration, or None without one."""

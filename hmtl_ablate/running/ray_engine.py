@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from io import StringIO
 from typing import Any
@@ -27,6 +26,7 @@ os.environ |= {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # Tune would restart the trial itself, without end
     "RAY_ENABLE_AUTO_CONNECT": "0",  # a call after a lost cluster would start or join another one
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would upload the working folder, and install it anew
 }
 
 import ray
@@ -44,6 +44,8 @@ from hmtl_ablate.errors import ClusterError, RunLost
 from hmtl_ablate.running.actor import run_task
 from hmtl_ablate.running.conductor import Conductor, Job
 from hmtl_ablate.running.failures import FEWER_AT_ONCE, Failure, failure_of, read_failure
+from hmtl_ablate.running.ray_address import check_address
+from hmtl_ablate.running.ray_sockets import place_sockets
 from hmtl_ablate.running.ray_watch import Watch, answered, resources_of
 from hmtl_ablate.running.stop import Stop
 from hmtl_ablate.running.task import Trainer
@@ -71,7 +73,9 @@ def joined(address: str | None, resources: Resources) -> Iterator[None]:
         yield
         return
     if address:
-        _reach(address)
+        check_address(address)
+    else:
+        place_sockets()
     _start(address)
     # Ray and Tune log a page for every trial that fails: the user gets a line, and the page is in the trial's log. Tune
     # also copies its snapshot of the run while it writes the next one, and logs a traceback when a file vanishes under
@@ -95,7 +99,9 @@ def _start(address: str | None) -> None:
     here = {"include_dashboard": False, "object_store_memory": 256 * 2**20, "resources": {SLOT: 4096}}
     for left in reversed(range(1 if address else STARTS)):
         try:
-            with _muted():
+            # Ray puts the working folder of the moment first on its workers' sys.path, and any file there may have the
+            # name of a library. What `--import` needs of it is in the tasks' own sys_path.
+            with _muted(), chdir("/"):
                 ray.init(address=address, **quiet) if address else ray.init(address="local", **here, **quiet)
             return
         except Exception as error:  # Ray raises ConnectionError, RuntimeError, TimeoutError, Exception and its own
@@ -248,7 +254,7 @@ class _Feeder(Searcher):
         task = replace(
             self.conductor.task(job, self.stop.path),
             imports=self.imports,
-            sys_path=(os.getcwd(), *sys.path),
+            sys_path=tuple(entry or os.getcwd() for entry in sys.path),  # "" is the working folder
             ray_results=self.results,
         )
         return {"task": task, "trainer": self.trainer}
@@ -351,18 +357,3 @@ def _muted() -> Iterator[None]:
     real streams."""
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         yield
-
-
-def _reach(address: str) -> None:
-    if address == "auto" or address == "local":
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise ClusterError(f"--address {address}: write HOST:PORT, ray://HOST:PORT, or auto")
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise ClusterError(
-            f"--address {address}: nothing answers there ({error.strerror or error}); start the cluster "
-            "(ray start --head), or leave --address out to use this machine"
-        ) from error

@@ -48,9 +48,14 @@ def run_study(
     progress = progress or SilentListener()
     with _alone(study, store):
         optuna_search = _optuna_search(study, packs, store, options.storage)
+        earlier = 0
         if optuna_search is not None:
-            progress.expect(max(0, optuna_search.search.trials - optuna_search.counted()))
+            earlier = min(optuna_search.counted(), optuna_search.search.trials)
+            progress.expect(optuna_search.search.trials)
+            for _ in range(earlier):
+                progress.skip()
         conductor = Conductor(study, packs, store, tracking, optuna_search, progress, options.pictures)
+        conductor.summary.skipped += earlier
         try:
             if conductor.queue or optuna_search is not None:
                 with _engine(study, store, options, trainer) as (conduct, stop):

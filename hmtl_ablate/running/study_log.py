@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hmtl_ablate.config
 from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.running.failures import OF_STATUS, Failure
+from hmtl_ablate.running.side import Side
 from hmtl_ablate.study import Study, Variant
 from hmtl_ablate.tracking import StudyRecord, Tracking, TrialRecord
 from hmtl_ablate.tracking.records import SEARCH
+from hmtl_ablate.tracking.store import StudyStatus
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, commit
 
 if TYPE_CHECKING:
@@ -23,11 +27,20 @@ EVALUATIONS = {"none": "", "linear": "linear probe", "nonlinear": "nonlinear pro
 """Kind of probe → `TrialRecord.evaluation`; the report's claims know these words."""
 
 
+LIMIT = 10.0
+"""Seconds that a run waits for MLflow at most."""
+PROBE_EVERY = 60.0
+"""Seconds between two looks at an MLflow that is down."""
+
+Outcome = TrialResult | Failure | None
+"""How a trial ended: its result, why it failed, or None while it runs."""
+
+
 class StudyLog:
     """Logs one study to MLflow.
 
-    A store that goes down while trials run stops no training: there is one warning, and the next run of the study
-    delivers what is missing from the trials' folders.
+    A store that goes down while trials run stops no training: there is one warning, and what is missing is delivered
+    from the trials' folders when the store is back, or by the next run of the study.
     """
 
     def __init__(self, tracking: Tracking, study: Study, *, pictures: bool, warn: Callable[[str], None]) -> None:
@@ -36,14 +49,23 @@ class StudyLog:
         self._commit = commit()
         self.parent = ""
         """run_id of the study's run; "" before `open_study`."""
+        self._record: StudyRecord | None = None
         self._records: dict[str, list[TrialRecord]] = {}
         """trial_id → its records that are open in MLflow, one for each variant that it serves."""
+        self._call = Side("MLflow", LIMIT)
+        self._missing: dict[str, tuple[Job, Outcome]] = {}
+        """trial_id → a trial of which MLflow lacks something."""
         self._down = False
+        self._probed = -math.inf
+        """When MLflow was looked at last while it was down."""
 
     def open_study(self, variants: Sequence[Variant]) -> None:
-        """Create the study's run, or bring it up to date: its variants as they are now. Raises TrackingError."""
+        """Create the study's run, or bring it up to date: its variants as they are now.
+
+        Raises TrackingError when that fails at the start of a run; later a failure is one of those that stop nothing.
+        """
         study = self._study
-        record = StudyRecord(
+        self._record = StudyRecord(
             name=study.name,
             profile=study.profile,
             metric=study.metric,
@@ -54,55 +76,131 @@ class StudyLog:
             seeds=study.seeds,
             commit=self._commit,
         )
-        self.parent = self.tracking.study_run(record, study.text)
+        if not self.parent:
+            self._open_study()
+        elif not self._down or self._recover():
+            self._tolerant(self._open_study)
 
     def open(self, job: Job) -> None:
         """Create the job's runs, or find them again: one for each arm, and one for its search. A job that has gained
         an arm or a draw may be opened again."""
-        records = self._records_of(job)
-        if len(records) == len(self._records.get(job.trial_id, ())):
-            return
-        with self._tolerant():
-            self._records[job.trial_id] = [replace(one, run_id=self.tracking.trial_run(one)) for one in records]
+        if len(self._records_of(job)) != len(self._records.get(job.trial_id, ())):
+            self._log(job, None, lambda: self._open(job))
 
     def epochs(self, job: Job, history: Sequence[Mapping[str, float]]) -> None:
         """Log those epochs of an open job that MLflow lacks."""
-        with self._tolerant():
-            for record in self._records.get(job.trial_id, ()):
-                self.tracking.log_epochs(record.run_id, history)
+        if job.trial_id in self._records or job.trial_id in self._missing:
+            self._log(job, None, lambda: self._epochs(job, history))
 
     def finish(self, job: Job, result: TrialResult) -> None:
         """End an open job's runs with its result and the files of its folder."""
-        environment = dict(result.tags)
-        trained_by = environment.pop("git_commit", self._commit)
-        numerics = int(environment.pop("numerics", hmtl_ablate.config.NUMERICS_VERSION))
-        ended = [
-            replace(
-                record,
-                status=result.status,
-                reason=result.reason,
-                ending=OF_STATUS[result.status],
-                metrics=result.metrics,
-                commit=trained_by,
-                numerics=numerics,
-                environment=environment,
-            )
-            for record in self._records.pop(job.trial_id, ())
-        ]
-        self._finish(ended, self._artifacts(job.folder, result))
+        self._log(job, result, lambda: self._end(job, result))
 
     def fail(self, job: Job, failure: Failure) -> None:
         """End an open job's runs as failed; there is no result."""
-        failed = [
-            replace(record, status="failed", reason=failure.reason, ending=failure.ending)
-            for record in self._records.pop(job.trial_id, ())
-        ]
-        self._finish(failed, {})
+        self._log(job, failure, lambda: self._end(job, failure))
+
+    def ended(self) -> set[tuple[str, str]]:
+        """(trial_id, variant) of the study's trials that are over in MLflow; empty while it is down."""
+        found: set[tuple[str, str]] = set()
+        self._tolerant(lambda: found.update(self.tracking.ended_trials(self.parent)))
+        return found
 
     def finish_study(self, *, failed: bool, interrupted: bool) -> None:
-        """End the study's run."""
-        with self._tolerant():
-            self.tracking.finish_study(self.parent, "KILLED" if interrupted else "FAILED" if failed else "FINISHED")
+        """Deliver what is missing, and end the study's run."""
+        status: StudyStatus = "KILLED" if interrupted else "FAILED" if failed else "FINISHED"
+        self._probed = -math.inf
+        if not self._down or self._recover(math.inf):
+            self._tolerant(lambda: self.tracking.finish_study(self.parent, status))
+        if self._down:
+            self._warn(
+                f"MLflow lacks {len(self._missing)} trials of this run; run the same command again to deliver them"
+            )
+        self._call.close()
+
+    # Down and up --------------------------------------------------------------------------------------------------
+
+    def _log(self, job: Job, outcome: Outcome, write: Callable[[], None]) -> None:
+        """Write something of a job, or remember that MLflow lacks it."""
+        if self._down:
+            self._recover()
+        lacking = job.trial_id in self._missing or self._down
+        if lacking or not self._tolerant(write):
+            self._missing[job.trial_id] = job, outcome
+
+    def _tolerant(self, write: Callable[[], None]) -> bool:
+        """Whether MLflow took it. After the first failure it counts as down, with one warning."""
+        try:
+            self._call(write)
+        except TrackingError as error:
+            if not self._down:
+                self._warn(
+                    f"MLflow can't be written at the moment: {error}. Training continues; what is missing is delivered "
+                    "when MLflow is back, or when you run the same command again."
+                )
+            self._down, self._probed = True, time.monotonic()
+            return False
+        return True
+
+    def _recover(self, patience: float = LIMIT) -> bool:
+        """Once a minute, look whether MLflow is back, and deliver from the trials' folders what it lacks.
+
+        patience: seconds after which the rest is left for the next call. True when nothing is missing any more.
+        """
+        started = time.monotonic()
+        if started - self._probed < PROBE_EVERY or not self._tolerant(self._open_study):
+            return False
+        for identity, (job, outcome) in list(self._missing.items()):
+            if time.monotonic() - started > patience:
+                self._probed = -math.inf
+                return False
+            if not self._tolerant(partial(self._deliver, job, outcome)):
+                return False
+            del self._missing[identity]
+        self._down = False
+        return True
+
+    def _deliver(self, job: Job, outcome: Outcome) -> None:
+        self._records.pop(job.trial_id, None)  # MLflow's database may be another by now
+        self._open(job)
+        self._epochs(job, job.folder.history())
+        if outcome is not None:
+            self._end(job, outcome)
+
+    # What is written ----------------------------------------------------------------------------------------------
+
+    def _open_study(self) -> None:
+        assert self._record is not None
+        self.parent = self.tracking.study_run(self._record, self._study.text)
+
+    def _open(self, job: Job) -> None:
+        self._records[job.trial_id] = [
+            replace(one, run_id=self.tracking.trial_run(one)) for one in self._records_of(job)
+        ]
+
+    def _epochs(self, job: Job, history: Sequence[Mapping[str, float]]) -> None:
+        for record in self._records.get(job.trial_id, ()):
+            self.tracking.log_epochs(record.run_id, history)
+
+    def _end(self, job: Job, outcome: TrialResult | Failure) -> None:
+        artifacts: dict[str, Path] = {}
+        if isinstance(outcome, Failure):
+            changes: dict[str, Any] = {"status": "failed", "reason": outcome.reason, "ending": outcome.ending}
+        else:
+            environment = dict(outcome.tags)
+            changes = {
+                "status": outcome.status,
+                "reason": outcome.reason,
+                "ending": OF_STATUS[outcome.status],
+                "metrics": outcome.metrics,
+                "commit": environment.pop("git_commit", self._commit),
+                "numerics": int(environment.pop("numerics", hmtl_ablate.config.NUMERICS_VERSION)),
+                "environment": environment,
+            }
+            artifacts = self._artifacts(job.folder, outcome)
+        for record in self._records.get(job.trial_id, ()):
+            self.tracking.finish_trial(record.run_id, replace(record, **changes), artifacts)
+        self._records.pop(job.trial_id, None)
 
     def _records_of(self, job: Job) -> list[TrialRecord]:
         """What is logged when the job starts, one record for each run."""
@@ -124,12 +222,7 @@ class StudyLog:
             config=config.model_dump(mode="json"),
         )
         arms = [replace(record, variant=arm.name, variant_key=arm.key, stage=arm.stage) for arm in job.arms]
-        return [*arms, record] if job.draws else arms
-
-    def _finish(self, records: Sequence[TrialRecord], artifacts: Mapping[str, Path]) -> None:
-        with self._tolerant():
-            for record in records:
-                self.tracking.finish_trial(record.run_id, record, artifacts)
+        return [*arms, record] if job.draws or job.searched else arms
 
     def _artifacts(self, folder: TrialFolder, result: TrialResult) -> dict[str, Path]:
         names = ["config.json", "result.json", "log.txt"] + (["best.safetensors"] if result.best_epoch else [])
@@ -138,15 +231,3 @@ class StudyLog:
             if self._pictures or picture.name.startswith("confusion"):  # a confusion matrix shows no face
                 files[f"pictures/{picture.name}"] = picture
         return {name: path for name, path in files.items() if path.exists()}
-
-    @contextmanager
-    def _tolerant(self) -> Iterator[None]:
-        try:
-            yield
-        except TrackingError as error:
-            if not self._down:
-                self._warn(
-                    f"MLflow can't be written at the moment: {error}. Training continues; run the same command "
-                    "again to deliver what is missing."
-                )
-            self._down = True

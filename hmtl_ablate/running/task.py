@@ -70,7 +70,10 @@ def train_task(task: TrialTask, report: Report) -> None:
 
     def on_epoch(metrics: dict[str, float]) -> bool:
         report(metrics)
-        return (task.folder / PRUNE).exists()
+        asked = (task.folder / PRUNE).exists()
+        if asked:  # not for another study's run, which may need the trial whole and take the folder next
+            (task.folder / PRUNE).unlink(missing_ok=True)
+        return asked
 
     rank, world_size = _place(task)
     train(

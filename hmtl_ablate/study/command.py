@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.errors import StudyError, nearest
-from hmtl_ablate.study.declaration import Settable, StudyFile, marked
-from hmtl_ablate.study.options import SECTIONS
+from hmtl_ablate.study.declaration import Resources, SearchSection, Settable, StudyFile, keys, marked
+from hmtl_ablate.study.options import SECTIONS, option_fields
 from hmtl_ablate.study.source import Node, Place, StudyFault, parse
 
 
@@ -46,9 +47,7 @@ class Command:
             return
         settable = (*SECTIONS, *marked(StudyFile, Settable()))
         if first not in settable:
-            inner = key.partition(".")[2]
-            hint = f"write --set {inner}=…" if first == "base" and inner else nearest(first, settable)
-            faults.append(StudyFault(place, (key,), f"there is no option {first!r} to set", hint))
+            faults.append(StudyFault(place, (key,), f"there is no option {first!r} to set", _set_hint(key, settable)))
             return
         try:
             node = parse(value, "", place=place, path=tuple(key.split(".")))
@@ -61,7 +60,11 @@ class Command:
     def _dataset(self, text: str, faults: list[StudyFault]) -> None:
         name, equals, path = text.partition("=")
         place = Place(f"--data {text}")
-        if not name.strip() or (equals and not path):
+        if not equals and _is_path(text):
+            faults.append(
+                StudyFault(place, (), "is a path without the name of its dataset", f"write e.g. --data ferplus={text}")
+            )
+        elif not name.strip() or (equals and not path):
             faults.append(StudyFault(place, (), "is not name=path", "write e.g. --data affectnet=/data/AffectNet"))
         elif name == "rendered" and path:
             faults.append(
@@ -71,6 +74,28 @@ class Command:
             faults.append(StudyFault(place, (), f"the dataset {name!r} is given twice", "keep one"))
         else:
             self.datasets[name] = Path(path).expanduser() if path else None
+
+
+def _set_hint(key: str, settable: Sequence[str]) -> str:
+    """What to write in place of a key that can't be set: the whole key of an option whose last part it is."""
+    first, _, inner = key.partition(".")
+    if first == "base" and inner:
+        return f"write --set {inner}=…"
+    known = {
+        **{f"search.{name}": name for name in keys(SearchSection)},
+        **{f"resources.{name}": name for name in keys(Resources)},
+        **{name: name for name in option_fields()},
+    }
+    for word in (key, *get_close_matches(key, {name.rpartition(".")[2] for name in known}, 1, 0.8)):
+        meant = sorted(name for name in known if name.endswith(f".{word}"))
+        if meant:
+            return "write " + " or ".join(f"--set {name}=…" for name in meant)
+    return nearest(first, settable)
+
+
+def _is_path(text: str) -> bool:
+    """Whether a --data value without a name is a path, and not the name of a dataset."""
+    return "/" in text or text.startswith(("~", "."))
 
 
 def command_node(source: str, content: Any, path: tuple[str | int, ...]) -> Node:

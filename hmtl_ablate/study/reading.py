@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.config import PRETEXT_OPTIONS, model_faults, parse_config
-from hmtl_ablate.errors import Fault, nearest
+from hmtl_ablate.errors import Fault, nearest, nearest_registered
 from hmtl_ablate.study.command import Command, command_node
 from hmtl_ablate.study.declaration import (
     MAX_NAME,
@@ -467,7 +467,7 @@ class _Reader:
                 self._fault(
                     node,
                     f"no variant has the pretext task {task!r}",
-                    nearest(task, known if task in PRETEXT_OPTIONS else PRETEXT_OPTIONS),
+                    nearest(task, known) if task in PRETEXT_OPTIONS else nearest_registered(task, PRETEXT_OPTIONS),
                 )
         return list(dict.fromkeys(_dataset(steps[-1]) for steps in configs))
 

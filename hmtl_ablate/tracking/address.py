@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote, quote_plus, unquote
 
 from hmtl_ablate.errors import TrackingError
 
@@ -19,11 +20,15 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 class Address:
     """A usable MLflow address; made by `parse_address`. Its text has no password."""
 
-    uri: str
+    uri: str = field(repr=False)
     """With the password, as MLflow takes it; a SQLite file as an absolute path."""
 
     def __str__(self) -> str:
-        return without_password(self.uri)
+        return shown(self.uri)
+
+    def hidden(self, text: str) -> str:
+        """A message without the address's password."""
+        return hidden(text, self.uri)
 
     @property
     def is_database(self) -> bool:
@@ -58,7 +63,7 @@ def parse_address(uri: str | None, store: Path) -> Address:
     if scheme == "sqlite":
         name = uri.removeprefix(SQLITE)
         if not uri.startswith(SQLITE) or name in ("", ":memory:"):
-            raise TrackingError(f"tracking address {uri!r}: no file is named\n{advice}")
+            raise TrackingError(f"tracking address {shown(uri)!r}: no file is named\n{advice}")
         return Address(f"{SQLITE}{Path(name).resolve()}")
     if scheme in ("http", "https"):
         return Address(uri)
@@ -68,12 +73,51 @@ def parse_address(uri: str | None, store: Path) -> Address:
             return Address(uri.replace("postgresql://", "postgresql+psycopg://", 1))
         return Address(uri)
     what = "MLflow's file store is not supported" if scheme in ("", "file") else f"unknown scheme {scheme!r}"
-    raise TrackingError(f"tracking address {without_password(uri)!r}: {what}\n{advice}")
+    raise TrackingError(f"tracking address {shown(uri) if '://' in uri else uri!r}: {what}\n{advice}")
 
 
-def without_password(text: str) -> str:
-    """The text with the password of an address in it replaced by ***."""
-    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", text)
+def shown(uri: str) -> str:
+    """The URL of a database or server as SQLAlchemy shows it: without its password, also one in the query."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if uri.startswith(SQLITE):  # a path, of which SQLAlchemy would escape some characters
+        return uri
+    try:
+        url = make_url(uri)
+        if "@" in (url.host or ""):
+            raise ValueError("a password with an @")
+        masked = {key: "***" if _is_secret(key) else value for key, value in url.query.items()}
+        return url.set(query=masked).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+    except (ArgumentError, ValueError):  # nobody knows which part of it is the password
+        scheme = re.match(r"\w*", uri.partition(":")[0])
+        return f"{scheme[0] if scheme else ''}://***{uri[uri.rindex('@') :] if '@' in uri else ''}".partition("?")[0]
+
+
+def hidden(text: str, *uris: str) -> str:
+    """A message, often of a driver, in which no password of these URLs, or of another URL in it, can be read."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    for uri in uris:
+        if uri.startswith(SQLITE):
+            continue
+        text = text.replace(uri, shown(uri))
+        secrets = {uri.partition("://")[2].rpartition("@")[0].partition(":")[2]}
+        try:
+            url = make_url(uri)
+            secrets |= {url.password or "", *(str(value) for key, value in url.query.items() if _is_secret(key))}
+        except (ArgumentError, ValueError):
+            pass
+        for secret in sorted(secrets, key=len, reverse=True):
+            for spelling in {secret, quote(secret), quote_plus(secret), unquote(secret)}:
+                if len(spelling) > 2:
+                    text = text.replace(spelling, "***")
+    return re.sub(r"(://[^/@:\s]*):[^/\s]*@", r"\1:***@", text)
+
+
+def _is_secret(key: str) -> bool:
+    return any(word in key.lower() for word in ("pass", "pwd", "secret", "token"))
 
 
 def _probe_database(address: Address) -> None:
@@ -87,13 +131,14 @@ def _probe_database(address: Address) -> None:
         engine.dispose()
     except ImportError as error:
         raise TrackingError(
-            f"{address}: the database's driver is not installed ({error})\n"
+            f"{address}: the database's driver is not installed ({address.hidden(str(error))})\n"
             "for PostgreSQL: pip install 'hmtl-ablate[postgres]'"
         ) from error
     except (sqlalchemy.exc.SQLAlchemyError, ValueError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip()
         raise TrackingError(
-            f"MLflow's database {address} can't be reached: {reason}\ncheck --tracking-uri and that the database is up"
+            f"MLflow's database {address} can't be reached: {address.hidden(reason)}\n"
+            "check --tracking-uri and that the database is up"
         ) from error
 
 

@@ -62,6 +62,7 @@ def _start_server(address: Address, store: Path, port: int, log: IO[bytes]) -> s
         "MLFLOW_BACKEND_STORE_URI": address.uri,  # not an argument: it may hold a password
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONSAFEPATH": "1",  # else `-m` imports from the working folder, which anybody may write
     }
     command = [
         sys.executable,

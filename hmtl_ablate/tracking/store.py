@@ -19,9 +19,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from hmtl_ablate.errors import TrackingError
-from hmtl_ablate.tracking.address import Address, parse_address, without_password
+from hmtl_ablate.tracking.address import Address, parse_address
 from hmtl_ablate.tracking.records import (
     EXPERIMENT,
+    PARENT,
     STATUS,
     STUDY_FILTER,
     TRIAL_FILTER,
@@ -53,7 +54,7 @@ def open_tracking(uri: str | None, store: Path) -> Tracking:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     address.probe()
-    with _reported(f"MLflow at {address} can't be used"), _quiet(), _impatient():
+    with _reported(f"MLflow at {address} can't be used", address), _quiet(), _impatient():
         from mlflow import MlflowClient
 
         if address.is_database:
@@ -101,6 +102,13 @@ class Tracking:
         """Every trial of the store, the newest first."""
         with self._reading():
             return [TrialRecord.from_run(run) for run in self._search(TRIAL_FILTER)]
+
+    def ended_trials(self, parent: str) -> set[tuple[str, str]]:
+        """(trial_id, variant) of a study's trials whose runs are over; parent: run_id of the study's run."""
+        with self._reading():
+            runs = self._search(f"{TRIAL_FILTER} AND tags.`{PARENT}` = '{parent}'")
+            records = [TrialRecord.from_run(run) for run in runs if run.info.status in ENDS.values()]
+        return {(record.trial_id, record.variant) for record in records}
 
     def study_run(self, record: StudyRecord, study_text: str) -> str:
         """The run of a study at its profile on its data, found again or created. Returns its run_id.
@@ -187,14 +195,16 @@ class Tracking:
         was = gc.isenabled()
         gc.disable()
         try:
-            with _reported(f"the runs can't be read from MLflow at {self._address}"):
+            with _reported(f"the runs can't be read from MLflow at {self._address}", self._address):
                 yield
         finally:
             if was:
                 gc.enable()
 
-    def _writing(self) -> Any:
-        return _reported(f"MLflow at {self._address} does not take the results")
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with _reported(f"MLflow at {self._address} does not take the results", self._address), _impatient():
+            yield
 
     def _search(self, filter_string: str, order_by: Sequence[str] = ()) -> Iterator[Any]:
         token = None
@@ -274,7 +284,7 @@ def _last_epoch(run: Any) -> int:
 
 
 @contextmanager
-def _reported(what: str) -> Iterator[None]:
+def _reported(what: str, address: Address) -> Iterator[None]:
     """MLflow's errors, and those of files on the way to it, become TrackingErrors."""
     from mlflow.exceptions import MlflowException
 
@@ -284,7 +294,7 @@ def _reported(what: str) -> Iterator[None]:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         cause = re.search(r"\(Caused by (.+)\)$", first)  # what urllib3 hides behind a long address
         raise TrackingError(
-            f"{what}: {without_password(cause[1] if cause else first)[:1000]}\n"
+            f"{what}: {address.hidden(cause[1] if cause else first)[:1000]}\n"
             "check --tracking-uri and --runs, and that MLflow's server or database is up"
         ) from error
 
@@ -304,8 +314,8 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _impatient() -> Iterator[None]:
-    """A dead server is reported within 30 s when it is opened; after that MLflow's own, longer patience applies."""
-    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    """A server that is down is reported soon: MLflow itself would try for minutes."""
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "9"}
     before = {name: os.environ.get(name) for name in limits}
     os.environ.update(limits)
     try:

@@ -8,7 +8,8 @@ predictions.npz    per-image labels and probabilities (or angles) of val and tes
 pictures/          inputs of the pretext tasks and the model's reconstructions; confusion matrices
 log.txt            log in words
 failure.txt        the traceback of an unexpected end
-result.json        written last: once it exists the trial is complete
+result.json        written last, with the sizes and checksums of the others: once it exists the trial is complete
+*.damaged          a file that could not be used: set aside, and written again by training
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import shutil
 import subprocess
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,21 @@ from pydantic import ValidationError
 
 from hmtl_ablate.config import Frozen, TrialConfig, parse_config
 from hmtl_ablate.errors import CheckpointError, ConfigError, StoreError
+
+RECORDED = ("metrics.jsonl", "best.safetensors", "predictions.npz")
+"""Files whose sizes and checksums result.json holds."""
+SMALL = 2**20
+"""Bytes. A file up to this size is compared by its checksum wherever its trial is used, a larger one by its size alone
+until another trial starts from it: `run` visits every trial of a study."""
+ASIDE = ".damaged"
+"""Ending of a file that could not be used."""
+
+
+class Written(Frozen):
+    """A file as it was when result.json was written."""
+
+    bytes: int
+    crc32: int
 
 
 class TrialResult(Frozen):
@@ -62,6 +79,8 @@ class TrialResult(Frozen):
     """Supervised task → its class names, in the order of the model's outputs; {} in results of older versions."""
     confusion: dict[str, list[list[int]]] = {}
     """Split (with several tasks: split/task) → counts [K][K], rows true and columns predicted."""
+    files: dict[str, Written] = {}
+    """Those of RECORDED that the trial has; {} in results of older versions."""
 
 
 class TrialFolder:
@@ -92,16 +111,72 @@ class TrialFolder:
         if not (self.path / "result.json").exists():
             return None
         try:
-            return TrialResult.model_validate(self._read("result.json"))
+            content = self._read("result.json")
+            checksum = content.pop("crc32", None)
+            if checksum is not None and checksum != zlib.crc32(_json(content)):
+                raise StoreError(f"{self.path / 'result.json'} is damaged: its study's next run trains the trial again")
+            return TrialResult.model_validate(content)
         except ValidationError as error:
             raise StoreError(
-                f"{self.path / 'result.json'} is damaged: delete this trial's folder and run again"
+                f"{self.path / 'result.json'} is damaged: its study's next run trains the trial again"
             ) from error
+
+    def damage(self, *, whole: bool = False) -> tuple[str, ...]:
+        """Names of the files of a complete trial that can't be used; () for a sound or an incomplete one.
+
+        whole: compare large files by their checksums, too, not by their sizes alone.
+        """
+        try:
+            result = self.result()
+        except StoreError:
+            return ("result.json",)
+        files = {} if result is None else result.files
+        return tuple(name for name, written in files.items() if not _unchanged(self.path / name, written, whole))
+
+    def sound_result(self, *, whole: bool = False) -> TrialResult | None:
+        """The result, or None while the trial is not complete, or when one of its files is damaged. Changes nothing."""
+        return None if self.damage(whole=whole) else self.result()
+
+    def set_damage_aside(self) -> None:
+        """Rename the damaged files of a complete trial, and its result.json with them, so that it is trained again.
+
+        For whoever holds the lock.
+        """
+        if damaged := self.damage(whole=True):
+            self.set_aside(*damaged, "result.json")
+
+    def set_aside(self, *names: str) -> None:
+        """Rename files that can't be used to `*.damaged`, and say so in log.txt."""
+        for name in dict.fromkeys(names):
+            path = self.path / name
+            if path.exists():
+                os.replace(path, path.with_name(name + ASIDE))
+        self.log(f"damaged: {names[0]}; what can't be used was set aside as *{ASIDE}, and is trained again")
+
+    def sweep(self) -> None:
+        """Remove what writers that were killed have left. For whoever holds the lock."""
+        for path in self.path.glob(".*.????????"):
+            path.unlink(missing_ok=True)
+
+    def aside(self) -> dict[str, int]:
+        """Name of each file that was set aside → its time of change in nanoseconds."""
+        return {path.name: path.lstat().st_mtime_ns for path in self.path.glob(f"*{ASIDE}")}
+
+    def restore_config(self, config: TrialConfig) -> bool:
+        """Write config.json again when it is not that of `config`, the damaged one aside; True when that was needed."""
+        try:
+            if self.config() == config:
+                return False
+        except (StoreError, ConfigError):
+            pass
+        self.set_aside("config.json")
+        self.write_config(config)
+        return True
 
     def failure(self) -> str | None:
         """Traceback of the last unexpected end, or None."""
         path = self.path / "failure.txt"
-        return path.read_text() if path.exists() else None
+        return path.read_text(errors="replace") if path.exists() else None
 
     def write_failure(self, text: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -122,9 +197,14 @@ class TrialFolder:
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def write_result(self, result: TrialResult) -> None:
-        write_atomically(self.path / "result.json", _json(result.model_dump(mode="json")))
+    def write_result(self, result: TrialResult) -> TrialResult:
+        """Write result.json, which completes the trial; returns the result with its `files`."""
+        files = {name: _written(self.path / name) for name in RECORDED if (self.path / name).is_file()}
+        result = result.model_copy(update={"files": files})
+        content = result.model_dump(mode="json")
+        write_atomically(self.path / "result.json", _json(content | {"crc32": zlib.crc32(_json(content))}))
         (self.path / "failure.txt").unlink(missing_ok=True)
+        return result
 
     def write_predictions(self, arrays: dict[str, NDArray[Any]]) -> None:
         buffer = io.BytesIO()
@@ -136,32 +216,49 @@ class TrialFolder:
         with (self.path / "log.txt").open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
-    @contextmanager
-    def lock(self, wait: float = 30.0) -> Iterator[None]:
-        """Lock the folder against other processes, such as an orphan of a killed driver.
+    def locked(self) -> IO[str] | None:
+        """Lock the folder against other processes, such as another study's run that trains the same trial.
 
-        Raises StoreError when another holds the folder for more than `wait` seconds.
+        The lock ends when the file is closed, or with this process. None when another has it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as file:
-            end = time.monotonic() + wait
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > end:
-                        raise StoreError(f"{self.path} is in use by another process: is another run active?") from None
-                    time.sleep(0.1)
+        file = (self.path / "lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """The lock, for a block. Raises StoreError at once when another process has it."""
+        file = self.locked()
+        if file is None:
+            raise StoreError(f"{self.path} is in use by another process; try again when that run has ended")
+        with file:
             yield
 
-    def _read(self, name: str) -> Any:
+    def busy(self) -> bool:
+        """Whether another process has the lock."""
+        if not (self.path / "lock").exists():
+            return False
+        file = self.locked()
+        if file is not None:
+            file.close()
+        return file is None
+
+    def _read(self, name: str) -> dict[str, Any]:
         try:
-            return json.loads((self.path / name).read_text())
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"can't read {self.path / name}: {error}; delete this trial's folder and run again"
-            ) from error
+            content = json.loads((self.path / name).read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise StoreError(f"can't read {self.path / name}: {error}; its study's next run writes it again") from error
+        if not isinstance(content, dict):
+            raise StoreError(f"{self.path / name} is damaged; its study's next run writes it again")
+        return content
 
 
 @dataclass(frozen=True)
@@ -224,7 +321,9 @@ def _take_in(folder: Path, target: Path) -> bool:
     result = incoming.result()
     if result is not None and result.trial_id != folder.name:
         raise StoreError(f"its result.json is of trial {result.trial_id}")
-    own = TrialFolder(target).result()
+    if damaged := incoming.damage(whole=True):
+        raise StoreError(f"damaged: {', '.join(damaged)}")
+    own = TrialFolder(target).sound_result(whole=True)
     if own is not None and own.status == "finished":
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -235,7 +334,7 @@ def _take_in(folder: Path, target: Path) -> bool:
                     copy = Path(name) / file.relative_to(folder)
                     copy.parent.mkdir(exist_ok=True)
                     shutil.copyfile(file, copy)
-        with TrialFolder(target).lock(wait=0.0):
+        with TrialFolder(target).lock():
             for file in (path for path in Path(name).rglob("*") if path.is_file()):
                 place = target / file.relative_to(name)
                 if file.name != "result.json":
@@ -260,7 +359,7 @@ def passes_before(config: TrialConfig, trials: Path) -> int:
     source = config.model.weights or ""
     if not source.startswith("trial:"):
         return 0
-    result = TrialFolder(trials / source.removeprefix("trial:")).result()
+    result = TrialFolder(trials / source.removeprefix("trial:")).sound_result()
     if result is None or result.status != "finished":
         raise CheckpointError(
             f"model.weights {source}: there is no finished trial of this id in {trials}; name a "
@@ -307,6 +406,24 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is complete or unchanged."""
     with replacing(path) as new:
         new.write_bytes(content)
+
+
+def _written(path: Path) -> Written:
+    """Size and checksum of a file. Raises OSError."""
+    size, checksum = 0, 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            size, checksum = size + len(block), zlib.crc32(block, checksum)
+    return Written(bytes=size, crc32=checksum)
+
+
+def _unchanged(path: Path, written: Written, whole: bool) -> bool:
+    try:
+        if path.stat().st_size != written.bytes or not path.is_file():
+            return False
+        return _written(path) == written if whole or written.bytes <= SMALL else True
+    except OSError:
+        return False
 
 
 def _json(data: Any) -> bytes:

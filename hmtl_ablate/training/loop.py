@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from hmtl_ablate.config import TrialConfig, trial_id
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import CheckpointError, OutOfMemory, TrialDiverged, TrialInterrupted
 from hmtl_ablate.training.batches import Batch, stream
-from hmtl_ablate.training.checkpoint import load_state, save_state
+from hmtl_ablate.training.checkpoint import load_state, load_tensors, save_state
 from hmtl_ablate.training.device import (
     Device,
     is_out_of_memory,
@@ -27,7 +27,7 @@ from hmtl_ablate.training.device import (
     uses_gpu,
 )
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete, passes_before
-from hmtl_ablate.training.measure import Measured, draw_pretext, measure_best, save_best, validate
+from hmtl_ablate.training.measure import BEST, Measured, draw_pretext, measure_best, save_best, validate
 from hmtl_ablate.training.optim import synchronise
 from hmtl_ablate.training.parts import Parts, build_parts
 from hmtl_ablate.training.probe import probe
@@ -40,6 +40,8 @@ VOTE_EVERY = 10
 """Steps between the votes of several workers on a stop or a checkpoint: a vote waits for the GPU."""
 LAST = "last.safetensors"
 """File of the checkpoint, in the trial's folder."""
+WAIT = 0.5
+"""Seconds between two looks at a folder that another process trains in."""
 
 OnEpoch = Callable[[dict[str, float]], bool]
 
@@ -61,9 +63,11 @@ def train(
 ) -> TrialResult:
     """Train one trial and return its result, which is also written to `folder`/result.json.
 
-    Resumes from the last checkpoint; returns at once when the trial is complete. A loss that is NaN or infinite gives a
-    result of status failed. A config whose `probe` is set runs that probe instead, on rank 0. Torch's thread count and
-    deterministic mode are restored at the end.
+    Resumes from the last checkpoint; returns at once when the trial is complete. A file of the folder that is damaged
+    is renamed to `*.damaged`, and the trial is trained again from where it can be. While another process trains in the
+    folder, this one waits for it. A loss that is NaN or infinite gives a result of status failed. A config whose
+    `probe` is set runs that probe instead, on rank 0. Torch's thread count and deterministic mode are restored at the
+    end.
 
     Args:
         config: The trial. Weights of another trial (`trial:ID`) are looked up next to `folder`.
@@ -83,18 +87,21 @@ def train(
             worker resumes by itself from its last checkpoint with twice as many.
 
     Raises:
-        DataError, ConfigError, StoreError: the trial can't be trained as declared, or its folder can't be used.
+        DataError, ConfigError, StoreError: the trial can't be trained as declared, or its folder can't be written.
         OutOfMemory: a GPU's memory ran out, with one worker the second time.
         ClusterError: `device` is cuda and there is no GPU.
         TrialInterrupted: `stop` returned True.
     """
     place, workers, gpu = TrialFolder(folder), Workers(rank, world_size), uses_gpu(device)
+    on_epoch, stop = on_epoch or (lambda metrics: False), stop or (lambda: False)
     state = torch_state(threads, gpu, config.training.deterministic)
-    with place.lock() if workers.writes else nullcontext(), state, unused_memory_returned(gpu):
-        result = place.result()
+    with _held(place, workers, stop), state, unused_memory_returned(gpu):
+        if workers.writes:
+            place.sweep()
+            place.set_damage_aside()
+        result = workers.share(place.result() if workers.writes else None)
         if result is not None and is_complete(config, result, evaluate_test):
             return result
-        on_epoch, stop = on_epoch or (lambda metrics: False), stop or (lambda: False)
         if workers.writes:
             place.write_config(config)
 
@@ -112,8 +119,11 @@ def train(
                     device=device,
                     pieces=pieces,
                 )
-            parts = build_parts(config, pack, place, workers, device, share)
-            trial = _Trial(parts, trial_id(config, pack.identity(config.tasks)), threads, pieces)
+            id = trial_id(config, pack.identity(config.tasks))
+            trial = _Trial(build_parts(config, pack, place, workers, device, share), id, threads, pieces)
+            if not trial.resume():
+                trial = _Trial(build_parts(config, pack, place, workers, device, share), id, threads, pieces)
+                trial.resume()
             return trial.run(result, evaluate_test, on_epoch, stop)
 
         return _within_memory(attempt, pieces, place, workers)
@@ -142,6 +152,22 @@ def _within_memory(
     place.log(f"the GPU's memory ran out: {reason}")
     with unused_memory_returned(torch.cuda.is_initialized()):
         return _within_memory(attempt, 2 * pieces, place, workers)
+
+
+@contextmanager
+def _held(place: TrialFolder, workers: Workers, stop: Callable[[], bool]) -> Iterator[None]:
+    """The folder's lock, in worker 0. A folder that another run trains in is waited for: its result is ours, too."""
+    with ExitStack() as stack:
+        while True:
+            file = place.locked() if workers.writes else None
+            if file is not None:
+                stack.enter_context(file)
+            if workers.share(file is not None):
+                break
+            if workers.share(stop()):
+                raise TrialInterrupted("stopped before it started; run the same command again")
+            time.sleep(WAIT)
+        yield
 
 
 @dataclass
@@ -179,17 +205,18 @@ class _Trial:
     def run(
         self, result: TrialResult | None, evaluate_test: bool, on_epoch: OnEpoch, stop: Callable[[], bool]
     ) -> TrialResult:
+        """Train what is left and measure. result: that of a trial which is to be measured, or trained, further."""
         splits, batches = self.parts.splits, self.parts.batches
         self.parts.log(
             f"{self.parts.setup.reason}; {self.threads} threads, {self.workers.count} workers; "
             f"{len(splits.train)} train, {len(splits.val)} val, {len(splits.test)} test images; "
             f"{batches.steps} steps per epoch of {batches.batch_size} images × {len(self.parts.plan)} views"
         )
-        if result is not None and result.status == "finished":  # a search trial that a variant needs too
-            self.history = self.folder.history()
-            self._restore()
+        if self.history or self.progress.step:
+            self.parts.log(f"resumes at epoch {self.progress.epoch}, step {self.progress.step}")
+        trained = self.progress.epoch > self.config.training.epochs
+        if result is not None and result.status == "finished" and trained:  # a search trial that a variant needs too
             return self._finish("finished", "", evaluate_test)
-        self._restore()
         try:
             pruned = self._train(on_epoch, stop)
         except TrialDiverged as error:
@@ -200,21 +227,48 @@ class _Trial:
 
     # Checkpoints ----------------------------------------------------------------------------------------------
 
-    def _restore(self) -> None:
-        """Load the last checkpoint, if there is one. Raises CheckpointError, on all workers or on none of them that
-        found one."""
-        path = self.folder.path / LAST
-        if path.exists():
-            self._load(path)
-        elif self.workers.writes:
-            self.folder.write_history([])
+    def resume(self) -> bool:
+        """Continue from the checkpoint, or from nothing when there is none.
+
+        False: it can't be used and is now set aside, and the model may be half overwritten. Raises CheckpointError, on
+        all workers, when they see different checkpoints.
+        """
+        path, device = self.folder.path / LAST, self.parts.setup.device
+        found = path.exists()
+        self._require_agreement(found)
+        if not found:
+            self._begin()
+            return True
+        problem, damaged = "", LAST
+        try:
+            self._load(load_state(path, device))
+            if self.progress.best_epoch:
+                damaged = BEST
+                load_tensors(self.folder.path / BEST)
+        except CheckpointError as error:
+            problem = str(error)
+        if not any(self.workers.vote(device, bool(problem))):
+            self._begin()
+            return True
+        if self.workers.writes:
+            self.parts.log(problem)
+            self.folder.set_aside(damaged)
+            path.unlink(missing_ok=True)  # what is left of it has no use without the other
+        return False
+
+    def _begin(self) -> None:
+        """What follows once the state to start from is known: metrics.jsonl and the pieces of a batch."""
+        if self.workers.writes:  # whole, and without an epoch that was logged after the checkpoint
+            self.folder.write_history(self.history)
         most = self.parts.batches.batch_size // self.workers.count  # a piece has an image at least
         self.progress.pieces = min(max(self.progress.pieces, self.pieces), most)
         self.optimise.pieces = self.progress.pieces
         if self.progress.pieces > 1:
             self.parts.log(f"trains each batch in {self.progress.pieces} pieces{self._changed_by_pieces()}")
-        place = (self.progress.epoch, self.progress.step, self.progress.pieces)
-        if not self.workers.agree(self.parts.setup.device, place):
+        self._require_agreement(self.progress.epoch, self.progress.step, self.progress.pieces)
+
+    def _require_agreement(self, *numbers: float) -> None:
+        if not self.workers.agree(self.parts.setup.device, numbers):
             raise CheckpointError(
                 f"the workers of this trial see different checkpoints in {self.folder.path}: the store must be one "
                 "folder that all nodes share"
@@ -232,19 +286,14 @@ class _Trial:
             found.append("the geometric mean over views is one of each piece")
         return f"; the numbers are not those of whole batches: {' and '.join(found)}" if found else ""
 
-    def _load(self, path: Path) -> None:
-        state = load_state(path, self.parts.setup.device)
+    def _load(self, state: Any) -> None:
         try:
             self.parts.model.load_state_dict(state["model"])
             self.parts.optimizer.load_state_dict(state["optimizer"])
             self.progress = Progress(**state["progress"])
+            self.history = list(state["history"])
         except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{path} does not fit this trial: delete the trial's folder and run again") from error
-        # An epoch that was logged, but not checkpointed, before a crash is trained again.
-        self.history = [row for row in self.folder.history() if row["epoch"] < self.progress.epoch]
-        if self.workers.writes:
-            self.folder.write_history(self.history)
-        self.parts.log(f"resumes at epoch {self.progress.epoch}, step {self.progress.step}")
+            raise CheckpointError(f"{self.folder.path / LAST} does not fit this trial: {error}") from error
 
     def _checkpoint(self) -> None:
         if self.workers.writes:
@@ -254,6 +303,7 @@ class _Trial:
                     "model": self.parts.model.state_dict(),
                     "optimizer": self.parts.optimizer.state_dict(),
                     "progress": asdict(self.progress),
+                    "history": self.history,
                 },
             )
 
@@ -377,7 +427,8 @@ class _Trial:
             confusion=measured.confusion,
         )
         if self.workers.writes:
-            self.folder.write_result(result)
+            self.folder.write_history(self.history)  # on the disk before the result that counts on it
+            result = self.folder.write_result(result)
         self.parts.log(f"{status} {reason}".strip())
         return result
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
 
 from hmtl_ablate.errors import CheckpointError
 from hmtl_ablate.supervised.classification import confusion_matrix
 from hmtl_ablate.training import evaluate, pictures
 from hmtl_ablate.training.batches import EvaluationImages
-from hmtl_ablate.training.folder import replacing
+from hmtl_ablate.training.checkpoint import load_tensors, save_tensors
 from hmtl_ablate.training.parts import Parts
 from hmtl_ablate.training.supervised import named
 
@@ -89,17 +88,16 @@ def draw_pretext(parts: Parts, epoch: int) -> None:
 def save_best(parts: Parts) -> None:
     """Write the model's weights as the best ones so far."""
     weights = {name: value.detach().cpu().contiguous() for name, value in parts.model.state_dict().items()}
-    with replacing(parts.folder.path / BEST) as new:
-        save_file(weights, new)
+    save_tensors(parts.folder.path / BEST, weights)
 
 
 def load_best(parts: Parts) -> None:
     """Load the best weights into the model. Raises CheckpointError."""
     path = parts.folder.path / BEST
     try:
-        parts.model.load_state_dict(load_file(path, device=str(parts.setup.device)))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"can't load {path}: delete this trial's folder and run again") from error
+        parts.model.load_state_dict(load_tensors(path, parts.setup.device))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit this trial: run again, which trains it again") from error
 
 
 @dataclass(frozen=True)

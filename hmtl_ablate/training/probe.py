@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hmtl_ablate.config import TrialConfig, trial_id
@@ -23,6 +22,7 @@ from hmtl_ablate.supervised import SupervisedTask
 from hmtl_ablate.supervised.classification import confusion_matrix
 from hmtl_ablate.training import pictures
 from hmtl_ablate.training.batches import EvaluationImages, seed_of
+from hmtl_ablate.training.checkpoint import load_tensors
 from hmtl_ablate.training.device import Device, provenance, select_device
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, passes_before
 from hmtl_ablate.training.optim import build_optimizer, learning_rate
@@ -105,7 +105,7 @@ def probe(
                     folder.path / "pictures" / f"confusion-{part}.png", confusion[part], task.classes
                 )
         folder.write_predictions(arrays)
-        folder.write_result(result)
+        result = folder.write_result(result)
     on_epoch(row)
     return result
 
@@ -191,7 +191,7 @@ def _direct(
             f"{config.model.weights} knows no {', '.join(unknown)}: it was trained on "
             f"{', '.join(result.classes)}; leave them out with data.leave_out, or use a probe"
         )
-    state = load_file(source.path / "best.safetensors")
+    state = load_tensors(source.path / "best.safetensors")
     outputs = features.of(features.rows) @ state["inference.head.weight"].T + state["inference.head.bias"]
     if task.classes:
         outputs = outputs[:, [result.classes.index(name) for name in task.classes]]

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,14 @@ class Workers:
         dist.all_reduce(ends, op=dist.ReduceOp.MAX)  # the highest, and minus the lowest
         high, low = ends.view(2, -1).tolist()
         return all(a == -b for a, b in zip(high, low, strict=True))
+
+    def share(self, value: T) -> T:
+        """Worker 0's `value`, which can be pickled, on every worker."""
+        if self.count == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, 0)
+        return box[0]
 
     def broadcast_buffers(self, model: nn.Module) -> None:
         """Give all workers the buffers of worker 0: each has batch statistics of its own, and those of 0 are saved."""

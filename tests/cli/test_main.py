@@ -130,6 +130,70 @@ def test_plan_says_which_data_are_missing(call: Call, tiny: Path) -> None:
     assert "--data ferplus=PATH" in done.out
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--set", "model.backbone=efficientnet_bo"), "timm has no model 'efficientnet_bo'; did you mean"),
+        (("--set", "model.backbone=test_vit", "--set", "data.size=50"), "50 px can't be cut into the patches of 16 px"),
+        (("--data", "ferplus=/nowhere/at/all"), "/nowhere/at/all: there is no such file or folder"),
+        (("--data", "ferpuls=faces"), "there is no dataset 'ferpuls'; did you mean 'ferplus'? (--import MODULE"),
+        (("--data", "/data/FERPlus"), "is a path without the name of its dataset; write e.g. --data ferplus=/data"),
+        (("--data", "ferplus=empty"), "empty: this folder is empty"),
+        (("--set", "epochs=5"), "write --set training.epochs=…"),
+        (("--set", "grid=3"), "write --set pretext.puzzling.grid=… or --set pretext.rotation.grid=…"),
+        (("--set", "batchsize=5"), "write --set training.batch_size=…"),
+        (("--set", "workers=2"), "write --set resources.workers=…"),
+        (("--set", "trials=2"), "write --set search.trials=…"),
+        (("--set", "task=age"), "'age' is no supervised task; valid: affect, emotion, gender, pose (--import MODULE"),
+        (
+            ("--set", "pretext.jigsaw.weight=2"),
+            "pretext task 'jigsaw'; valid: inpainting, puzzling, rotation (--import MODULE",
+        ),
+        (("--import", "my_lab.py"), "write the module's name, without .py or folders: --import my_lab"),
+    ],
+)
+def test_plan_refuses_what_does_not_exist(
+    call: Call, tiny: Path, tmp_path: Path, words: tuple[str, ...], expected: str
+) -> None:
+    """Fault D: before, `plan` listed trials that no run could start."""
+    (tmp_path / "empty").mkdir()
+    refused(call("plan", tiny, *words), expected)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_plan_refuses_a_label_that_the_pack_at_hand_lacks(call: Call, tiny: Path, tmp_path: Path) -> None:
+    for number in range(24):
+        folder = tmp_path / "faces" / ("happy" if number % 2 else "sad")
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), pixels)
+    words = ("plan", tiny, "--data", "folder=faces", "--set", "task=pose")
+    assert call(*words).code == 0  # nothing is known of the data yet
+    assert call("data", "pack", "folder=faces", "--size", 32).code == 0
+    refused(call(*words), "has no labels for task 'pose'; it has: emotion")
+
+
+def test_a_study_without_a_question_has_no_colon(call: Call, tiny: Path) -> None:
+    tiny.write_text(tiny.read_text().replace("question: Does it run?\n", ""))
+    assert call("plan", tiny).out.splitlines()[0] == "tiny (quick)"
+
+
+@pytest.mark.parametrize("command", ["check", "pack"])
+def test_a_dataset_without_its_name_is_asked_for(call: Call, command: str) -> None:
+    refused(call("data", command, "/data/FERPlus"), "write NAME=PATH", "ferplus=/data/FERPlus")
+
+
+def test_timm_networks_are_known_without_timm() -> None:
+    """All names, so that `plan` needs no import; and each network whose file knows a size is built to find out."""
+    import timm
+
+    known = checks.timm_networks()
+    assert set(known) <= set(timm.list_models())
+    assert len(known) > 0.9 * len(timm.list_models())
+    assert (known["test_vit"], known["vit_tiny_patch16_224"], known["swin_tiny_patch4_window7_224"]) == (True,) * 3
+    assert (known["test_resnet"], known["tf_efficientnet_lite0"], known["vgg16"]) == (False,) * 3
+
+
 def test_every_search_space_has_a_plan(call: Call) -> None:
     for path in sorted(SPACES.glob("*.yaml")):
         assert call("plan", path).code == 0

@@ -33,6 +33,7 @@ class StubTrainer:
 
     def __call__(self, task: TrialTask, report: Report) -> None:
         config, folder = parse_config(task.config), TrialFolder(task.folder)
+        folder.set_damage_aside()
         done = folder.result()
         if done is not None and is_complete(config, done, task.evaluate_test):
             return

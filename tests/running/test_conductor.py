@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,64 @@ def test_a_diverged_trial_is_failed_for_good(bench) -> None:
     again = made.conductor()
     assert len(again.queue) == 3  # and not tried again: it would diverge again
     assert [name for name, _, _ in again.summary.failed] == ["SL · seed 0"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"status"', b"\x00\xff", b"{}", None])
+@pytest.mark.parametrize("name", ["result.json", "metrics.jsonl", "best.safetensors", "config.json"])
+def test_a_finished_trial_with_a_damaged_file_is_trained_again(bench, name: str, content: bytes | None) -> None:
+    """Fault C9. config.json is only written again: the study knows what was in it."""
+    made = bench(PLAIN.replace("seeds: [0, 1]", "seeds: [0]"))
+    conductor = made.conductor()
+    for _ in range(2):
+        job = take(conductor)
+        job.folder.path.mkdir(parents=True)
+        (job.folder.path / "best.safetensors").write_bytes(b"weights")
+        train(conductor, job)
+    file = job.folder.path / name
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    again = made.conductor()
+    if name == "config.json":
+        assert (again.next(), again.summary.skipped) == (None, 2)
+        assert job.folder.config() == job.config
+    else:
+        job = take(again)
+        assert job.name == "two views · seed 0"
+        job.folder.path.joinpath("best.safetensors").write_bytes(b"weights")
+        train(again, job)
+        assert (again.summary.skipped, again.summary.done, again.summary.failed) == (1, 1, [])
+    warned = made.recorder.warned
+    assert len(warned) == (name == "config.json" or content is not None or name != "result.json")
+    assert all(name in line and str(job.folder.path) in line for line in warned)
+    assert made.conductor().queue == []
+
+
+def test_a_stage_is_compared_whole_before_others_start_from_it(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault C9: a size alone does not say that weights are those that were trained."""
+    monkeypatch.setattr("hmtl_ablate.training.folder.SMALL", 0)
+    made = bench(STAGED)
+    conductor = made.conductor()
+    stage = take(conductor)
+    stage.folder.path.mkdir(parents=True)
+    (stage.folder.path / "best.safetensors").write_bytes(b"weights")
+    train(conductor, stage)
+    (stage.folder.path / "best.safetensors").write_bytes(b"weIghts")
+    assert stage.folder.damage() == ()
+    assert take(made.conductor()).name == "first · seed 0"
+
+
+def test_a_trial_that_another_study_s_run_trains_is_waited_for(bench) -> None:
+    """Fault C7: the user reads why there are no epochs, and the other's result is taken."""
+    made = bench(PLAIN)
+    conductor = made.conductor()
+    job = conductor.queue[0]
+    with job.folder.lock():
+        assert take(conductor) is job
+        StubTrainer()(conductor.task(job, Path("no-stop")), lambda row: None)  # the other's
+    assert [line for line in made.recorder.said if "another run trains the same trial" in line]
+    conductor.end(job)
+    assert (conductor.summary.done, made.recorder.warned) == (1, [])
 
 
 # How a job ends -----------------------------------------------------------------------------------------------
@@ -630,6 +689,47 @@ def test_a_lone_seed_confirms_with_itself_and_confirm_false_with_none(bench) -> 
     conductor.queue = []
     conductor.confirm()
     assert conductor.queue == []
+
+
+def test_a_search_s_trials_return_to_a_new_mlflow(bench, mlflow_database: Path, tmp_path: Path) -> None:
+    """Fault C6: whatever became of its database, every ended trial of the study is logged again, and only once."""
+    made = bench(searched("variants: {SL: {}}"))
+    conductor = made.conductor()
+    ended = [take(conductor) for _ in range(5)]
+    for job in ended[:4]:
+        train(conductor, job)
+    job = ended[4]
+    write_result(conductor.task(job, Path("no-stop")), job.config, "pruned")
+    conductor.end(job)
+    assert conductor.next() is None
+    made.store.joinpath("mlflow.db").unlink()
+    shutil.copy(mlflow_database, made.store / "mlflow.db")
+    made.tracking = open_tracking(None, made.store)
+    for _ in range(2):
+        again = made.conductor()
+        assert (again.queue, again.next(), again.summary.skipped) == ([], None, 2)
+        runs = trial_runs(made.store)
+        variants = [run.data.tags["hmtl.variant"] for run in runs]
+        assert sorted(variants) == ["SL", "SL", "search", "search", "search"]
+        assert sorted(run.data.tags["hmtl.status"] for run in runs) == [*["finished"] * 4, "pruned"]
+        [pruned] = [run for run in runs if run.info.status == "KILLED"]
+        assert pruned.data.tags["hmtl.trial_id"] == job.trial_id
+
+
+def test_a_search_s_trial_with_a_damaged_file_is_trained_again(bench) -> None:
+    """Fault C9."""
+    made = bench(searched())
+    conductor = made.conductor()
+    for _ in range(3):
+        job = take(conductor)
+        train(conductor, job)
+    (job.folder.path / "result.json").write_bytes(b"")
+    again = made.conductor()
+    assert names(again.queue) == [job.name]
+    train(again, take(again))
+    assert (again.summary.done, again.next()) == (1, None)
+    assert "result.json damaged" in made.recorder.warned[0]
+    assert [trial.state for trial in made.optuna_trials()] == [TrialState.COMPLETE] * 3
 
 
 # The worker's task --------------------------------------------------------------------------------------------

@@ -85,6 +85,24 @@ def test_an_error_of_the_conductor_stops_the_run_and_is_no_failure_of_the_trial(
     assert run(study, pack, store, tracking, trainer=StubTrainer()) == RunSummary(done=2)
 
 
+def test_what_a_search_has_trained_before_is_counted_as_finished(
+    pack: Pack, store: Path, tracking: Tracking, tmp_path: Path
+) -> None:
+    """Fault D: "finished before" left out the search's trials."""
+    text = STUDY.partition("variants:")[0] + (
+        "search:\n  base: {pretext: {puzzling: {}}}\n  space: {pretext.puzzling.weight: {choice: [0.5, 1, 2]}}\n"
+        "  sampler: grid\n  trials: 2\n"
+    )
+    small, large = read_study(tmp_path, text), read_study(tmp_path, text.replace("trials: 2", "trials: 3"))
+    assert run(small, pack, store, tracking, trainer=StubTrainer()) == RunSummary(done=2)
+    again = Recorder()
+    assert run(small, pack, store, tracking, progress=again, trainer=StubTrainer()) == RunSummary(skipped=2)
+    assert (again.expected, again.skipped, again.started) == (2, 2, [])
+    more = Recorder()
+    assert run(large, pack, store, tracking, progress=more, trainer=StubTrainer()) == RunSummary(done=1, skipped=2)
+    assert (more.expected, more.skipped, len(more.started)) == (3, 2, 1)
+
+
 def test_two_runs_of_a_study_at_once_are_refused(study: Study, pack: Pack, store: Path, tracking: Tracking) -> None:
     refused: list[str] = []
 

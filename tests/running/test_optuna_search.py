@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from hmtl_ablate.config import TrialConfig, parse_config, trial_id
 from hmtl_ablate.errors import SearchError
 from hmtl_ablate.running.conductor import winners_of
+from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.optuna_search import OptunaSearch, connect
 from hmtl_ablate.study import load_study
 
@@ -157,6 +158,27 @@ def test_the_best_is_the_best(tmp_path: Path) -> None:
 def test_a_storage_that_cannot_be_used(tmp_path: Path, url: str) -> None:
     with pytest.raises(SearchError, match="--storage"):
         connect(url, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://me:secret@127.0.0.1:1/x",
+        "postgresql://me:secret@127.0.0.1:1/x",
+        "postgresql+psycopg://me:secret@127.0.0.1:1/x",
+        "postgresql://127.0.0.1:1/x?user=me&password=secret",
+        "postgresql://me:secret@127.0.0.1:port/x",
+        "postgresql://me:secret/x@127.0.0.1:1/x",
+        "mysql://me:secret@127.0.0.1/x",
+        "postgresql:me:secret@127.0.0.1/x",
+    ],
+)
+def test_no_password_of_a_storage_is_shown(tmp_path: Path, url: str) -> None:
+    """Fault C11."""
+    with pytest.raises(SearchError, match="--storage") as caught:
+        connect(url, tmp_path)
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(RunOptions(storage=url))
 
 
 def test_a_winner_is_confirmed_beside_sl_at_equal_epochs_and_passes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,6 +103,7 @@ def job(folder: Path, config: TrialConfig, arms: Sequence[Variant] = (), draws: 
         pack=SimpleNamespace(fingerprint="f0"),
         arms=list(arms),
         draws=[object()] * draws,
+        searched=False,
     )
 
 
@@ -205,9 +208,17 @@ def test_how_a_study_ends(log: StudyLog, recorder: Recorder, failed: bool, inter
     assert recorder.status == f"parent: {status}"
 
 
-def test_a_store_that_goes_down_costs_one_warning(
-    study: Study, log: StudyLog, recorder: Recorder, warnings: list[str], tmp_path: Path
+def test_a_store_that_goes_down_costs_one_warning_and_gets_all_when_it_is_back(
+    study: Study,
+    log: StudyLog,
+    recorder: Recorder,
+    warnings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Fault C5: a look a minute; then each trial is delivered once, from its folder."""
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
     one = job(tmp_path, study.variants[0].config(0), study.variants[:1])
     other = job(tmp_path, study.variants[1].config(0), study.variants[1:])
     other.trial_id = "other"
@@ -217,13 +228,79 @@ def test_a_store_that_goes_down_costs_one_warning(
     log.open(other)
     log.epochs(other, [{"epoch": 1}])
     log.finish(other, result())
-    log.finish_study(failed=False, interrupted=False)
     assert len(warnings) == 1
     assert "no route" in warnings[0]
     assert "run the same command again" in warnings[0]
     recorder.down = False
-    log.finish(one, result())  # every call tries again
-    assert set(recorder.ended) == {"run of SL"}
+    one.folder.append_history({"epoch": 1})
+    now += 59
+    log.epochs(one, [{"epoch": 1}])
+    assert (recorder.epochs, recorder.ended) == ([], {})
+    now += 2
+    log.epochs(one, [{"epoch": 1}])
+    assert recorder.epochs == [("run of SL", 1), ("run of SL + puzzling", 1), ("run of SL", 1)]
+    assert recorder.ended.keys() == {"run of SL + puzzling"}
+    log.finish(one, result())
+    log.finish_study(failed=False, interrupted=False)
+    assert recorder.ended.keys() == {"run of SL", "run of SL + puzzling"}
+    assert [record.variant for record in recorder.opened] == ["SL", "SL", "SL + puzzling"]  # SL's run was found again
+    assert (len(warnings), recorder.status) == (1, "parent: FINISHED")
+
+
+def test_a_store_that_is_back_at_the_end_gets_all(
+    study: Study, log: StudyLog, recorder: Recorder, warnings: list[str], tmp_path: Path
+) -> None:
+    """Fault C5: the end of a run does not wait for the minute to pass."""
+    one = job(tmp_path, study.variants[0].config(0), study.variants[:1])
+    recorder.down = True
+    log.open(one)
+    log.open_study([*study.variants, Variant("best of search", {})])  # in the middle: no reason to stop
+    log.fail(one, Failure(Ending.HOST_MEMORY, "out of memory"))
+    recorder.down = False
+    log.finish_study(failed=True, interrupted=False)
+    assert recorder.ended["run of SL"].reason == "out of memory"
+    assert list(recorder.studies[-1].variants) == ["SL", "SL + puzzling", "best of search"]
+    assert (len(warnings), recorder.status) == (1, "parent: FAILED")
+
+
+def test_trials_that_could_not_be_delivered_are_counted_at_the_end(
+    study: Study, log: StudyLog, recorder: Recorder, warnings: list[str], tmp_path: Path
+) -> None:
+    one = job(tmp_path, study.variants[0].config(0), study.variants[:1])
+    recorder.down = True
+    log.open(one)
+    log.finish(one, result())
+    log.finish_study(failed=False, interrupted=False)
+    assert "MLflow lacks 1 trials" in warnings[-1]
+
+
+def test_a_store_that_hangs_holds_up_nothing(
+    study: Study,
+    recorder: Recorder,
+    warnings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fault C5: no call is waited for longer than the limit, and none overtakes the one that hangs."""
+    monkeypatch.setattr("hmtl_ablate.running.study_log.LIMIT", 0.05)
+    monkeypatch.setattr("hmtl_ablate.running.study_log.PROBE_EVERY", 0.0)
+    log = StudyLog(recorder, study, pictures=False, warn=warnings.append)  # type: ignore[arg-type]
+    log.open_study(study.variants)
+    answer = threading.Event()
+    trial_run = recorder.trial_run
+    recorder.trial_run = lambda record: trial_run(record) if answer.wait(10) else ""  # type: ignore[method-assign]
+    one = job(tmp_path, study.variants[0].config(0), study.variants[:1])
+    log.open(one)
+    log.epochs(one, [{"epoch": 1}])
+    log.finish(one, result())
+    assert "does not answer within 0.05 s" in warnings[0]
+    assert (len(warnings), recorder.opened, recorder.ended) == (1, [], {})
+    answer.set()
+    deadline = time.monotonic() + 10
+    while not recorder.ended and time.monotonic() < deadline:
+        log.finish(one, result())
+        time.sleep(0.01)
+    assert recorder.ended.keys() == {"run of SL"}
     assert len(warnings) == 1
 
 

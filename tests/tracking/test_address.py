@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from hmtl_ablate.errors import TrackingError
-from hmtl_ablate.tracking.address import Address, parse_address, without_password
+from hmtl_ablate.tracking.address import Address, hidden, parse_address, shown
+
+SSL = "postgresql://me@host/db?sslmode=require&sslpassword=***"
 
 
 def test_the_default_is_a_file_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,18 +39,38 @@ def test_postgresql_uses_the_installed_driver(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         ("postgresql://me:secret@host/db", "postgresql://me:***@host/db"),
-        ("postgresql://me:se:cr@et@host/db", "postgresql://me:***@host/db"),
-        ("no route to http://me:secret@host:5000/x?a=b:c@d", "no route to http://me:***@host:5000/x?a=b:c@d"),
+        ("postgres://me:secret@host/db", "postgres://me:***@host/db"),
+        ("mysql+pymysql://me:secret@host:3306/db", "mysql+pymysql://me:***@host:3306/db"),
+        ("postgresql://me:secret/secret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:secret?x#secret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:se:cr@et@host/db", "postgresql://***@host/db"),
+        ("postgresql://me:secret@host:port/db", "postgresql://***@host:port/db"),
+        ("postgresql:/me:secret@host/db", "postgresql://***@host/db"),
+        ("postgresql://host/db?user=me&password=secret", "postgresql://host/db?password=***&user=me"),
+        ("postgresql://me@host/db?sslmode=require&sslpassword=secret", SSL),
+        ("https://me:secret@host:5000/x", "https://me:***@host:5000/x"),
         ("http://host:5000", "http://host:5000"),
         ("sqlite:////a:b@c/mlflow.db", "sqlite:////a:b@c/mlflow.db"),
     ],
 )
-def test_a_password_is_never_shown(text: str, shown: str) -> None:
-    assert without_password(text) == shown
-    assert str(Address(text)) == shown
+def test_a_password_is_never_shown(text: str, expected: str) -> None:
+    """Fault C11."""
+    address = Address(text)
+    assert (shown(text), str(address)) == (expected, expected)
+    for written in (text, text.upper() if "secret" not in text else text, repr(address)):
+        assert "secret" not in address.hidden(f"(psycopg.OperationalError) no route to {written!r}: x")
+
+
+def test_a_message_shows_no_password() -> None:
+    """Fault C11: a driver's own words may hold the password alone, decoded or encoded, or another URL."""
+    uri = "postgresql://me:p%40ss%2Fword@host/db?sslpassword=other"
+    for spelling in ("p%40ss%2Fword", "p@ss/word", "other", uri):
+        found = hidden(f"authentication of {spelling} failed; proxy http://me:third@proxy:80", uri)
+        assert not {"p%40ss", "p@ss", "other", "third"} & set(re.split(r"[ :/?=&]", found))
+    assert hidden("no route to http://me:secret@host:5000/x?a=b:c@d") == "no route to http://me:***@host:5000/x?a=b:c@d"
 
 
 @pytest.mark.parametrize(

@@ -65,16 +65,17 @@ def test_config_and_result_are_read_as_they_were_written(tmp_path: Path) -> None
 @pytest.mark.parametrize("content", ["", "{", '{"status": "finished"}'])
 def test_a_damaged_result_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "result.json").write_text(content)
-    with pytest.raises(StoreError, match=r"result\.json.*delete this trial's folder"):
+    with pytest.raises(StoreError, match=r"result\.json.*next run"):
         TrialFolder(tmp_path).result()
 
 
 def test_a_lock_is_exclusive_and_is_released(tmp_path: Path) -> None:
     folder = TrialFolder(tmp_path / "x")
-    with folder.lock(), pytest.raises(StoreError, match="in use"), folder.lock(wait=0.0):
+    with folder.lock(), pytest.raises(StoreError, match="in use"), folder.lock():
         pass
-    with folder.lock(wait=0.0):
-        pass
+    assert not folder.busy()
+    with folder.lock():
+        assert folder.busy()
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch.multiprocessing.spawn import spawn
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.augment import training_view
 from hmtl_ablate.data.pack import Pack, load_pack
-from hmtl_ablate.errors import CheckpointError, StoreError, TrialInterrupted
+from hmtl_ablate.errors import TrialInterrupted
 from hmtl_ablate.training.batches import TrainingBatches, seed_of
 from hmtl_ablate.training.folder import TrialFolder, commit
 from hmtl_ablate.training.loop import train
@@ -285,20 +286,23 @@ def test_perceptual_in_painting_looks_through_a_frozen_network(make, run, tmp_pa
     assert names[0] == names[1]  # neither checkpoint nor model holds the frozen network
 
 
-def test_a_damaged_checkpoint_is_named(make, run, tmp_path: Path) -> None:
-    config = make(training__epochs=2)
-    calls = iter(range(100))
-    with pytest.raises(TrialInterrupted):
-        run(config, "x", stop=lambda: next(calls) >= 2)
-    (tmp_path / "x" / "last.safetensors").write_bytes(b"broken")
-    with pytest.raises(CheckpointError, match=r"last\.safetensors"):
-        run(config, "x")
-
-
-def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_another_run_trains_in_is_waited_for(
+    make, run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault C7: busy is not failure. The other's result is taken; a stop ends the waiting."""
+    config = make(training__epochs=1)
+    first = run(config, "x")
     folder = TrialFolder(tmp_path / "x")
-    with folder.lock(), pytest.raises(StoreError, match="in use"), folder.lock(wait=0.2):
-        pass
+    monkeypatch.setattr("hmtl_ablate.training.loop.WAIT", 0.01)
+    looks = iter(range(10))
+    with folder.lock(), pytest.raises(TrialInterrupted):
+        run(config, "x", stop=lambda: next(looks) == 3)
+    with ThreadPoolExecutor(1) as pool:
+        with folder.lock():
+            waiting = pool.submit(run, config, "x")
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.2)
+        assert waiting.result(timeout=30) == first
 
 
 def _worker(rank: int, raw: dict, pack_folder: str, folder: str, port: int) -> None:

@@ -1,0 +1,130 @@
+"""What a run shows on a terminal of 60, 80 and 120 columns (fault D: the first minute, time left, width, resizing)."""
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from hmtl_ablate.config import TrialConfig, parse_config
+from hmtl_ablate.running.display import LIVE_WIDTH, LiveDisplay, Running, TimeLeft
+
+LONG = "SL + puzzling, siamese, 3 × 3, weight 8.1, geometric mean of the views · seed 0"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def display(width: int, clock: Any = None, terminal: bool = True) -> LiveDisplay:
+    console = Console(file=StringIO(), width=width, force_terminal=terminal, color_system=None)
+    return LiveDisplay(
+        console, quiet=False, starting="starting Ray; its processes load PyTorch", clock=clock or Clock()
+    )
+
+
+def config(epochs: int = 10, views: int = 1) -> TrialConfig:
+    return parse_config({"training": {"epochs": epochs}, "data": {"views": views}})
+
+
+def printed(shown: LiveDisplay) -> str:
+    file = shown.console.file
+    assert isinstance(file, StringIO)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_live_lines_fit_and_break_no_word(width: int) -> None:
+    shown = display(width)
+    shown.expect(1234)
+    for number in range(3):
+        shown.start(str(number), LONG, config())
+        shown.epoch(str(number), {"epoch": 2, "val/accuracy": 0.6321, "images_per_second": 12345.6})
+    shown.end("0", "finished", {"best/val/accuracy": 0.7}, 61.0)
+    shown.end("1", "failed", {}, 0.0)
+    text = shown.render().plain
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= min(width, LIVE_WIDTH)
+    for part in ("trials: 1 of 1234 done", "1 running", "1 failed", "12,346 images/s", "val accuracy 70.0 %"):
+        assert any(part in line for line in lines), text
+    assert lines[-1].endswith("…: epoch 2/10, val accuracy 63.2 %"[-min(width, 30) :])
+
+
+def test_the_live_lines_do_not_depend_on_a_width_that_a_resize_can_change() -> None:
+    """A terminal made narrower than its lines folds them, and the next drawing leaves the folded part behind."""
+    wide, narrow = display(120), display(60)
+    for shown in (wide, narrow):
+        shown.expect(4)
+        shown.start("a", LONG, config())
+    assert wide.render() == narrow.render()
+
+
+def test_the_first_minute_says_what_it_does() -> None:
+    shown = display(80)
+    shown.expect(2)
+    assert shown.render().plain.splitlines() == [
+        "trials: 0 of 2 done, 0 running, 0 s",
+        "starting Ray; its processes load PyTorch",
+    ]
+    shown.start("a", "SL · seed 0", config())
+    assert shown.render().plain.splitlines()[1:] == [
+        "starting Ray; its processes load PyTorch",
+        "  SL · seed 0: starting",
+    ]
+    shown.epoch("a", {"epoch": 1})
+    assert shown.render().plain.splitlines()[1:] == ["  SL · seed 0: epoch 1/10"]
+
+
+def test_nothing_is_started_when_every_trial_is_finished() -> None:
+    shown = display(80)
+    shown.expect(2)
+    shown.skip()
+    shown.skip()
+    assert shown.render().plain == "trials: 2 of 2 done, 0 running, 0 s"
+
+
+def test_time_left_is_the_pace_since_the_first_epoch() -> None:
+    """40 s of start, then 10 s an epoch: of 4 trials of 10 epochs, 37 epochs are left after the third: 370 s."""
+    clock = Clock()
+    shown = display(80, clock)
+    shown.expect(4)
+    shown.start("a", "SL", config())
+    clock.now = 50.0
+    shown.epoch("a", {"epoch": 1})
+    assert "left" not in shown.render().plain
+    clock.now = 70.0
+    shown.epoch("a", {"epoch": 3})
+    assert "about 6 min 10 s left" in shown.render().plain.splitlines()
+
+
+def test_time_left_counts_what_a_trial_costs() -> None:
+    """One pass an image takes 5 s an epoch. A trial of 10 epochs has ended after 50 s; one of two views is at epoch 1.
+    18 of its 20 passes are left, and of one unknown trial (10 + 20) / 2 = 15: 33 passes, 165 s."""
+    clock = Clock()
+    left = TimeLeft(clock)
+    one, two = Running("a", config()), Running("b", config(views=2))
+    left.start("a", one.config)
+    clock.now = 5.0
+    one.metrics = {"epoch": 1}
+    left.epoch([one])
+    clock.now = 50.0
+    left.end("a")
+    left.start("b", two.config)
+    clock.now = 60.0
+    two.metrics = {"epoch": 1}
+    left.epoch([two])
+    assert left.seconds([two], 1) == pytest.approx(165.0)
+
+
+def test_lines_that_stay_break_between_words_on_a_terminal_and_not_at_all_in_a_file() -> None:
+    text = "SL + puzzling · seed 0: failed: " + "wordsofninee " * 12
+    on_terminal, in_file = display(60), display(60, terminal=False)
+    for shown in (on_terminal, in_file):
+        shown.warn(text)
+    assert {word for line in printed(on_terminal).splitlines() for word in line.split()} == set(text.split())
+    assert max(map(len, printed(on_terminal).splitlines())) <= 60
+    assert printed(in_file).rstrip() == text.rstrip()

@@ -1,0 +1,107 @@
+"""MLflow's server and PostgreSQL, stopped and started in the middle of a run."""
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+
+from tests.services.conftest import EPOCHS, PASSWORD, TRIALS, Command, MlflowServer, Postgres
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@contextmanager
+def running(words: list[object], folder: Path) -> Iterator[Command]:
+    command = Command(words, folder)
+    try:
+        yield command
+    finally:
+        command.kill()
+
+
+def check_delivered(address: str, store: Path) -> None:
+    """Every trial has one run in MLflow, search trials included: finished, with every epoch and the result once."""
+    results = {path.parent.name: json.loads(path.read_text()) for path in store.glob("trials/*/result.json")}
+    assert len(results) == TRIALS
+    client = MlflowClient(address)
+    experiment = client.get_experiment_by_name("hmtl-ablate")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    trials = [run for run in runs if run.data.tags["hmtl.kind"] == "trial"]
+    assert Counter(run.data.tags["hmtl.variant"] for run in trials) == {"SL": 2, "SL + puzzling": 2, "search": 2}
+    assert Counter(run.data.tags["hmtl.trial_id"] for run in trials) == Counter(results)
+    for run in trials:
+        assert (run.info.status, run.data.tags["hmtl.status"]) == ("FINISHED", "finished")
+        points = client.get_metric_history(run.info.run_id, "val/accuracy")
+        assert sorted(point.step for point in points) == list(range(1, EPOCHS + 1))
+        for name, value in results[run.data.tags["hmtl.trial_id"]]["metrics"].items():
+            assert run.data.metrics[name] == pytest.approx(value)
+        assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {"result.json", "log.txt"}
+    assert [run.info.status for run in runs if run.data.tags["hmtl.kind"] == "study"] == ["FINISHED"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_run_outlives_its_mlflow_server(
+    mlflow_server: MlflowServer, study: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    """Fault C5, C6: the server dies, or hangs, in the middle of a run. Training continues at once, one warning says so,
+    and the same command delivers every trial once when the server is back."""
+    words = ["run", study, "--engine", "local", "--tracking-uri", mlflow_server.address]
+    with running(words, tmp_path) as command:
+        command.wait_for(EPOCHS + 1)
+        mlflow_server.send(how)
+        pause = command.longest_pause()
+        assert command.end() == 0, command.text()
+    assert command.epochs() == TRIALS * EPOCHS
+    assert command.text().count("MLflow can't be written") == 1
+    assert "Traceback" not in command.text()
+    assert pause < 60, command.text()  # a wait of 10 s, on a machine of whatever speed; it was 240 s and more
+    if how == signal.SIGSTOP:
+        mlflow_server.send(signal.SIGCONT)
+    else:
+        mlflow_server.start()
+    with running(words, tmp_path) as again:
+        assert again.end() == 0, again.text()
+        assert f"0 trained, {TRIALS} finished before" in again.text()
+    check_delivered(mlflow_server.address, tmp_path / "runs")
+
+
+@pytest.mark.parametrize("back", ["while it runs", "afterwards"])
+def test_a_run_outlives_its_postgresql(
+    postgres: Postgres, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back: str
+) -> None:
+    """Fault C1, C11: Optuna's and MLflow's database goes down in the middle of a run. The run continues, or ends with
+    one clear message; the same command completes the study, and the password is nowhere."""
+    (tmp_path / "tmp").mkdir()
+    words = ["run", study, "--engine", "local", "--storage", postgres.url("optuna")]
+    words += ["--tracking-uri", postgres.url("mlflow")]
+    with running(words, tmp_path) as command:
+        command.wait_for(EPOCHS + 1)
+        postgres.stop()
+        if back == "while it runs":
+            postgres.start()
+        code = command.end()
+    assert code in (0, 1, 2, 75), command.text()
+    assert "Traceback" not in command.text()
+    assert "has a defect" not in command.text()
+    if back == "afterwards":
+        postgres.start()
+    with running(words, tmp_path) as again:
+        assert again.end() == 0, again.text()
+    store = tmp_path / "runs"
+    check_delivered(postgres.url("mlflow").replace("postgresql:", "postgresql+psycopg:"), store)
+    storage = optuna.storages.RDBStorage(postgres.url("optuna").replace("postgresql:", "postgresql+psycopg:"))
+    trials = [trial for one in storage.get_all_studies() for trial in storage.get_all_trials(one._study_id)]
+    assert [trial.state.name for trial in trials if "repeats" not in trial.user_attrs] == ["COMPLETE"] * 2
+    assert len({trial.user_attrs["trial_id"] for trial in trials}) == 2
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if _secrets(path.read_bytes())]
+
+
+def _secrets(content: bytes) -> bool:
+    return PASSWORD.encode() in content or PASSWORD.replace("!", "%21").encode() in content
