@@ -147,6 +147,22 @@ def check_labels(config: TrialConfig, pack: Pack) -> None:
         split(pack, config.data, config.tasks, unlabelled=not config.training.supervised)
 
 
+def check_objective(config: TrialConfig, pack: Pack, metric: str) -> None:
+    """Raise DataError when no image of val has a label for the task that a search's objective measures."""
+    from hmtl_ablate.data.splits import labels_of, present, split
+
+    task, name = config.tasks[0], metric.removeprefix("val/")
+    if len(config.tasks) > 1:
+        task = name.partition("/")[0]
+    if task in config.tasks and name in config.metrics:
+        rows = split(pack, config.data, config.tasks, unlabelled=not config.training.supervised).val
+        if not present(labels_of(pack, config.data, task)[0])[rows].any():
+            raise DataError(
+                f"search.objective {metric}: no image of val in dataset {pack.manifest.name!r} has a label for {task}; "
+                "search by a task that val has labels for"
+            )
+
+
 def prepare(study: Study, store: Path, tracking_uri: str | None, progress: PackProgress | None = None) -> Prepared:
     """Everything that can be wrong before a trial starts, cheapest check first.
 
@@ -164,6 +180,11 @@ def prepare(study: Study, store: Path, tracking_uri: str | None, progress: PackP
     for variant in (*study.stages, *study.variants):
         config = variant.config(study.seeds[0])
         check_labels(config, packs.of(config))
+    if study.search is not None:
+        with suppress(ConfigError):  # a base that is valid only with drawn values
+            config = parse_config({**study.search.base, "seed": study.seeds[0]})
+            check_labels(config, packs.of(config))
+            check_objective(config, packs.of(config), study.search.metric)
     return Prepared(store, packs, tracking)
 
 

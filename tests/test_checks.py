@@ -1,6 +1,7 @@
 """The checks before a run, one by one."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,19 @@ def test_networks_and_weights_that_do_not_exist(config: dict[str, Any], error: t
 def test_labels_that_the_pack_does_not_have(pack: Pack, config: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
         checks.check_labels(parse_config(config), pack)
+
+
+def test_an_objective_that_val_has_no_labels_for(pack: Pack) -> None:
+    """Fault C16: not a KeyError after the first epoch."""
+    config = parse_config({**BASE, "task": ["emotion", "gender"]})
+    for metric in ("val/emotion/accuracy", "val/gender/accuracy"):
+        checks.check_objective(config, pack, metric)
+    gender = pack.labels["gender"].copy()
+    gender[pack.split == 1] = -1
+    unlabelled = replace(pack, labels={**pack.labels, "gender": gender})
+    checks.check_objective(config, unlabelled, "val/emotion/accuracy")
+    with pytest.raises(DataError, match=r"search\.objective val/gender/accuracy: no image of val .* for gender"):
+        checks.check_objective(config, unlabelled, "val/gender/accuracy")
 
 
 def test_labels_that_the_pack_has(pack: Pack) -> None:

@@ -6,6 +6,7 @@ what it could not write before a crash, it writes in the next run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,8 +222,8 @@ class Conductor:
         self.progress.epoch(job.trial_id, metrics)
         self.log.epochs(job, history)
         for draw in job.draws:
-            stop = self._optuna_search.report(draw, number, metrics[self._optuna_search.search.metric])
-            if stop and not job.arms:
+            value = metrics.get(self._optuna_search.search.metric, math.nan)
+            if math.isfinite(value) and self._optuna_search.report(draw, number, value) and not job.arms:
                 (job.folder.path / PRUNE).touch()
 
     def end(self, job: Job, lost: str = "") -> None:
@@ -377,10 +378,14 @@ class Conductor:
     def _tell(self, draw: Draw, job: Job, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
         metric = self._optuna_search.search.metric
         for row in history:  # what a killed driver did not pass on; known epochs stay as they are
-            self._optuna_search.report(draw, int(row["epoch"]), row[metric])
-        state = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-        value = result.metrics[f"best/{metric}"] if result.status == "finished" else None
-        self._optuna_search.tell(draw, state[result.status], value)
+            if math.isfinite(row.get(metric, math.nan)):
+                self._optuna_search.report(draw, int(row["epoch"]), row[metric])
+        state = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[result.status]
+        value = result.metrics.get(f"best/{metric}") if result.status == "finished" else None
+        if value is None and state == TrialState.COMPLETE:
+            self.progress.warn(f"{job.name}: {metric} could not be measured; the search counts the trial as failed")
+            state = TrialState.FAIL
+        self._optuna_search.tell(draw, state, value)
 
     def _fail(self, job: Job, reason: str) -> None:
         log = job.folder.path / ("failure.txt" if job.folder.failure() else "log.txt")
