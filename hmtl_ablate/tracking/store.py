@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 from hmtl_ablate.errors import TrackingError
-from hmtl_ablate.tracking.address import Address, parse_address
+from hmtl_ablate.tracking.address import Address, note_environment, parse_address
 from hmtl_ablate.tracking.opening import one_at_a_time
 from hmtl_ablate.tracking.records import (
     EXPERIMENT,
@@ -51,6 +51,7 @@ def open_tracking(uri: str | None, store: Path) -> Tracking:
     uri: sqlite:///FILE, postgresql://…, mysql+pymysql://…, or the http(s) address of an MLflow server.
     Raises TrackingError within 30 s when the address can't be used.
     """
+    note_environment(uri)
     address = parse_address(uri, store)
     # MLflow reads these when it is imported or used; values that are already set are respected
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hmtl_ablate import __version__
 from hmtl_ablate.config import NUMERICS_VERSION
-from hmtl_ablate.training.folder import commit
+from hmtl_ablate.training.revision import revision
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def provenance(setup: Setup, threads: int, world_size: int) -> dict[str, str]:
         "host": platform.node(),
         "threads": str(threads),
         "workers": str(world_size),
-        "git_commit": commit(),
+        "git_commit": revision().commit,
         "numerics": str(NUMERICS_VERSION),
         "version.hmtl-ablate": __version__,
         "version.torch": torch.__version__,

@@ -22,6 +22,7 @@ from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete, p
 from hmtl_ablate.training.measure import BEST, Measured, draw_pretext, measure_best, save_best, validate
 from hmtl_ablate.training.parts import Parts, build_parts
 from hmtl_ablate.training.probe import probe
+from hmtl_ablate.training.revision import revision
 from hmtl_ablate.training.step import TrainingStep
 from hmtl_ablate.training.workers import Workers
 
@@ -80,6 +81,8 @@ def train(
         result = workers.share(place.result() if workers.writes else None)
         if result is not None and is_complete(config, result, evaluate_test):
             return result
+        if workers.writes:
+            place.write_diff(revision().diff)
         if config.probe.kind != "none":
             return probe(
                 config,
