@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
@@ -34,6 +32,7 @@ from ray.tune.search import Searcher
 from hmtl_ablate.errors import ClusterError
 from hmtl_ablate.running.actor import run_task
 from hmtl_ablate.running.conductor import Conductor, Job
+from hmtl_ablate.running.scratch import drop, own_folder
 from hmtl_ablate.running.stop import Stop
 from hmtl_ablate.running.task import Trainer
 from hmtl_ablate.study import Resources
@@ -107,7 +106,7 @@ def conduct(
         needed: dict[str, float] = {"CPU": resources.cpus, "GPU": resources.gpus}
     else:
         needed = {SLOT: 1} if SLOT in ray.cluster_resources() else {"CPU": 0.01}
-    results = tempfile.mkdtemp(prefix="hmtl-ablate-ray-")
+    results = own_folder()
     feeder = _Feeder(conductor, stop, trainer, max_concurrent, imports, results)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(run_task, {name: value for name, value in needed.items() if value}),
@@ -122,7 +121,7 @@ def conduct(
         with _muted():
             tuner.fit()
     finally:
-        shutil.rmtree(results, ignore_errors=True)
+        drop(results)
     if feeder.broken is not None:
         raise feeder.broken
 
