@@ -255,30 +255,38 @@ def check_labels(config: TrialConfig, pack: Pack) -> None:
         split(pack, config.data, config.tasks, unlabelled=not config.training.supervised)
 
 
-def check_objective(study: Study, packs: Packs) -> None:
-    """Raise DataError when val can't be measured by the search's objective, e.g. the AUC of faces of one class."""
+def check_search(study: Study, packs: Packs) -> None:
+    """Raise DataError when what the search draws can't be trained on its dataset, or measured by its objective."""
     config = None if study.search is None else next(iter(_drawable(study.search)), None)
-    if study.search is None or config is None or not config.training.supervised or config.probe.folds:
+    if study.search is None or config is None:
         return
+    check_labels(config, packs.of(config))
+    if config.training.supervised and not config.probe.folds:
+        check_objective(config, packs.of(config), study.search.metric)
+
+
+def check_objective(config: TrialConfig, pack: Pack, metric: str) -> None:
+    """Raise DataError when val can't be measured by a search's objective: no image of it has a label for the task, or
+    all are of one class, which have no AUC."""
     from hmtl_ablate.data.splits import split
     from hmtl_ablate.training.supervised import build_tasks, named
 
-    pack = packs.of(config)
-    rows = split(pack, config.data, config.tasks).val
+    rows, alone = split(pack, config.data, config.tasks).val, len(config.tasks) == 1
     for name, task in build_tasks(config, pack, rows).items():
         own = task.targets(rows)
         own = own[task.present(own)]
-        if not task.has_classes or len(own.unique()) > 1:
+        if len(own) and (not task.has_classes or len(own.unique()) > 1):
             continue  # every metric is defined
-        declared = named(name, dict.fromkeys(SUPERVISED_TASKS[name].metrics, 0.0), len(config.tasks) == 1)
-        found = named(name, task.metrics(own.new_zeros(len(own), task.width).float(), own), len(config.tasks) == 1)
-        metric = study.search.metric.removeprefix("val/")
-        if metric in declared and metric not in found:
-            classes = ", ".join(task.classes[number] for number in own.unique().tolist()) or "no"
+        declared = named(name, dict.fromkeys(SUPERVISED_TASKS[name].metrics, 0.0), alone)
+        found: dict[str, float] = {}
+        problem = f"no image of val has a label for {name}"
+        if len(own):
+            found = named(name, task.metrics(own.new_zeros(len(own), task.width).float(), own), alone)
+            problem = f"the {len(own)} images of val with a label for {name} are of one class ({task.classes[own[0]]})"
+        if (measured := metric.removeprefix("val/")) in declared and measured not in found:
             raise DataError(
-                f"objective {study.search.metric}: it can't be measured on val of dataset {config.data.name!r}, whose "
-                f"{len(own)} images with a label for {name} are of one class ({classes}); choose another objective, "
-                "or other splits"
+                f"search.objective {metric}: in dataset {pack.manifest.name!r}, {problem}; choose another objective or "
+                "other splits"
             )
 
 
@@ -307,7 +315,7 @@ def prepare(study: Study, store: Path, tracking_uri: str | None, progress: PackP
     for variant in (*study.stages, *study.variants):
         config = variant.config(study.seeds[0])
         check_labels(config, packs.of(config))
-    check_objective(study, packs)
+    check_search(study, packs)
     return Prepared(store, packs, tracking)
 
 

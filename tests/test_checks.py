@@ -1,6 +1,7 @@
 """The checks before a run, one by one."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,19 @@ def test_labels_that_the_pack_does_not_have(pack: Pack, config: dict[str, Any], 
         checks.check_labels(parse_config(config), pack)
 
 
+def test_an_objective_that_val_has_no_labels_for(pack: Pack) -> None:
+    """Fault C16: not a KeyError after the first epoch."""
+    config = parse_config({**BASE, "task": ["emotion", "gender"]})
+    for metric in ("val/emotion/accuracy", "val/gender/accuracy"):
+        checks.check_objective(config, pack, metric)
+    gender = pack.labels["gender"].copy()
+    gender[pack.split == 1] = -1
+    unlabelled = replace(pack, labels={**pack.labels, "gender": gender})
+    checks.check_objective(config, unlabelled, "val/emotion/accuracy")
+    with pytest.raises(DataError, match=r"search\.objective val/gender/accuracy: .* no image of val .* for gender"):
+        checks.check_objective(config, unlabelled, "val/gender/accuracy")
+
+
 def test_labels_that_the_pack_has(pack: Pack) -> None:
     for task in ("emotion", "gender", "pose"):
         checks.check_labels(parse_config({**BASE, "task": task}), pack)
@@ -137,9 +151,9 @@ def test_an_objective_that_val_cant_be_measured_by(valid: str, objective: str, r
     packs = checks.open_packs(study, tmp_path)
     if refused:
         with pytest.raises(DataError, match=rf"val/{objective}: .* 16 images .* of one class \({valid}\)"):
-            checks.check_objective(study, packs)
+            checks.check_search(study, packs)
     else:
-        checks.check_objective(study, packs)
+        checks.check_search(study, packs)
 
 
 def test_a_finished_trial_is_skipped_and_no_other_one_is(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def load_results(tracking_uri: str | None, store: Path) -> Results:
     """Read the tracking store: `tracking_uri`, or the SQLite file in `store` when it is None.
 
     A SQLite file that does not exist is a store without runs; it is not created. Raises TrackingError when the
-    tracking store can't be reached or a run's tags are not what hmtl-ablate writes.
+    tracking store can't be reached. A run whose tags are not what hmtl-ablate writes is left out, with a warning.
     """
     file = parse_address(tracking_uri, store).sqlite_file
     if file is not None and not _exists(file):
@@ -241,4 +241,4 @@ def _pack_of(trial: TrialRecord) -> tuple[Any, ...]:
     name, stored, size, images, seed = (
         trial.options.get(f"data.{key}") for key in ("name", "stored", "size", "images", "seed")
     )
-    return trial.parent, trial.data, name, size if stored is None else stored, images, seed
+    return trial.parent, trial.data, str((name, size if stored is None else stored, images, seed))

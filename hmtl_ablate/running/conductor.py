@@ -6,6 +6,7 @@ what it could not write before a crash, it writes in the next run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -225,7 +226,9 @@ class Conductor:
         self.progress.epoch(job.trial_id, metrics)
         self.log.epochs(job, history)
         for draw in job.draws:
-            value = metrics[self._optuna_search.search.metric]
+            value = metrics.get(self._optuna_search.search.metric, math.nan)
+            if not math.isfinite(value):
+                continue
             if self.database.ask(partial(self._optuna_search.report, draw, number, value)) and not job.arms:
                 (job.folder.path / PRUNE).touch()
 
@@ -397,10 +400,16 @@ class Conductor:
     def _tell(self, draw: Draw, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
         metric = self._optuna_search.search.metric
         for row in history:  # what a killed driver did not pass on; known epochs stay as they are
-            self._optuna_search.report(draw, int(row["epoch"]), row[metric])
-        state = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-        value = result.metrics[f"best/{metric}"] if result.status == "finished" else None
-        self._optuna_search.tell(draw, state[result.status], value)
+            if math.isfinite(row.get(metric, math.nan)):
+                self._optuna_search.report(draw, int(row["epoch"]), row[metric])
+        state = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[result.status]
+        value = result.metrics.get(f"best/{metric}") if result.status == "finished" else None
+        if value is None and state == TrialState.COMPLETE:
+            self.progress.warn(
+                f"search {draw.trial_id}: {metric} could not be measured; the search counts it as failed"
+            )
+            state = TrialState.FAIL
+        self._optuna_search.tell(draw, state, value)
 
     def _fail(self, job: Job, failure: Failure) -> None:
         """Write down a trial that has no result; its draws stay with Optuna as running, for the next run."""

@@ -20,6 +20,7 @@ from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.errors import ConfigError, SearchError
 from hmtl_ablate.study import SAMPLERS, Parameter, Search
 from hmtl_ablate.tracking.address import hidden, shown
+from hmtl_ablate.tracking.opening import one_at_a_time
 
 MAX_FRUITLESS = 50
 """Draws in a row that are repeats or impossible, after which the space counts as exhausted."""
@@ -42,7 +43,8 @@ def connect(url: str | None, store: Path) -> optuna.storages.BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     url = url or f"sqlite:///{store / 'optuna.db'}"
-    options: dict[str, Any] = {}
+    # SQLite waits while another program holds the file, e.g. a backup; Optuna can't do without it
+    options: dict[str, Any] = {"connect_args": {"timeout": 60}}
     if url.startswith("postgresql"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
         options["connect_args"] = {"connect_timeout": 10, "tcp_user_timeout": 10_000}
@@ -53,7 +55,8 @@ def connect(url: str | None, store: Path) -> optuna.storages.BaseStorage:
             "use sqlite:///FILE or postgresql://USER@HOST/NAME"
         )
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+        with one_at_a_time(url):
+            return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except Exception as error:  # SQLAlchemy's, the driver's, or an ImportError of the driver
         raise SearchError(
             f"--storage {shown(url)}: can't be used ({hidden(_first_line(error), url)}); start the database, or leave "

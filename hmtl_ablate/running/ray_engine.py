@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -47,6 +45,7 @@ from hmtl_ablate.running.failures import FEWER_AT_ONCE, Failure, failure_of, rea
 from hmtl_ablate.running.ray_address import check_address
 from hmtl_ablate.running.ray_sockets import place_sockets
 from hmtl_ablate.running.ray_watch import Watch, answered, resources_of
+from hmtl_ablate.running.scratch import drop, own_folder
 from hmtl_ablate.running.stop import Stop
 from hmtl_ablate.running.task import Trainer
 from hmtl_ablate.study import Resources
@@ -165,7 +164,7 @@ def conduct(
         needed: dict[str, float] = {"CPU": resources.cpus, "GPU": resources.gpus}
     else:
         needed = {SLOT: 1} if SLOT in resources_of(answered(ray.nodes, SLOW)) else {"CPU": 0.01}
-    results = tempfile.mkdtemp(prefix="hmtl-ablate-ray-")
+    results = own_folder()
     feeder = _Feeder(conductor, stop, trainer, max_concurrent, imports, results)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(run_task, {name: value for name, value in needed.items() if value}),
@@ -183,7 +182,7 @@ def conduct(
         feeder.abandon()
         raise
     finally:
-        shutil.rmtree(results, ignore_errors=True)
+        drop(results)
     if feeder.broken is not None:
         raise feeder.broken
 

@@ -18,7 +18,8 @@ from hmtl_ablate.study import Study, Variant
 from hmtl_ablate.tracking import StudyRecord, Tracking, TrialRecord
 from hmtl_ablate.tracking.records import SEARCH
 from hmtl_ablate.tracking.store import StudyStatus
-from hmtl_ablate.training.folder import TrialFolder, TrialResult, commit
+from hmtl_ablate.training.folder import TrialFolder, TrialResult
+from hmtl_ablate.training.revision import revision
 
 if TYPE_CHECKING:
     from hmtl_ablate.running.conductor import Job
@@ -46,7 +47,7 @@ class StudyLog:
     def __init__(self, tracking: Tracking, study: Study, *, pictures: bool, warn: Callable[[str], None]) -> None:
         self.tracking = tracking
         self._study, self._pictures, self._warn = study, pictures, warn
-        self._commit = commit()
+        self._commit = revision().commit
         self.parent = ""
         """run_id of the study's run; "" before `open_study`."""
         self._record: StudyRecord | None = None
@@ -225,7 +226,9 @@ class StudyLog:
         return [*arms, record] if job.draws or job.searched else arms
 
     def _artifacts(self, folder: TrialFolder, result: TrialResult) -> dict[str, Path]:
-        names = ["config.json", "result.json", "log.txt"] + (["best.safetensors"] if result.best_epoch else [])
+        names = ["config.json", "result.json", "log.txt", "uncommitted.diff"] + (
+            ["best.safetensors"] if result.best_epoch else []
+        )
         files = {name: folder.path / name for name in names}
         for picture in sorted((folder.path / "pictures").glob("*.png")):
             if self._pictures or picture.name.startswith("confusion"):  # a confusion matrix shows no face

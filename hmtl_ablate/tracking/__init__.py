@@ -13,6 +13,7 @@ study that is run again continues its runs. MLflow itself is imported when a sto
 
     records     what a run of MLflow holds, as typed records; the only module that knows the tags' names
     address     MLflow addresses: parsed, shown without their password, probed
+    opening     one process at a time makes a database's tables
     store       Tracking: reads and writes runs
     server      MLflow's own pages
 """

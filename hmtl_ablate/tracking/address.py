@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import sqlite3
 from contextlib import closing
@@ -74,6 +76,15 @@ def parse_address(uri: str | None, store: Path) -> Address:
         return Address(uri)
     what = "MLflow's file store is not supported" if scheme in ("", "file") else f"unknown scheme {scheme!r}"
     raise TrackingError(f"tracking address {shown(uri) if '://' in uri else uri!r}: {what}\n{advice}")
+
+
+def note_environment(uri: str | None) -> None:
+    """Warn that MLFLOW_TRACKING_URI is not used when no address is named: a store would be read from elsewhere in
+    another terminal."""
+    if uri is None and (found := os.environ.get("MLFLOW_TRACKING_URI")):
+        logging.getLogger("hmtl_ablate").warning(
+            "MLFLOW_TRACKING_URI (%s) is not used; to use it, name it with --tracking-uri", shown(found)
+        )
 
 
 def shown(uri: str) -> str:

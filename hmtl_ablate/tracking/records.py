@@ -346,11 +346,15 @@ def _json(value: Any) -> str:
 def _parsed(run: Any, tag: str, kind: type) -> Any:
     try:
         value = json.loads(_required(run, tag))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise _unreadable(run, tag) from None
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
         raise _unreadable(run, tag)
     return value
+
+
+def _texts(value: Mapping[str, Any]) -> bool:
+    return all(isinstance(text, str) for text in value.values())
 
 
 def _number(run: Any, tag: str) -> int:

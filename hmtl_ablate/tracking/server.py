@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from hmtl_ablate.errors import TrackingError
-from hmtl_ablate.tracking.address import Address, parse_address
+from hmtl_ablate.tracking.address import Address, note_environment, parse_address
 from hmtl_ablate.tracking.records import EXPERIMENT
 from hmtl_ablate.tracking.store import artifacts_folder
 
@@ -33,6 +33,7 @@ def serve_ui(uri: str | None, store: Path, port: int, on_ready: Callable[[str], 
     on_ready: called with the address of the experiment's page once the server answers, after 16 to 30 s.
     Raises TrackingError for a busy port, a store without runs, or a server that dies.
     """
+    note_environment(uri)
     address = parse_address(uri, store)
     if not address.is_database:
         raise TrackingError(f"{address} is a server already: open it in a browser")

@@ -13,13 +13,14 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from hmtl_ablate.errors import TrackingError
-from hmtl_ablate.tracking.address import Address, parse_address
+from hmtl_ablate.tracking.address import Address, note_environment, parse_address
+from hmtl_ablate.tracking.opening import one_at_a_time
 from hmtl_ablate.tracking.records import (
     EXPERIMENT,
     PARENT,
@@ -40,6 +41,7 @@ PAGE = 1000
 ENDS: dict[TrialStatus, str] = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """Status of a trial → MLflow's status of a run that has ended."""
 
+Record = TypeVar("Record")
 StudyStatus = Literal["FINISHED", "KILLED", "FAILED"]
 
 
@@ -49,12 +51,13 @@ def open_tracking(uri: str | None, store: Path) -> Tracking:
     uri: sqlite:///FILE, postgresql://…, mysql+pymysql://…, or the http(s) address of an MLflow server.
     Raises TrackingError within 30 s when the address can't be used.
     """
+    note_environment(uri)
     address = parse_address(uri, store)
     # MLflow reads these when it is imported or used; values that are already set are respected
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     address.probe()
-    with _reported(f"MLflow at {address} can't be used", address), _quiet(), _impatient():
+    with _reported(f"MLflow at {address} can't be used", address), _quiet(), _impatient(), one_at_a_time(address.uri):
         from mlflow import MlflowClient
 
         if address.is_database:
@@ -94,20 +97,20 @@ class Tracking:
         """run_id → the last epoch that MLflow has."""
 
     def studies(self) -> list[StudyRecord]:
-        """Every study of the store, the newest first."""
+        """Every study of the store, the newest first. A run that can't be read is left out, with one warning."""
         with self._reading():
-            return [StudyRecord.from_run(run) for run in self._search(STUDY_FILTER)]
+            return _readable(StudyRecord.from_run, self._search(STUDY_FILTER))
 
     def trials(self) -> list[TrialRecord]:
-        """Every trial of the store, the newest first."""
+        """Every trial of the store, the newest first. A run that can't be read is left out, with one warning."""
         with self._reading():
-            return [TrialRecord.from_run(run) for run in self._search(TRIAL_FILTER)]
+            return _readable(TrialRecord.from_run, self._search(TRIAL_FILTER))
 
     def ended_trials(self, parent: str) -> set[tuple[str, str]]:
         """(trial_id, variant) of a study's trials whose runs are over; parent: run_id of the study's run."""
         with self._reading():
             runs = self._search(f"{TRIAL_FILTER} AND tags.`{PARENT}` = '{parent}'")
-            records = [TrialRecord.from_run(run) for run in runs if run.info.status in ENDS.values()]
+            records = _readable(TrialRecord.from_run, (run for run in runs if run.info.status in ENDS.values()))
         return {(record.trial_id, record.variant) for record in records}
 
     def study_run(self, record: StudyRecord, study_text: str) -> str:
@@ -279,18 +282,34 @@ def artifacts_folder(store: Path) -> Path:
     return store.resolve() / "artifacts"
 
 
+def _readable(read: Callable[[Any], Record], runs: Iterable[Any]) -> list[Record]:
+    """The records of the runs, and one warning about those that are none: they must not hide all the others."""
+    records, problems = [], []
+    for run in runs:
+        try:
+            records.append(read(run))
+        except TrackingError as error:
+            problems.append(str(error))
+    if problems:
+        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        logging.getLogger("hmtl_ablate").warning("left out: %s%s", problems[0].replace("\n", "; "), others)
+    return records
+
+
 def _last_epoch(run: Any) -> int:
     return int(run.data.metrics.get("epoch", 0))
 
 
 @contextmanager
 def _reported(what: str, address: Address) -> Iterator[None]:
-    """MLflow's errors, and those of files on the way to it, become TrackingErrors."""
+    """MLflow's errors, and those of databases and files on the way to it, become TrackingErrors."""
+    from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         cause = re.search(r"\(Caused by (.+)\)$", first)  # what urllib3 hides behind a long address
         raise TrackingError(

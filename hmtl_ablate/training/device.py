@@ -17,7 +17,7 @@ from hmtl_ablate import __version__
 from hmtl_ablate.config import NUMERICS_VERSION
 from hmtl_ablate.errors import ClusterError, ConfigError, Fault
 from hmtl_ablate.to_device import to_device
-from hmtl_ablate.training.folder import commit
+from hmtl_ablate.training.revision import revision
 
 Device = Literal["auto", "cpu", "cuda"]
 """Where a trial trains: cuda is this process's current GPU; auto is that GPU when there is one, else the CPU."""
@@ -211,7 +211,7 @@ def provenance(setup: Setup, threads: int, world_size: int) -> dict[str, str]:
         "host": platform.node(),
         "threads": str(threads),
         "workers": str(world_size),
-        "git_commit": commit(),
+        "git_commit": revision().commit,
         "numerics": str(NUMERICS_VERSION),
         "version.hmtl-ablate": __version__,
         "version.torch": torch.__version__,

@@ -7,6 +7,7 @@ best.safetensors   the model's weights at the best epoch on the selection split
 predictions.npz    per-image labels and probabilities (or angles) of val and test
 pictures/          inputs of the pretext tasks and the model's reconstructions; confusion matrices
 log.txt            log in words
+uncommitted.diff   how the code that trained it differed from its commit; only when it did
 failure.txt        the traceback of an unexpected end
 result.json        written last, with the sizes and checksums of the others: once it exists the trial is complete
 *.damaged          a file that could not be used: set aside, and written again by training
@@ -20,7 +21,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 import zlib
@@ -190,6 +190,14 @@ class TrialFolder:
         except OSError as error:
             raise StoreError(f"can't write {self.path}: {error.strerror}; choose another store with --runs") from error
 
+    def write_diff(self, diff: str) -> None:
+        """Write uncommitted.diff; no file for no difference."""
+        path = self.path / "uncommitted.diff"
+        if diff:
+            write_atomically(path, diff.encode())
+        else:
+            path.unlink(missing_ok=True)
+
     def write_history(self, rows: list[dict[str, float]]) -> None:
         write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
 
@@ -277,6 +285,7 @@ IMPORTED_FILES = (
     "config.json",
     "metrics.jsonl",
     "log.txt",
+    "uncommitted.diff",
     "last.safetensors",
     "best.safetensors",
     "predictions.npz",
@@ -366,21 +375,6 @@ def passes_before(config: TrialConfig, trials: Path) -> int:
             "stage or variant of the study, or a trial of this store"
         )
     return result.image_passes
-
-
-def commit() -> str:
-    """The commit of the checkout this package runs from; "" outside one."""
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip()
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from hmtl_ablate.training.measure import BEST, Measured, draw_pretext, measure_b
 from hmtl_ablate.training.optim import synchronise
 from hmtl_ablate.training.parts import Parts, build_parts
 from hmtl_ablate.training.probe import probe
+from hmtl_ablate.training.revision import revision
 from hmtl_ablate.training.step import TrainingStep
 from hmtl_ablate.training.workers import Workers
 
@@ -104,6 +105,7 @@ def train(
             return result
         if workers.writes:
             place.write_config(config)
+            place.write_diff(revision().diff)
 
         def attempt(pieces: int) -> TrialResult:
             if config.probe.kind != "none":

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.reporting.render import build_report, render
 from hmtl_ablate.reporting.results import TRIAL_COLUMNS, load_results, results_of
 from hmtl_ablate.reporting.tables import study_tables
 from hmtl_ablate.tracking.records import RunData, StudyRecord, TrialRecord
@@ -189,9 +189,18 @@ def test_trials_whose_batch_norm_saw_other_batches_are_never_pooled(shares: list
     assert any("batch norm saw another share" in note for note in table.notes) == bool(left_out)
 
 
-@pytest.mark.parametrize("value", ["not JSON", "[1]"])
-def test_tags_of_another_hand_are_named(store: Any, value: str) -> None:
-    parent = store.study({"SL": "k"}, [0])
-    store.client.set_tag(parent, "hmtl.variants", value)
-    with pytest.raises(TrackingError, match=rf"{parent}.*hmtl\.variants"):
-        load_results(None, store.path)
+@pytest.mark.parametrize("value", ["not JSON", "[1]", '{"SL": 3}', "[" * 5000])
+def test_tags_of_another_hand_hide_no_other_study(store: Any, value: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Fault C16: one bad run never blocks the other tables."""
+    bad, good = store.study({"SL": "k"}, [0]), store.study({"SL": "k"}, [0], name="other")
+    for parent in (bad, good):
+        store.trial(parent, "SL", "k", 0, 0.5)
+    store.client.set_tag(bad, "hmtl.variants", value)
+    results = load_results(None, store.path)
+    assert list(results.studies["run_id"]) == [good]
+    assert list(results.trials["parent"]) == [bad, good]
+    assert list(results.declared()["parent"]) == [good]
+    [warning] = caplog.messages
+    assert bad in warning
+    assert "hmtl.variants" in warning
+    assert "other" in render(build_report(results, None), "terminal")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import shutil
 from dataclasses import replace
@@ -730,6 +731,23 @@ def test_a_search_s_trial_with_a_damaged_file_is_trained_again(bench) -> None:
     assert (again.summary.done, again.next()) == (1, None)
     assert "result.json damaged" in made.recorder.warned[0]
     assert [trial.state for trial in made.optuna_trials()] == [TrialState.COMPLETE] * 3
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_a_draw_whose_objective_is_not_measured_is_failed_for_the_search(bench, value: float | None) -> None:
+    """Fault C16: neither a KeyError nor a NaN in Optuna."""
+    made = bench(searched())
+    conductor = made.conductor()
+    job = take(conductor)
+    job.folder.write_config(job.config)
+    job.folder.append_history({"epoch": 1} if value is None else {"epoch": 1, "val/accuracy": value})
+    conductor.epoch(job, 1)
+    job.folder.write_history([{"epoch": 1}])
+    write_result(conductor.task(job, Path("no-stop")), job.config, "finished")
+    conductor.end(job)
+    assert [trial.state for trial in made.optuna_trials()] == [TrialState.FAIL]
+    assert "val/accuracy could not be measured" in made.recorder.warned[0]
+    assert (conductor.summary.done, conductor.summary.failed) == (1, [])
 
 
 # The worker's task --------------------------------------------------------------------------------------------

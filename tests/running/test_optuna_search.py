@@ -1,6 +1,9 @@
 """Optuna's part, on a real SQLite storage."""
 
 import json
+import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -179,6 +182,18 @@ def test_no_password_of_a_storage_is_shown(tmp_path: Path, url: str) -> None:
         connect(url, tmp_path)
     assert "secret" not in str(caught.value)
     assert "secret" not in repr(RunOptions(storage=url))
+
+
+def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
+    """Fault C16: SQLite itself gives up after 5 s."""
+    decide = optuna_search(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "optuna.db", isolation_level=None, check_same_thread=False)) as other:
+        engine = decide.study._storage._backend.engine  # type: ignore[attr-defined]
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 60_000
+        other.execute("BEGIN EXCLUSIVE")
+        threading.Timer(0.3, other.rollback).start()
+        assert decide.next() is not None
 
 
 def test_a_winner_is_confirmed_beside_sl_at_equal_epochs_and_passes() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hmtl_ablate.errors import TrackingError
-from hmtl_ablate.tracking.address import Address, hidden, parse_address, shown
+from hmtl_ablate.tracking.address import Address, hidden, note_environment, parse_address, shown
 
 SSL = "postgresql://me@host/db?sslmode=require&sslpassword=***"
 
@@ -108,6 +108,19 @@ def test_a_database_that_is_down(tmp_path: Path, free_port: int) -> None:
     with pytest.raises(TrackingError, match="can't be reached") as caught:
         address.probe()
     assert "secret" not in str(caught.value)
+
+
+def test_an_address_in_the_environment_is_not_used_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault C17."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host:5000")
+    assert parse_address(None, tmp_path).sqlite_file == tmp_path / "mlflow.db"
+    note_environment("http://other:5000")
+    note_environment(None)
+    assert caplog.messages == [
+        "MLFLOW_TRACKING_URI (https://me:***@host:5000) is not used; to use it, name it with --tracking-uri"
+    ]
 
 
 def test_a_driver_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from hmtl_ablate.data.augment import training_view
 from hmtl_ablate.data.pack import Pack, load_pack
 from hmtl_ablate.errors import TrialInterrupted
 from hmtl_ablate.training.batches import TrainingBatches, seed_of
-from hmtl_ablate.training.folder import TrialFolder, commit
+from hmtl_ablate.training.folder import TrialFolder
 from hmtl_ablate.training.loop import train
+from hmtl_ablate.training.revision import revision
 from hmtl_ablate.training.supervised import build_tasks
 
 HMTL = {"puzzling": {"feed": "siamese", "supervised_weight": 0.5}, "inpainting": {"feed": "mixed", "share": 0.25}}
@@ -106,7 +107,7 @@ def test_passes_results_and_predictions(make, run, pack: Pack, tmp_path: Path) -
     train_images = int((pack.split == 0).sum())
     assert result.image_passes == 2 * (train_images // 32) * 32 * 2
     assert result.epochs == 2
-    assert result.tags["git_commit"] == commit()  # of what trained it, whoever reports it later
+    assert result.tags["git_commit"] == revision().commit  # of what trained it, whoever reports it later
     with np.load(tmp_path / "x" / "predictions.npz", allow_pickle=False) as saved:
         correct = saved["test_probability"].argmax(axis=1) == saved["test_label"]
         assert correct.mean() == pytest.approx(result.metrics["test/accuracy"])
