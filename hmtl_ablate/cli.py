@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import traceback
@@ -432,7 +433,8 @@ def _conclude(summary: RunSummary, runs: Path, console: Console) -> None:
     if summary.failed:
         raise typer.Exit(1)
     if runs == DEFAULT_RUNS:
-        console.print("next: hmtl-ablate report, hmtl-ablate ui", markup=False)
+        program = _program()
+        console.print(f"next: {program} report, {program} ui", markup=False, soft_wrap=True)
 
 
 def _dataset(text: str, size: int, sets: Sequence[str]) -> tuple[DataConfig, Path | None]:
@@ -450,6 +452,13 @@ def _dataset(text: str, size: int, sets: Sequence[str]) -> tuple[DataConfig, Pat
             raise HmtlError(f"--set {given}: write KEY=VALUE with one of the keys {known}")
         data[option] = value.strip()
     return parse_config({"data": data}).data, Path(path) if path else None
+
+
+def _program() -> str:
+    """How to call this program: by its name where the shell finds it, else as it was called now."""
+    if shutil.which("hmtl-ablate"):
+        return "hmtl-ablate"
+    return sys.argv[0] if sys.argv[0].endswith("hmtl-ablate") else f"{sys.executable} -m hmtl_ablate"
 
 
 def _headline(study: Study) -> str:

@@ -10,6 +10,10 @@ import numpy as np
 from torch import Tensor
 
 GAP = 4
+SCALE = 0.4
+"""Size of the text in a confusion matrix."""
+SMALLEST = 0.28
+"""Size below which text can't be read."""
 
 
 def save_rows(path: Path, rows: Sequence[tuple[str, Tensor]]) -> None:
@@ -36,8 +40,8 @@ def save_confusion(path: Path, counts: Sequence[Sequence[int]], classes: Sequenc
     canvas = np.full((side, side, 3), 255, np.uint8)
     for row, name in enumerate(classes):
         top = margin + row * cell
-        _text(canvas, name[:11], (4, top + cell // 2 + 4))
-        _text(canvas, name[:8], (top + 2, margin - 8))
+        _text(canvas, name, (4, top + cell // 2 + 4), margin - 8)
+        _text(canvas, name, (top + 2, margin - 8), cell - 4)
         for column in range(len(classes)):
             left, share = margin + column * cell, float(shares[row, column])
             shade = (255 - int(200 * share), 255 - int(120 * share), 255 - int(40 * share))
@@ -53,8 +57,25 @@ def _zoomed(image: np.ndarray, zoom: int) -> np.ndarray:
     return image.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
-def _text(canvas: np.ndarray, text: str, at: tuple[int, int]) -> None:
-    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+def fitted(text: str, width: int) -> tuple[str, float]:
+    """The text and its scale for `width` pixels: smaller when it is long, then cut, with two dots at the end."""
+    for cut in range(len(text)):
+        shown = text if not cut else text[:-cut] + ".."
+        scale = SCALE * min(1.0, width / max(_width(shown), 1))
+        if scale >= SMALLEST:
+            return shown, scale
+    return text[:1], SMALLEST
+
+
+def _width(text: str) -> int:
+    """Width in pixels at SCALE."""
+    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, SCALE, 1)[0][0])
+
+
+def _text(canvas: np.ndarray, text: str, at: tuple[int, int], width: int | None = None) -> None:
+    """Write text at its lower left corner; no wider than `width` pixels."""
+    shown, scale = fitted(text, width) if width is not None else (text, SCALE)
+    cv2.putText(canvas, shown, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def _write(path: Path, image: np.ndarray) -> None:

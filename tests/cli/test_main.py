@@ -295,12 +295,31 @@ def test_how_a_run_ended_is_its_exit_code(
         given.update(options)
         return summary
 
+    monkeypatch.setattr("shutil.which", lambda name: f"/somewhere/{name}")
     monkeypatch.setattr(checks, "prepare", prepared)
     monkeypatch.setattr(running, "run_study", run_study)
     done = call("run", tiny, "--quiet", "--tracking-uri", "sqlite:///x", "--engine", "local", "--no-pictures")
     assert (done.code, done.out.splitlines()) == (code, lines)
     assert (given["store"], given["packs"], given["tracking"]) == (Path("runs"), "packs", "sqlite:///x")
     assert (given["options"].engine, given["options"].pictures) == ("local", False)
+
+
+@pytest.mark.parametrize(
+    ("found", "called", "shown"),
+    [
+        ("/usr/bin/hmtl-ablate", ".venv/bin/hmtl-ablate", "hmtl-ablate"),
+        (None, ".venv/bin/hmtl-ablate", ".venv/bin/hmtl-ablate"),
+        (None, "/x/hmtl_ablate/__main__.py", "/x/python -m hmtl_ablate"),
+    ],
+)
+def test_what_to_run_next_can_be_run(
+    monkeypatch: pytest.MonkeyPatch, found: str | None, called: str, shown: str
+) -> None:
+    """Fault D: the bare name is found only in an active environment."""
+    monkeypatch.setattr("shutil.which", lambda name: found)
+    monkeypatch.setattr("sys.argv", [called])
+    monkeypatch.setattr("sys.executable", "/x/python")
+    assert cli._program() == shown
 
 
 def test_a_reader_that_leaves_is_no_defect(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

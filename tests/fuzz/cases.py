@@ -6,6 +6,7 @@ to try on it, with `{store}` for the folder of the store.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -22,6 +23,8 @@ import numpy as np
 from pydantic.fields import FieldInfo
 
 from hmtl_ablate.config import PRETEXT_OPTIONS, TrialConfig, metric_names
+from hmtl_ablate.errors import StudyError
+from hmtl_ablate.study import load_study
 from hmtl_ablate.study.declaration import objectives
 from hmtl_ablate.study.mapping import node_of, yaml_of
 from hmtl_ablate.study.options import option_fields
@@ -189,15 +192,36 @@ def search(rng: Random) -> dict[str, Any]:
 
 
 def study(rng: Random) -> dict[str, Any]:
-    names = rng.sample(NAMES, rng.randint(1, 4))
+    """A study that grows by what the reader accepts; in one of five, a mistake is left in."""
     found: dict[str, Any] = {
-        "name": rng.choice(["s", "S-1_x", "a" * 64, "0"]) if rng.random() < 0.95 else rng.choice(NAMES),
-        "base": changes(rng, 3),
-        "variants": {name: changes(rng, 2) if rng.random() < 0.9 else None for name in names},
+        "name": rng.choice(["s", "S-1_x", "a" * 64, "0"]),
+        "base": {},
+        "variants": {
+            name: {} for name in rng.sample([name for name in NAMES if name.isprintable()], rng.randint(1, 4))
+        },
     }
-    extras: dict[str, Callable[[], Any]] = {
+    found["variants"].pop("best of search", None)
+    found["variants"].setdefault("SL", None)
+    mistakes = int(rng.random() < 0.2)
+    for _ in range(rng.randint(3, 9)):
+        tried = copy.deepcopy(found)
+        _grow(rng, tried)
+        try:
+            load_study(tried)
+        except StudyError:
+            if not mistakes:
+                continue
+            mistakes -= 1
+        found = tried
+    return found
+
+
+def _grow(rng: Random, found: dict[str, Any]) -> None:
+    """Add one thing to a study."""
+    first = next(iter(found["variants"]))
+    sections: dict[str, Callable[[], Any]] = {
         "question": lambda: rng.choice([*NAMES, "", None, "a\nb"]),
-        "seeds": lambda: rng.choice([[0], [2**31 - 1, 0], list(range(50)), [7, 8]]),
+        "seeds": lambda: rng.choice([[0], [2**31 - 1, 0], list(range(12)), [7, 8]]),
         "metric": lambda: f"{rng.choice(['test', 'best/val'])}/{rng.choice(metric_names())}",
         "resources": lambda: rng.choice([{"workers": 2}, {"gpus": 0.25}, {"cpus": 1024}, {"gpus": 64}, {}, None]),
         "stages": lambda: {"first": changes(rng, 2)},
@@ -205,12 +229,17 @@ def study(rng: Random) -> dict[str, Any]:
         "search": lambda: search(rng),
         "profiles": lambda: {"quick": None, "paper": {"base": changes(rng, 2), "seeds": [1]}},
     }
-    for key, make in extras.items():
-        if rng.random() < 0.3:
-            found[key] = make()
-    if "stages" in found and rng.random() < 0.7:
-        found["variants"][names[0]] = {"model.weights": "trial:first"}
-    return found
+    choice = rng.random()
+    if choice < 0.4:
+        key = rng.choice(sorted(sections))
+        found[key] = sections[key]()
+    elif choice < 0.5 and "stages" in found:
+        found["variants"][first] = {"model.weights": "trial:first"}
+    elif choice < 0.7:
+        found["base"] = {**found["base"], **changes(rng, 1)}
+    else:
+        name = rng.choice(list(found["variants"]))
+        found["variants"][name] = {**(found["variants"][name] or {}), **changes(rng, 2)}
 
 
 def styled(rng: Random, text: str) -> bytes:
@@ -223,7 +252,7 @@ def styled(rng: Random, text: str) -> bytes:
         return b"\xef\xbb\xbf" + raw
     if style < 0.2:
         return b"# " + b"c" * 2000 + b"\n---\n" + raw + b"...\n"
-    if style < 0.3:
+    if style < 0.25:
         return damaged(rng, raw)
     return raw
 
@@ -254,13 +283,13 @@ def study_file(rng: Random, folder: Path) -> Commands:
     (folder / "study.yaml").write_bytes(styled(rng, text))
     words = ["plan", str(folder / "study.yaml"), "--runs", "{store}"]
     fields = option_fields()
-    if rng.random() < 0.3:
-        words += ["--profile", rng.choice(["quick", "paper", "nowhere", ""])]
-    if rng.random() < 0.3:
+    if ("profiles" in raw and rng.random() < 0.5) or rng.random() < 0.02:
+        words += ["--profile", rng.choice(["quick", "paper", "paper", "nowhere", ""])]
+    if rng.random() < 0.15:
         key = rng.choice([*fields, "epochs", "search.trials", "resources.cpus", "seeds", "base.data.size"])
         value = odd_value(rng, key, fields[key]) if key in fields else rng.choice(["3", "[1]", "null", "x: y", "}{"])
         words += ["--set", f"{key}={json.dumps(value) if not isinstance(value, str) else value}"]
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
         words += ["--data", rng.choice(["rendered", f"folder={folder}", f"csv={folder}/no", str(folder), "=", "x=y=z"])]
     if rng.random() < 0.1:
         words += [

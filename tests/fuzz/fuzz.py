@@ -15,6 +15,7 @@ from io import StringIO
 from pathlib import Path
 from random import Random
 
+from hmtl_ablate.backbone import check_size
 from hmtl_ablate.cli import main
 from tests.fuzz.cases import KINDS, SHARES  # type: ignore[import-not-found]
 
@@ -51,6 +52,7 @@ class Broken:
 
 def fuzz(seed: int, numbers: Iterator[int] | range, keep: Path | None = None) -> list[Broken]:
     """The broken ones of these cases; keep: a folder in which the input of the last one stays."""
+    check_size("test_vit", 32)  # PyTorch makes a folder for itself where the temporary files are, once
     return [one for number in numbers for one in run_case(seed, number, keep)]
 
 

@@ -185,7 +185,7 @@ def _annotation(file: str) -> str:
         return str(values.reshape(-1)[0]).strip()
     except SampleError:
         raise
-    except Exception as error:  # among others a header of 10¹² numbers: MemoryError
+    except Exception as error:  # of a damaged header NumPy raises almost anything: MemoryError, tokenize.TokenError …
         raise SampleError(f"annotation {name} can't be read") from error
 
 
