@@ -41,6 +41,7 @@ def test_geometric_over_views_is_the_geometric_mean_of_the_views() -> None:
     total = geometric_over_views(views, views.detach(), [1.0] * 4)
     assert total.item() == pytest.approx(64**0.25)
     total.backward()
+    assert views.grad is not None
     assert views.grad.tolist() == pytest.approx([64**0.25 / (4 * loss) for loss in (1, 2, 4, 8)])
     halved = torch.tensor([2.0, 16.0, 5.0])
     assert geometric_over_views(halved, halved, [1.0, 0.5, 0.0]).item() == pytest.approx((2 * 16**0.5) ** (1 / 1.5))
@@ -54,6 +55,7 @@ def test_geometric_over_views_of_two_workers_is_that_of_the_global_losses() -> N
     assert sum(total.item() for total in totals) / 2 == pytest.approx(8**0.5)
     for total, part in zip(totals, parts, strict=True):
         total.backward()
+        assert part.grad is not None
         assert part.grad.tolist() == pytest.approx([8**0.5 / 4, 8**0.5 / 8])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from hmtl_ablate import weights
@@ -132,14 +133,14 @@ def test_an_answer_of_any_kind_is_an_answer() -> None:
 
 def test_weights_in_the_cache_ask_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     def created(name: str, **options: object) -> torch.nn.Module:
-        assert weights.constants.HF_HUB_OFFLINE
+        assert constants.HF_HUB_OFFLINE
         return torch.nn.Linear(2, 1)
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(timm, "create_model", created)
     monkeypatch.setattr(weights, "_unanswered", None)  # is not called
     weights.check_source("resnet10t", "imagenet")
-    assert not weights.constants.HF_HUB_OFFLINE
+    assert not constants.HF_HUB_OFFLINE
 
 
 def test_a_files_content_names_the_trial_and_not_its_path(tmp_path: Path) -> None:

@@ -353,7 +353,7 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
     return value
 
 
-def _texts(value: Mapping[str, Any]) -> bool:
+def _texts(value: Any) -> bool:
     return all(isinstance(text, str) for text in value.values())
 
 

@@ -179,7 +179,7 @@ def search(rng: Random) -> dict[str, Any]:
         if len(space) > 1 and rng.random() < 0.2:
             other = rng.choice(list(space))
             space[key]["when"] = {other: rng.choice([1, "siamese", [1, 2]])}
-    found = {
+    found: dict[str, Any] = {
         "base": {"pretext": {task: {}}},
         "space": space,
         "sampler": rng.choice(sorted(SAMPLERS)),

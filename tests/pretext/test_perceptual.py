@@ -1,5 +1,7 @@
 """The perceptual distance."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -49,7 +51,7 @@ def test_perceptual_loss_does_not_grow_with_the_mask() -> None:
     """Fault A8: of a blank decoder it was 0.21, 0.50 and 1.19 at mask 0.1, 0.25 and 0.6, the pixel loss the same."""
     torch.manual_seed(0)
     images = torch.nn.functional.interpolate(torch.randn(64, 3, 12, 12), size=(48, 48), mode="bilinear")
-    found = {"pixels": [], "perceptual": []}
+    found: dict[str, list[float]] = {"pixels": [], "perceptual": []}
     for ratio in (0.1, 0.25, 0.6):
         pixels = Inpainting(InpaintingOptions(mask_ratio=ratio), FeatureShape(48, 8, 2, 2, 8))
         options = InpaintingOptions(mask_ratio=ratio, perceptual="test_resnet", perceptual_weights=None)
@@ -65,14 +67,15 @@ def test_perceptual_loss_does_not_grow_with_the_mask() -> None:
 
 def test_perceptual_loss_by_hand() -> None:
     """A quarter masked: the pixel loss plus weight × distance / 0.25."""
-    options = {"mask": "patches", "patches": 4, "mask_ratio": 0.25, "perceptual": "test_resnet"}
+    options: dict[str, Any] = {"mask": "patches", "patches": 4, "mask_ratio": 0.25, "perceptual": "test_resnet"}
     task = Inpainting(
         InpaintingOptions(**options, perceptual_weights=None, perceptual_weight=0.5), FeatureShape(32, 8, 1, 1, 8)
     )
     images, output = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
     draw = task.draw(2, torch.Generator().manual_seed(0))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in task.norm)
-    distance = task._networks[0](task.rebuilt(output, images, draw) * std + mean, images * std + mean)
+    (network,) = task._networks
+    distance = network(task.rebuilt(output, images, draw) * std + mean, images * std + mean)
     torch.testing.assert_close(task.loss(output, images, draw), task.score(output, images, draw) + 2 * distance)
 
 

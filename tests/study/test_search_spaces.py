@@ -127,7 +127,7 @@ def test_paper_has_the_nine_rows() -> None:
             "inverse",
         )
         if "puzzling" in config.pretext:
-            own = config.pretext["puzzling"]
+            own: Any = config.pretext["puzzling"]
             assert own.weight == pytest.approx(0.3 * own.grid**2 * len(own.changed_views)) == pytest.approx(8.1)
             assert (own.same_draw, own.same_augmentation, own.supervised_weight) == (True, True, 1.0)
             assert config.loss.views == "geometric"

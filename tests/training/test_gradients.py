@@ -114,7 +114,12 @@ def test_a_measurement_runs_the_model_once(make, run, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(step.TrainingStep, "_losses", counted)
     monkeypatch.setattr(gradients, "_gradient", counted_backward)
-    steps = []
-    monkeypatch.setattr(TrainingBatches, "__len__", lambda self: steps.append(self.steps) or self.steps * 2)
+    steps: list[int] = []
+
+    def twice(self: TrainingBatches) -> int:
+        steps.append(self.steps)
+        return self.steps * 2
+
+    monkeypatch.setattr(TrainingBatches, "__len__", twice)
     run(make(pretext=HMTL, training__epochs=2), "x")
     assert calls == {"batches": 2 * (steps[0] + 1), "backward": 2 * 3}

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import OutOfMemory, TrialInterrupted
+from hmtl_ablate.to_device import to_device
 from hmtl_ablate.training import feeds, loop, parts, probe, step
 from hmtl_ablate.training.device import Setup, is_out_of_memory
 from hmtl_ablate.training.folder import TrialFolder
@@ -20,7 +21,7 @@ from hmtl_ablate.training.step import TrainingStep
 from hmtl_ablate.training.workers import Workers
 
 META = torch.device("meta")
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "task": ["emotion", "pose"],
     "loss": {"class_weights": "inverse"},
     "pretext": {
@@ -78,7 +79,8 @@ def test_a_step_waits_for_nothing(
     config = make(**{**EVERYTHING, "loss": {**EVERYTHING["loss"], "combine": combine}})
     built = build_parts(config, pack, TrialFolder(tmp_path), Workers())
     train = TrainingStep(built)
-    for perceptual in built.pretext["inpainting"]._networks:
+    networks: Any = built.pretext["inpainting"]._networks
+    for perceptual in networks:
         assert {tensor.device for tensor in (*perceptual.parameters(), *perceptual.buffers())} == {META}
     train(built.batches[0], [])  # the class weights are copied here, once
     with counted(monkeypatch) as copies:
@@ -92,7 +94,7 @@ def test_the_count_sees_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     with counted(monkeypatch) as copies:
         torch.ones(3).to(META)
         torch.ones(3, device=META).new_tensor([1.0, 2.0])
-        step.to_device(torch.ones(3), META)
+        to_device(torch.ones(3), META)
     assert copies == {"asynchronous": 1, "blocking": 2}
     with pytest.raises((RuntimeError, NotImplementedError)):
         torch.ones((), device=META).item()
@@ -183,9 +185,14 @@ def test_memory_that_does_not_suffice_for_halves_is_one_error(
     Card(most=8).install(monkeypatch)
     monkeypatch.setattr(TrainingStep, "__init__", lambda self, parts: _without_ddp(self, parts))
     monkeypatch.setattr(Workers, "agree", lambda self, device, numbers: True)
-    passes = []
+    passes: list[int] = []
+
+    def stop() -> bool:
+        passes.append(1)
+        return False
+
     with pytest.raises(OutOfMemory, match=r"Tried to allocate 2\.00 GiB.*training\.batch_size") as caught:
-        run(make(data__size=16, training__epochs=1), "x", world_size=workers, stop=lambda: bool(passes.append(1)))
+        run(make(data__size=16, training__epochs=1), "x", world_size=workers, stop=stop)
     assert ("2 pieces" in str(caught.value)) == (workers == 1)
     assert passes == []
 

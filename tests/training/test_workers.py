@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn as spawn_processes
 
 from hmtl_ablate import register_pretext_task
 from hmtl_ablate.config import RotationOptions, TrialConfig, parse_config
@@ -22,6 +22,7 @@ from hmtl_ablate.pretext import PRETEXT_TASKS
 from hmtl_ablate.pretext.rotation import Rotation
 from hmtl_ablate.training import loop
 from hmtl_ablate.training.batches import TrainingBatches
+from hmtl_ablate.training.checkpoint import save_state
 from hmtl_ablate.training.folder import TrialFolder
 from hmtl_ablate.training.parts import build_parts
 from hmtl_ablate.training.step import TrainingStep
@@ -43,7 +44,7 @@ def spawn(work: Callable[..., None], *given: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = mp.spawn(work, args=(port, *given), nprocs=2, join=False)
+    context = spawn_processes(work, args=(port, *given), nprocs=2, join=False)
     end = time.monotonic() + LIMIT
     while not context.join(timeout=1.0):
         if time.monotonic() > end:
@@ -54,7 +55,7 @@ def spawn(work: Callable[..., None], *given: Any) -> None:
 
 def _train(rank: int, port: int, raw: dict[str, Any], pack: str, folder: str, pieces: int = 1) -> None:
     _join(rank, port)
-    place = {"rank": rank, "world_size": 2, "pieces": pieces}
+    place: dict[str, Any] = {"rank": rank, "world_size": 2, "pieces": pieces}
     loop.train(parse_config(raw), load_pack(Path(pack)), Path(folder), evaluate_test=True, **place)
     dist.destroy_process_group()
 
@@ -63,14 +64,14 @@ def _train_skewed(rank: int, port: int, raw: dict[str, Any], pack: str, folder: 
     """Worker 1's clock runs so fast that a checkpoint is due at each of its readings; worker 0 notes what it writes."""
     hours = iter(range(10**6))
     if rank == 1:
-        loop.time = SimpleNamespace(monotonic=lambda: 3600.0 * next(hours))  # type: ignore[assignment]
-    save, written = loop.save_state, []
+        loop.time = SimpleNamespace(monotonic=lambda: 3600.0 * next(hours))  # type: ignore[attr-defined]
+    save, written = save_state, []
 
     def noted(path: Path, state: dict[str, Any]) -> None:
         written.append((state["progress"]["epoch"], state["progress"]["step"]))
         save(path, state)
 
-    loop.save_state = noted
+    loop.save_state = noted  # type: ignore[attr-defined]
     _train(rank, port, raw, pack, folder)
     if rank == 0:
         (Path(folder) / "written.json").write_text(json.dumps(written))
@@ -88,7 +89,12 @@ def test_workers_whose_clocks_differ_write_the_same_checkpoints(make, pack: Pack
 
 def test_one_worker_votes_after_every_step_and_several_after_some(make, run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    run(make(data__size=16, training__batch_size=4, training__epochs=1), "x", stop=lambda: bool(asked.append(1)))
+
+    def stop() -> bool:
+        asked.append(1)
+        return False
+
+    run(make(data__size=16, training__batch_size=4, training__epochs=1), "x", stop=stop)
     steps = len(asked)
     assert steps > loop.VOTE_EVERY
     votes: list[tuple[bool, ...]] = []
@@ -162,7 +168,7 @@ def losses_of_share(config: TrialConfig, pack: Pack, folder: Path, rank: int) ->
     batch = TrainingBatches(config, pack, parts.splits.train, parts.supervised, rank, 2)[0]
     step = TrainingStep.__new__(TrainingStep)  # without DistributedDataParallel, which needs the other worker
     step.parts, step.model = parts, parts.model
-    losses, _ = step._losses(step._inputs(batch, 0), step._targets(batch), batch.labelled)
+    losses, _ = step._losses(step.model, step._inputs(batch, 0), step._targets(batch), batch.labelled)
     return losses, parts.model
 
 
@@ -178,7 +184,7 @@ def test_every_task_works_without_images(
     config = make(pretext={name: mixed}, model__backbone=backbone, training__batch_size=8)
     for rank, changed in ((0, 1), (1, 0)):
         losses, model = losses_of_share(config, pack, tmp_path, rank)
-        sum(losses.values()).backward()
+        torch.stack(list(losses.values())).sum().backward()
         assert (float(losses[name]) > 0) == bool(changed)
         gradients = [parameter.grad for parameter in model.pretext.parameters()]
         assert all(gradient is not None and bool(gradient.isfinite().all()) for gradient in gradients)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -114,7 +115,7 @@ def test_ckplus_last_three_frames(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("frames", "count"), [("peak", 7), ("last3", 21)])
-def test_ckplus_48_takes_subjects_from_the_names(frames: str, count: int, tmp_path: Path) -> None:
+def test_ckplus_48_takes_subjects_from_the_names(frames: Any, count: int, tmp_path: Path) -> None:
     """Fault A3: data.frames means the same in both layouts."""
     ckplus_48(tmp_path)
     save(tmp_path / "fear" / "face.png", 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ ROWS = [  # ten votes; the label by majority and by plurality, or why the row is
 
 
 @pytest.mark.parametrize("rule", ["majority", "plurality", "soft"])
-def test_the_published_rule_and_a_plurality_differ(rule: str, tmp_path: Path) -> None:
+def test_the_published_rule_and_a_plurality_differ(rule: Any, tmp_path: Path) -> None:
     """Fault A1, and the case ferplus_votes: FER+'s labels are not a plurality of the votes."""
     for name in ("FER2013Train", "FER2013Valid"):
         for number in range(len(ROWS)):
