@@ -73,9 +73,9 @@ def test_perceptual_loss_by_hand() -> None:
     )
     images, output = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
     draw = task.draw(2, torch.Generator().manual_seed(0))
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in task.norm)
     networks: Any = task._networks
-    distance = networks[0](task.rebuilt(output, images, draw) * std + mean, images * std + mean)
+    before, after = (task.rebuilt(output, images, draw), images)
+    distance = networks[0](before * task.std + task.mean, after * task.std + task.mean)
     torch.testing.assert_close(task.loss(output, images, draw), task.score(output, images, draw) + 2 * distance)
 
 

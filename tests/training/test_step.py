@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import OutOfMemory, TrialInterrupted
-from hmtl_ablate.to_device import to_device
 from hmtl_ablate.training import feeds, loop, parts, probe, step
 from hmtl_ablate.training.device import Setup, is_out_of_memory
 from hmtl_ablate.training.folder import TrialFolder
@@ -94,7 +93,7 @@ def test_the_count_sees_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     with counted(monkeypatch) as copies:
         torch.ones(3).to(META)
         torch.ones(3, device=META).new_tensor([1.0, 2.0])
-        to_device(torch.ones(3), META)
+        step.to_device(torch.ones(3), META)  # type: ignore[attr-defined]
     assert copies == {"asynchronous": 1, "blocking": 2}
     with pytest.raises((RuntimeError, NotImplementedError)):
         torch.ones((), device=META).item()
@@ -126,11 +125,11 @@ class Card:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         losses = TrainingStep._losses
 
-        def limited(own: TrainingStep, inputs: Any, *rest: Any) -> Any:
+        def limited(own: TrainingStep, model: Any, inputs: Any, *rest: Any) -> Any:
             self.passes += 1
             if self.passes > self.since and max(len(group.images) for group in inputs) > self.most:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore text")
-            return losses(own, inputs, *rest)
+            return losses(own, model, inputs, *rest)
 
         monkeypatch.setattr(TrainingStep, "_losses", limited)
 

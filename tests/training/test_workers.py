@@ -64,7 +64,7 @@ def _train_skewed(rank: int, port: int, raw: dict[str, Any], pack: str, folder: 
     """Worker 1's clock runs so fast that a checkpoint is due at each of its readings; worker 0 notes what it writes."""
     hours = iter(range(10**6))
     if rank == 1:
-        loop.time = SimpleNamespace(monotonic=lambda: 3600.0 * next(hours))  # type: ignore[assignment]
+        loop.time = SimpleNamespace(monotonic=lambda: 3600.0 * next(hours))  # type: ignore[assignment, attr-defined]
     save, written = save_state, []
 
     def noted(path: Path, state: dict[str, Any]) -> None:
