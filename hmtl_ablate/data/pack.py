@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -150,6 +151,9 @@ def load_pack(folder: Path, *, whole: bool = False, progress: Progress | None = 
     """
     try:
         manifest = _load_manifest(folder)
+        for name in ("images.npy", "labels.npz"):
+            if not stat.S_ISREG(os.stat(folder / name).st_mode):
+                raise ValueError(f"{name} is not a regular file")
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         arrays = _load_arrays(folder / "labels.npz", manifest.count)
         labels = labels_in(arrays)

@@ -71,8 +71,10 @@ LINE = 1 << 24
 MAX_ANGLE = 99
 """Degrees; benchmarks of head pose use no face beyond it."""
 
-# Pillow warns of sizes that are below our own limit: the reader decides.
+# What is wrong with a file is listed with its name: what libraries print of it on the way would only hide that.
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning, module="PIL")
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 Labels = Mapping[str, int | tuple[float, ...]]
 """Task → label; a missing label has no key. A class index for emotion and gender; numbers for pose (yaw, pitch, roll in
@@ -180,7 +182,10 @@ def reason_of(error: Exception) -> str:
 
 def printable(text: str) -> str:
     """`text` with a replacement mark for what is not UTF-8, as in file names of older systems."""
-    return os.fsencode(text).decode("utf-8", "replace")
+    try:
+        return os.fsencode(text).decode("utf-8", "replace")
+    except UnicodeEncodeError:  # half a character, from a reader of one's own
+        return text.encode("utf-8", "replace").decode()
 
 
 # --- images -----------------------------------------------------------------------------------------------------------

@@ -432,6 +432,16 @@ def test_labels_that_unpack_to_far_more_than_they_need(tmp_path: Path) -> None:
         load_pack(made.folder)
 
 
+@pytest.mark.parametrize("name", ["images.npy", "labels.npz"])
+def test_a_pack_of_pipes_is_refused(name: str, tmp_path: Path) -> None:
+    """Fault C12: opening a named pipe blocked for ever."""
+    made = open_pack(FOLDER, faces(tmp_path / "set"), tmp_path / "store")
+    (made.folder / name).unlink()
+    os.mkfifo(made.folder / name)
+    with pytest.raises(DataError, match=f"{name} is not a regular file"):
+        load_pack(made.folder)
+
+
 def test_a_store_that_cant_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = faces(tmp_path / "set")
     (tmp_path / "file").write_text("")

@@ -59,9 +59,9 @@ def test_images_without_labels(tmp_path: Path) -> None:
     for number in range(3):
         save(tmp_path / f"{number}.png", number)
     check_data(DataConfig(name="images", size=16), tmp_path, sheet=tmp_path / "sheet.jpg")
-    image = cv2.imread(str(tmp_path / "sheet.jpg"))
-    assert image is not None
-    assert image.shape[0] == 2 * LINE + 3 * SIDE
+    sheet = cv2.imread(str(tmp_path / "sheet.jpg"))
+    assert sheet is not None
+    assert len(sheet) == 2 * LINE + 3 * SIDE
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,9 @@ def _affectnet_lists(root: Path, lists: Path) -> Source:
                 if missing:
                     raise DataError(f"{table}: no column {', '.join(missing)}")
                 continue
-            _affectnet_row(build, f"{name} row {number + 1}", images, split, row, columns)
+            place = f"{name} row {number + 1}"
+            with build.row(place):
+                _affectnet_row(build, place, images, split, row, columns)
         new = build.samples[before:]
         if new and not any(os.path.exists(sample.files[0]) for sample in new[:200]):
             raise DataError(f"{images}: none of the first images in {name} exists, e.g. {new[0].name}")

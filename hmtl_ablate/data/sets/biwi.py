@@ -114,7 +114,8 @@ def _camera(folder: Path) -> list[float]:
 def _head_box(camera: list[float], centre: NDArray[np.float64]) -> Box:
     """The square of `BIWI_HEAD` around `centre`, given in the depth camera's frame, in the colour image."""
     matrix, turn = np.array(camera[:9]).reshape(3, 3), np.array(camera[13:22]).reshape(3, 3)
-    x, y, depth = (matrix @ (turn @ centre + camera[22:25])).tolist()
+    with np.errstate(all="ignore"):  # numbers that are not finite are refused below
+        x, y, depth = (matrix @ (turn @ centre + camera[22:25])).tolist()
     if not (depth > 0 and math.isfinite(x + y + depth)):
         raise SampleError("its head is behind the camera")
     side = BIWI_HEAD * camera[0] / depth

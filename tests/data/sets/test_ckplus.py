@@ -119,7 +119,7 @@ def test_ckplus_48_takes_subjects_from_the_names(frames: Any, count: int, tmp_pa
     """Fault A3: data.frames means the same in both layouts."""
     ckplus_48(tmp_path)
     save(tmp_path / "fear" / "face.png", 0)
-    source = read_source(DataConfig(name="ckplus", frames=frames), tmp_path)
+    source = read_source(DataConfig.model_validate({"name": "ckplus", "frames": frames}), tmp_path)
     assert len(source.samples) == count
     assert source.left_out == ({"frame before the peak": 14} if frames == "peak" else {})
     assert label(source, "happy/S014_004_00000017.png") == "happiness"

@@ -55,7 +55,7 @@ def test_the_published_rule_and_a_plurality_differ(rule: Any, tmp_path: Path) ->
         for number in range(len(ROWS)):
             save(tmp_path / name / f"{number}.png", number, 48, grey=True)
         table(tmp_path / name / "label.csv", [[f"{n}.png", "", *row[0]] for n, row in enumerate(ROWS)])
-    source = read_source(DataConfig(name="ferplus", votes=rule), tmp_path)
+    source = read_source(DataConfig.model_validate({"name": "ferplus", "votes": rule}), tmp_path)
     expected = [row[2 if rule == "plurality" else 1] for row in ROWS]
     for name in ("FER2013Train", "FER2013Valid"):
         found = {s.name: label(source, s.name) for s in source.samples if s.name.startswith(name)}
