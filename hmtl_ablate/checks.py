@@ -222,7 +222,7 @@ def _known_pack(config: TrialConfig, path: Path | None, store: Path) -> Pack | N
 
     wanted = str(path.expanduser().absolute()) if path else ""
     for folder in sorted((store / "packs").glob(f"{config.data.name}-{config.data.stored_size}px-*")):
-        with suppress(StoreError):
+        with suppress(StoreError, DataError):
             pack = load_pack(folder)
             if pack.manifest.source == wanted or (path and Path(pack.manifest.source) == path.expanduser().resolve()):
                 return pack
