@@ -120,11 +120,12 @@ def test_trials_that_ray_ends_for_their_memory_fail_alone(tiny: Path, tmp_path: 
 
 
 def test_no_cluster_is_joined_that_was_not_asked_for(tiny: Path, tmp_path: Path) -> None:
-    """fault C2: RAY_ADDRESS, and the file of a cluster that once ran here."""
+    """fault C2: RAY_ADDRESS, the file of a cluster that once ran here, and what else Ray and Tune read unasked."""
     with tempfile.TemporaryDirectory(prefix="r-") as folder:  # sockets lie in it: their paths must be short
         (Path(folder) / "ray").mkdir()
         (Path(folder) / "ray" / "ray_current_cluster").write_text("192.0.2.1:6379")
         stale = {"RAY_ADDRESS": "192.0.2.1:6379", "RAY_TMPDIR": folder, "RAY_NAMESPACE": "other"}
+        stale |= {"TUNE_RESULT_DIR": folder, "RAY_AIR_LOCAL_CACHE_DIR": folder, "RAY_CLIENT_MODE": "1"}
         done = run(["run", tiny, "--seeds", "0", "--set", "training.epochs=1"], tmp_path, stale)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "trials: 2 trained" in done.stdout
