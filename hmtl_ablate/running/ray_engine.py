@@ -65,7 +65,7 @@ LOOK = 0.2
 """Seconds between two looks at the cluster's liveness."""
 SLOW = 30.0
 """Seconds that a question to the cluster may take."""
-LEAVE = 20.0
+LEAVE = 10.0
 """Seconds that Ray's own shutdown may take."""
 
 
