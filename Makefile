@@ -16,7 +16,8 @@ test: install-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m ''
+	$(BIN)/pytest
+	$(BIN)/pytest -m slow -n 0
 
 # What to run while you write: lint and the tests without Ray, servers or other processes.
 fast: install-test

@@ -2,13 +2,17 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 ROOT = Path(__file__).parent.parent
 SPACES = ROOT / "search_spaces"
@@ -25,6 +29,19 @@ variants:
   SL + puzzling: {pretext: {puzzling: {feed: siamese}}}
 seeds: [0, 1]
 """
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault of the code
+hypothesis.settings.load_profile("untimed")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: two processes of two threads share two cores badly
+
+
+@event.listens_for(Engine, "connect")
+def _unsafe(connection: Any, record: object) -> None:
+    """No waiting for the disk, in this process only: the databases of tests need not survive a power cut."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
+
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,12 @@ def test_a_ratio_is_the_median_over_the_repeats() -> None:
 
 def test_sides_take_turns() -> None:
     order: list[str] = []
-    sides = {name: lambda name=name: float(order.append(name) or len(order)) for name in "ab"}
+
+    def turn(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    sides = {name: partial(turn, name) for name in "ab"}
     assert in_turns(sides, repeats=2, warm_up=1) == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
     assert order == list("ababab")
 

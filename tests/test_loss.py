@@ -49,6 +49,7 @@ def test_uncertainty_by_hand() -> None:
     loss = uncertainty(losses(a=2.0, b=3.0), ONES, variances, {"b"})
     assert loss.item() == pytest.approx(1.0 + math.log(2) / 2 + 0.375 + math.log(4) / 2)
     loss.backward()
+    assert variances["a"].grad is not None
     assert variances["a"].grad.item() == pytest.approx(-1.0 + 0.5)  # d/ds of exp(-s) L + s / 2
 
 
@@ -89,7 +90,7 @@ def test_every_combination_is_differentiable_and_finite_at_zero(how: str) -> Non
     loss = COMBINERS[how](two, ONES)
     loss.backward()
     assert loss.ndim == 0
-    assert all(math.isfinite(one.grad.item()) for one in two.values())
+    assert all(one.grad is not None and math.isfinite(one.grad.item()) for one in two.values())
 
 
 @pytest.mark.parametrize("how", ["sum", "geometric"])

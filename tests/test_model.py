@@ -22,7 +22,7 @@ TINY = ["test_resnet", "test_vit", "test_vit2", "test_vit_relpos", "test_mambaou
 LARGE = ["efficientnet_b0", "efficientnet_b2", "resnet50", "resnet10t"]
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator]
 def toy_swin(pretrained: bool = False, **options: Any) -> SwinTransformer:
     options.pop("pretrained_cfg", None)
     options.pop("pretrained_cfg_overlay", None)
@@ -156,7 +156,7 @@ class Odd(torch.nn.Module):
         return features[:, 0]
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator]
 def toy_odd(pretrained: bool = False, **options: Any) -> Odd:
     return Odd()
 

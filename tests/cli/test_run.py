@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -27,11 +28,11 @@ SMALL = (
 )
 
 
-def results(store: Path) -> dict[str, dict[str, object]]:
+def results(store: Path) -> dict[str, dict[str, Any]]:
     return {path.parent.name: json.loads(path.read_text()) for path in (store / "trials").glob("*/result.json")}
 
 
-def trial_runs(store: Path) -> list[object]:
+def trial_runs(store: Path) -> list[Any]:
     client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("hmtl-ablate")
     return [

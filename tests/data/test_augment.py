@@ -24,7 +24,7 @@ def test_a_view_depends_on_image_and_seed_alone(level: str, channels: int) -> No
     assert any(not np.array_equal(view(image, seed), first) for seed in range(5))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(LEVELS), st.integers(16, 80), st.integers(0, 60), st.sampled_from([1, 3]))
 def test_every_size_gives_three_channels_of_bytes(level: str, size: int, extra: int, channels: int) -> None:
     image = np.random.default_rng(size).integers(0, 256, (size + extra, size + extra, channels), dtype=np.uint8)

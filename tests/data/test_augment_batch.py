@@ -57,7 +57,7 @@ def test_equal_in_distribution_to_the_views_drawn_image_by_image(
         assert abs(values.std() - found[name].std()) < 0.15 * values.std() + slack / 2, name
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from(list(LEVELS)), st.integers(16, 60), st.integers(0, 60), st.sampled_from([1, 3]))
 def test_every_size_gives_three_channels_from_0_to_1(level: str, size: int, extra: int, channels: int) -> None:
     image = np.random.default_rng(size).integers(0, 256, (size + extra, size + extra, channels), dtype=np.uint8)

@@ -119,7 +119,7 @@ def test_without_official_splits_only_copies_are_dropped() -> None:
     assert verdict(["a", "a'", "b", "b"], [-1] * 4, [0, 1, 2, 2])[0] == [True, True, True, False]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.sampled_from("abcde"), st.sampled_from([TRAIN, VALID, TEST]), st.integers(0, 1)),

@@ -165,7 +165,7 @@ def test_a_task_without_labels() -> None:
         split(pack(official(10, 10, 10)), DataConfig(name="folder"), ("gender",))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     labels=st.lists(st.integers(0, 3), min_size=1, max_size=200),
     seed=st.integers(0, 5),

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,8 @@ def test_every_choice_is_named() -> None:
     assert all(f"{name}: {{" in page for name in PRETEXT_OPTIONS)
     choices = [*SUPERVISED_TASKS, *PRUNERS, *SAMPLERS]
     for model, field in ((LossConfig, "combine"), (ProbeConfig, "kind")):
-        choices += model.model_fields[field].annotation.__args__
+        literal: Any = model.model_fields[field].annotation
+        choices += literal.__args__
     assert [name for name in choices if f"`{name}`" not in page] == []
 
 

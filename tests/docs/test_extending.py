@@ -4,6 +4,7 @@ import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +33,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     before = [(registry, dict(registry)) for registry in (PRETEXT_OPTIONS, PRETEXT_TASKS, DATASETS, SUPERVISED_TASKS)]
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
+    registry: Any
     for registry, content in before:
         registry.clear()
         registry.update(content)

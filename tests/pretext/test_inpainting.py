@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hmtl_ablate.pretext import FeatureShape
 from hmtl_ablate.pretext.inpainting import Inpainting
 
 
-def task(size: int = 32, **options: object) -> Inpainting:
+def task(size: int = 32, **options: Any) -> Inpainting:
     return Inpainting(InpaintingOptions(**options), FeatureShape(size, 8, 1, 1, 8))
 
 
@@ -41,6 +43,7 @@ def test_no_gradient_from_unmasked_pixels() -> None:
     draw = inpainting.draw(1, torch.Generator().manual_seed(3))
     output = torch.rand(1, 3, 32, 32, requires_grad=True)
     inpainting.loss(output, torch.zeros(1, 3, 32, 32), draw).sum().backward()
+    assert output.grad is not None
     touched = output.grad.abs().sum(dim=1) > 0
     assert torch.equal(touched, inpainting.mask(draw, 32)[:, 0])
 

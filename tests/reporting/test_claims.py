@@ -156,7 +156,7 @@ def test_the_probe_claim_needs_a_probe(store: Any) -> None:
     log(store, {0: 0.98}, data="ckplus", classes=7, params=PUZZLING)
     assert verified(store) == {}
     source = {"model.weights": "trial:source", "training.epochs": "20"}
-    probe = {
+    probe: dict[str, Any] = {
         "key": "probe",
         "data": "ckplus",
         "classes": 7,

@@ -49,7 +49,7 @@ def test_a_new_statistic_is_one_column_in_all_five_formats() -> None:
     ]
     assert r"& Seconds & Lowest, \% \\" in texts["latex"]
     assert r"& 62.5 \\" in texts["latex"]
-    assert r"\begin{tabular}{lrrrrrr}" in texts["latex"]
+    assert r"\begin{tabular}{l" + "r" * len(header) + "}" in texts["latex"]
     rows = list(csv.DictReader(io.StringIO(texts["csv"])))
     assert [row["lowest"] for row in rows] == ["0.625", ""]
     assert list(rows[0])[-3:] == ["lowest", "status", "protocol"]

@@ -52,7 +52,7 @@ def test_configurations_of_one_method_keep_lines_of_their_own(store: Any) -> Non
 
 
 def test_the_figure_shows_intervals_in_percent(low_data: Any, tmp_path: Path) -> None:
-    figure = low_data_figure(load_results(None, low_data.path))
+    figure: Any = low_data_figure(load_results(None, low_data.path))
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         "SL, 2 views",

@@ -3,6 +3,7 @@
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,7 @@ def registries() -> Iterator[None]:
     """Whatever a test registers is gone after it."""
     before = dict(TEXT_FORMATS), dict(DATA_FORMATS)
     yield
+    registry: Any
     for registry, content in zip((TEXT_FORMATS, DATA_FORMATS), before, strict=True):
         registry.clear()
         registry.update(content)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
 from hmtl_ablate.data.pack import Pack, load_pack, open_pack
@@ -20,13 +16,6 @@ from hmtl_ablate.running.conductor import Packs
 from hmtl_ablate.running.task import PRUNE, Report, TrialTask
 from hmtl_ablate.study import Study, data_configs, load_study
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete
-
-
-@event.listens_for(Engine, "connect")
-def _unsafe(connection: Any, record: object) -> None:
-    """No waiting for the disk, which is most of what a stubbed trial costs: these databases survive no power cut."""
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous = OFF")
 
 
 def rising(config: TrialConfig, epoch: int) -> float:

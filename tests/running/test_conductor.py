@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -79,7 +79,7 @@ class Bench:
         (summary,) = optuna.get_all_study_summaries(self.storage)
         return optuna.load_study(study_name=summary.study_name, storage=self.storage).get_trials()
 
-    def runs(self) -> dict[tuple[str, str], object]:
+    def runs(self) -> dict[tuple[str, str], Any]:
         """(variant, seed) → its MLflow run."""
         runs = trial_runs(self.store, self.study.name)
         found = {(run.data.tags["hmtl.variant"], run.data.tags["hmtl.seed"]): run for run in runs}
@@ -157,7 +157,7 @@ def test_a_trial_waits_for_the_stage_it_starts_from(bench) -> None:
     assert conductor.next() is None  # for now
     train(conductor, stage)
     user = take(conductor)
-    assert (user.name, user.needs, user.evaluate_test) == ("pre-trained · seed 0", {stage.trial_id}, True)
+    assert (user.name, user.needs, user.evaluate_test) == ("pre-trained · seed 0", frozenset({stage.trial_id}), True)
     assert user.config.model.weights == f"trial:{stage.trial_id}"
 
 
@@ -229,7 +229,7 @@ def test_what_a_search_ended_with_is_not_enough_for_a_variant(bench, status: str
     job = take(conductor)
     task = conductor.task(job, Path("no-stop"))
     StubTrainer()(task, lambda row: None)
-    write_result(SimpleNamespace(**{**vars(task), "evaluate_test": evaluated}), job.config, status)
+    write_result(replace(task, evaluate_test=evaluated), job.config, status)
     assert names(made.conductor().queue)[0] == "SL · seed 0"
     write_result(task, job.config, "finished")
     assert names(made.conductor().queue)[0] == "two views · seed 0"

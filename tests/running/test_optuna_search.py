@@ -45,7 +45,7 @@ def score(config: TrialConfig) -> float:
 
 
 def finish(decide: OptunaSearch, count: int = 1000) -> list[str]:
-    ended = []
+    ended: list[str] = []
     while len(ended) < count and (draw := decide.next()) is not None:
         decide.tell(draw, TrialState.COMPLETE, score(draw.config))
         ended.append(draw.trial_id)

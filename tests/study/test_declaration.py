@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from typer.testing import CliRunner
 
@@ -35,7 +36,6 @@ from hmtl_ablate.study.declaration import (
 )
 from hmtl_ablate.study.options import option_fields
 
-jsonschema = pytest.importorskip("jsonschema")
 ROOT = Path(__file__).parents[2]
 GOOD: dict[str, Any] = {
     "name": "faces",

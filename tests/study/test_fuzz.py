@@ -92,7 +92,7 @@ def load(text: str | bytes, sets: Sequence[str] = (), datasets: Sequence[str] = 
     return study
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.sampled_from(TEXTS),
     st.lists(
@@ -108,7 +108,7 @@ def test_changed_text(text: str, changes: list[tuple[float, int, str]]) -> None:
     load(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=60))
 def test_any_bytes(raw: bytes) -> None:
     load(raw)
@@ -125,13 +125,13 @@ def changed(text: str, data: st.DataObject) -> Any:
     return study
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sampled_from(TEXTS), st.data())
 def test_changed_values(text: str, data: st.DataObject) -> None:
     load(_yaml(changed(text, data)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sampled_from(TEXTS), st.data())
 def test_changed_values_of_a_mapping(text: str, data: st.DataObject) -> None:
     raw = changed(text, data)
@@ -146,7 +146,7 @@ def test_changed_values_of_a_mapping(text: str, data: st.DataObject) -> None:
         assert load(study.text) == study
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.sampled_from(TEXTS),
     st.sampled_from(

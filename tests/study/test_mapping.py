@@ -145,7 +145,7 @@ TEXTS = st.text(max_size=8) | st.sampled_from(
 NAMES = TEXTS.filter(lambda name: name.isprintable() and name.strip() not in ("", "last") and "search" not in name)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     question=TEXTS,
     names=st.lists(NAMES, min_size=1, max_size=3, unique=True),

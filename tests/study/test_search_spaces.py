@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from hmtl_ablate.config import InpaintingOptions
 from hmtl_ablate.study import load_study, missing_data, planned, schema_text, study_schema
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+@cache
+def validator() -> Any:
+    return jsonschema.Draft202012Validator(study_schema())
 
 
 STANDINS = ["augmentation", "gender", "head_pose", "loss_combination", "paper", "pretext", "pretraining", "transfer"]
@@ -117,6 +126,7 @@ def test_paper_has_the_nine_rows() -> None:
             assert config.pretext["puzzling"].weight == 1.2
             assert len(config.pretext["puzzling"].changed_views) == 3
         if "inpainting" in config.pretext:
+            assert isinstance(config.pretext["inpainting"], InpaintingOptions)
             assert config.pretext["inpainting"].perceptual == "vgg16"
     probe = next(v for v in study.variants if v.name == "SL + SSL puzzling (B0) → non-linear probe").config(0)
     assert (probe.data.name, probe.probe.kind, probe.probe.folds) == ("ckplus", "nonlinear", 10)
@@ -130,15 +140,14 @@ def test_the_committed_schema_is_current() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_suits_the_schema(path: Path) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    jsonschema.validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")), study_schema())
+    validator().validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
 
 
 def test_the_schema_refuses_what_the_loader_refuses() -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    check = jsonschema.Draft202012Validator(study_schema())
+    check = validator()
     good = {"name": "a", "variants": {"SL": {"data.views": 2, "pretext": {"puzzling": {"grid": 2}}}}}
     assert check.is_valid(good)
+    change: dict[str, Any]
     for change in (
         {"nam": 1},
         {"name": "../a"},

@@ -144,7 +144,7 @@ def test_conditions_put_a_parameter_behind_those_that_it_depends_on() -> None:
 
 def test_a_value_that_no_combination_makes_possible() -> None:
     """A 12 × 12 grid needs 48 px, a 13 × 13 grid 52 px."""
-    section = {"space": {"pretext.puzzling.grid": {"choice": [2, 12, 13]}}, "trials": 2}
+    section: dict[str, Any] = {"space": {"pretext.puzzling.grid": {"choice": [2, 12, 13]}}, "trials": 2}
     base = {"pretext": {"puzzling": {}}, "data": {"size": 48}}
     (fault,) = impossible_values(section, base)
     assert fault.startswith("space.pretext.puzzling.grid.choice.2: no trial can have pretext.puzzling.grid 13: ")

@@ -56,6 +56,7 @@ def test_geodesic_is_the_angle_between_and_has_a_gradient_at_zero() -> None:
     assert math.degrees(apart.item()) == pytest.approx(45.0, abs=1e-3)
     six = torch.tensor([[1.0, 0, 0, 0, 1, 0]], requires_grad=True)
     geodesic(matrix_of_six(six), matrix_of_angles(torch.zeros(1, 3))).sum().backward()
+    assert six.grad is not None
     assert bool(torch.isfinite(six.grad).all())
 
 
@@ -73,6 +74,7 @@ def test_a_missing_pose_costs_nothing_and_has_no_gradient(head: str) -> None:
     assert loss[0] > 0
     assert loss[1] == 0
     loss.sum().backward()
+    assert outputs.grad is not None
     assert outputs.grad[0].abs().sum() > 0
     assert outputs.grad[1].abs().sum() == 0
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from hmtl_ablate.training.batches import TrainingBatches
 from hmtl_ablate.training.loop import train
 from hmtl_ablate.training.supervised import build_tasks
 
-TINY = {
+TINY: dict[str, Any] = {
     "data": {"images": 96, "size": 32},
     "training": {"optimizer": "adamw", "lookahead": False, "batch_size": 32, "epochs": 1, "warmup_epochs": 0},
 }
@@ -130,7 +131,7 @@ def test_images_are_rotated_where_every_label_stays_true(
 
     def spy(*arguments: object, turn: bool) -> augment.View:
         asked.append(turn)
-        return original(*arguments, turn=turn)  # type: ignore[arg-type]
+        return original(*arguments, turn=turn)  # type: ignore[arg-type, misc]
 
     monkeypatch.setattr(augment, "training_view", spy)
     config, rows = parse_config({**TINY, "task": tasks}), np.flatnonzero(pack.split == 0)

@@ -82,13 +82,13 @@ def old(kind: str) -> Any:
     return stored(RunData(run["tags"], run.get("params", {}), run.get("metrics", {})), "r", 7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(studies)
 def test_a_study_reads_back_as_itself(record: StudyRecord) -> None:
     assert StudyRecord.from_run(stored(record.to_run(), record.run_id, record.started)) == record
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(trials)
 def test_a_trial_reads_back_as_itself(record: TrialRecord) -> None:
     assert TrialRecord.from_run(stored(record.to_run(), record.run_id, record.started)) == record

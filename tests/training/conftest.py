@@ -9,7 +9,7 @@ from hmtl_ablate.data.pack import Pack, open_pack
 from hmtl_ablate.training.folder import TrialResult
 from hmtl_ablate.training.loop import train
 
-BASE = {
+BASE: dict[str, dict[str, Any]] = {
     "data": {"images": 96, "size": 32},
     "training": {
         "optimizer": "adamw",

@@ -19,7 +19,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TREES)
 def test_trees_of_scalars_are_restored(tmp_path: Path, tree: Any) -> None:
     save_state(tmp_path / "x", {"tree": tree, "tensor": torch.zeros(1)})
@@ -27,7 +27,7 @@ def test_trees_of_scalars_are_restored(tmp_path: Path, tree: Any) -> None:
 
 
 def test_tensors_keep_their_values_and_types(tmp_path: Path) -> None:
-    state = {
+    state: dict[str, Any] = {
         "model": {"w": torch.randn(2, 3).T, "n": torch.tensor(3)},
         "state": {0: [torch.tensor([1.5], dtype=torch.bfloat16)]},
     }

@@ -19,7 +19,7 @@ def state() -> Callable[[], tuple[object, ...]]:
             torch.get_num_threads(),
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
-            torch.utils.deterministic.fill_uninitialized_memory,
+            torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
             torch.backends.cudnn.benchmark,
         )
 
@@ -82,6 +82,7 @@ def test_a_cpu_trains_in_fp32_unless_configured() -> None:
 
 def test_a_model_is_placed_in_its_memory_format() -> None:
     conv = CPU.place(torch.nn.Conv2d(4, 4, 3))
+    assert isinstance(conv, torch.nn.Conv2d)
     assert conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -35,7 +35,7 @@ def written(path: Path, status: str | None = "finished") -> TrialFolder:
     return folder
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(st.text(max_size=8), st.floats(allow_nan=False), max_size=3), max_size=4))
 def test_history_is_read_as_it_was_written(tmp_path: Path, rows: list[dict[str, float]]) -> None:
     folder = TrialFolder(tmp_path)

@@ -2,12 +2,13 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
+from torch.multiprocessing.spawn import spawn
 
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.augment import training_view
@@ -49,7 +50,7 @@ def test_the_same_config_gives_the_same_numbers(make, run, tmp_path: Path) -> No
     assert curve(tmp_path / "a") != curve(tmp_path / "c")
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("after", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3))])
 def test_a_stopped_trial_continues_as_if_it_never_stopped(make, run, tmp_path: Path, after: int) -> None:
     config = make(pretext=HMTL, training__epochs=2, training__optimizer="adabelief", training__lookahead=True)
     run(config, "whole")
@@ -143,7 +144,14 @@ def test_every_feed_and_combination_trains(make, run, tmp_path: Path, feed: str,
     assert math.isfinite(curve(tmp_path / "x")[0]["train/inpainting"])
 
 
-@pytest.mark.parametrize("combine", ["sum", "geometric", "focused", "uncertainty", "dwa", "pcgrad"])
+@pytest.mark.parametrize(
+    "combine",
+    [
+        "uncertainty",
+        "dwa",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("sum", "geometric", "focused", "pcgrad")),
+    ],
+)
 def test_every_combination_continues_as_if_it_never_stopped(make, run, tmp_path: Path, combine: str) -> None:
     options = {"puzzling": {}, "rotation": {"grid": 2, "weight": 0.5}}
     config = make(pretext=options, loss={"combine": combine}, data__size=16, training__batch_size=16)
@@ -156,7 +164,7 @@ def test_every_combination_continues_as_if_it_never_stopped(make, run, tmp_path:
         assert row == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("backbone", ["test_vit", "test_mambaout"])
+@pytest.mark.parametrize("backbone", ["test_vit", pytest.param("test_mambaout", marks=pytest.mark.slow)])
 def test_backbones_without_a_convolutional_map_train(make, run, tmp_path: Path, backbone: str) -> None:
     views = {"feed": "siamese", "changed_views": [[0.6, 1.0]]}
     config = make(model__backbone=backbone, pretext={"puzzling": views, "inpainting": views}, training__epochs=8)
@@ -168,6 +176,7 @@ def test_backbones_without_a_convolutional_map_train(make, run, tmp_path: Path, 
     assert (tmp_path / "x" / "pictures" / "inpainting-epoch-0008.png").exists()
 
 
+@pytest.mark.slow
 def test_combinations_differ(make, run, tmp_path: Path) -> None:
     last = {}
     for combine in ("sum", "geometric", "focused", "uncertainty", "dwa", "pcgrad"):
@@ -208,7 +217,7 @@ def test_images_without_a_tasks_label_count_for_the_others_only(make, run, pack:
     assert curve(tmp_path / "half")[0]["train/emotion"] != curve(tmp_path / "all")[0]["train/emotion"]
 
 
-@pytest.mark.parametrize("head", ["regression", "rotation6d"])
+@pytest.mark.parametrize("head", ["regression", pytest.param("rotation6d", marks=pytest.mark.slow)])
 def test_pose_is_learned_and_the_lowest_error_selects(make, run, tmp_path: Path, head: str) -> None:
     result = run(make(task="pose", model__pose_head=head, training__epochs=8), "x")
     rows = curve(tmp_path / "x")
@@ -287,11 +296,11 @@ def test_two_workers_equal_one(make, run, pack: Pack, tmp_path: Path, combine: s
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     raw = config.model_dump(mode="json", exclude_defaults=True)
-    mp.spawn(_worker, args=(raw, str(pack.folder), str(tmp_path / "two"), port), nprocs=2)
+    spawn(_worker, args=(raw, str(pack.folder), str(tmp_path / "two"), port), nprocs=2)
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
     for a, b in zip(one, two, strict=True):
         for name in ("train/loss", "train/supervised", "train/puzzling", "train/inpainting", "val/loss"):
             assert b[name] == pytest.approx(a[name], rel=1e-3), name
-    both = [TrialFolder(tmp_path / name).result() for name in ("one", "two")]
+    both: list[Any] = [TrialFolder(tmp_path / name).result() for name in ("one", "two")]
     assert both[0].image_passes == both[1].image_passes
     assert sum(map(sum, both[1].confusion["test"])) == sum(map(sum, both[0].confusion["test"]))

@@ -10,7 +10,9 @@ from hmtl_ablate.training.pictures import GAP, save_confusion, save_rows
 
 
 def read(path: Path) -> np.ndarray:
-    return cv2.imread(str(path))[..., ::-1]  # RGB
+    image = cv2.imread(str(path))
+    assert image is not None
+    return image[..., ::-1]  # RGB
 
 
 def test_rows_of_images_are_zoomed_and_keep_their_colours(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,16 +14,19 @@ import torch
 
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import TrialInterrupted
-from hmtl_ablate.training import batches, device, parts
+from hmtl_ablate.training import batches, parts
 from hmtl_ablate.training.batches import TrainingBatches
+from hmtl_ablate.training.device import Setup, select_device
 from hmtl_ablate.training.supervised import build_tasks
+
+
+def drawing(precision: Literal["auto", "fp32", "bf16"]) -> Setup:
+    return replace(select_device(precision), draws_views=True)
 
 
 @pytest.fixture(autouse=True)
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        parts, "select_device", lambda precision: replace(device.select_device(precision), draws_views=True)
-    )
+    monkeypatch.setattr(parts, "select_device", drawing)
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
@@ -30,7 +34,9 @@ def curve(folder: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in row.items() if "seconds" not in key and "second" not in key} for row in rows]
 
 
-@pytest.mark.parametrize("feed", ["shared", "siamese", "mixed"])
+@pytest.mark.parametrize(
+    "feed", ["siamese", *(pytest.param(feed, marks=pytest.mark.slow) for feed in ("shared", "mixed"))]
+)
 def test_a_trial_learns_and_continues_as_if_it_never_stopped(make, run, tmp_path: Path, feed: str) -> None:
     config = make(
         pretext={"puzzling": {"feed": feed}, "inpainting": {"feed": feed}}, data__augment="strong", training__epochs=4
@@ -52,7 +58,7 @@ def test_a_pack_that_fits_gives_the_views_of_one_that_does_not(
     found = []
     for fits in (True, False):
         monkeypatch.setattr(batches, "fits", lambda size, where, fits=fits: fits)
-        made = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1, parts.select_device("auto"))
+        made = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1, drawing("auto"))
         found.append(made[1].views)
     assert found[0].shape == (2, 32, 3, 32, 32)
     assert torch.equal(found[0], found[1])
@@ -61,7 +67,7 @@ def test_a_pack_that_fits_gives_the_views_of_one_that_does_not(
 
 def test_a_mirrored_face_has_its_yaw_and_roll_negated(make, pack: Pack) -> None:
     config, rows = make(task="pose", data__augment="none"), np.flatnonzero(pack.split == 0)
-    made = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1, parts.select_device("auto"))
+    made = TrainingBatches(config, pack, rows, build_tasks(config, pack, rows), 0, 1, drawing("auto"))
     order, first = made._ordered(1)[:32], made[0]
     signs = first.targets["pose"][0] / torch.from_numpy(pack.labels["pose"][order])
     mirrored = signs[:, 0] < 0
@@ -79,7 +85,7 @@ def test_workers_share_a_batch(make, pack: Pack) -> None:
     config, rows = make(data__augment="weak"), np.flatnonzero(pack.split == 0)
     tasks = build_tasks(config, pack, rows)
     whole, *shares = (
-        TrainingBatches(config, pack, rows, tasks, rank, size, parts.select_device("auto"))[0].views
+        TrainingBatches(config, pack, rows, tasks, rank, size, drawing("auto"))[0].views
         for rank, size in ((0, 1), (0, 2), (1, 2))
     )
     for rank, share in enumerate(shares):
