@@ -12,6 +12,12 @@ from dataclasses import replace
 from io import StringIO
 from typing import Any
 
+# What a user has set for Ray programs of their own is no option of ours. Some of it ends every run: Tune refuses
+# TUNE_RESULT_DIR and RAY_AIR_LOCAL_CACHE_DIR.
+os.environ.pop("TUNE_RESULT_DIR", None)
+os.environ.pop("TUNE_RESULT_BUFFER_LENGTH", None)
+os.environ.pop("RAY_AIR_LOCAL_CACHE_DIR", None)
+os.environ.pop("RAY_CLIENT_MODE", None)
 os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -60,7 +66,7 @@ LOOK = 0.2
 """Seconds between two looks at the cluster's liveness."""
 SLOW = 30.0
 """Seconds that a question to the cluster may take."""
-LEAVE = 20.0
+LEAVE = 10.0
 """Seconds that Ray's own shutdown may take."""
 
 
@@ -263,8 +269,9 @@ class _Feeder(Searcher):
         if job is None or self.abandoned:
             return
         failure = self.deaths.pop(trial_id, None)
-        if failure is not None and failure.ending in FEWER_AT_ONCE:
-            self.max_concurrent = max(1, self.max_concurrent - 1)
+        if failure is not None and failure.ending in FEWER_AT_ONCE and self.max_concurrent > 1:
+            self.max_concurrent -= 1
+            self.conductor.progress.say(f"trials at once from now on: {self.max_concurrent}")
         if failure is None and result is not None and result.get("failure"):
             failure = read_failure(result["failure"])
         try:

@@ -73,13 +73,16 @@ def _conduct_all(conductor: Conductor, conduct: Conduct, stop: Stop) -> None:
     """The study's trials and the search's, then the confirmation. Raises RunLost."""
     conduct(conductor)
     for _ in range(RECOVERIES):
-        if not stop.requested and conductor.database.recovered():
-            conduct(conductor)
+        if stop.requested or not conductor.database.recovered():
+            break
+        conduct(conductor)
+    if stop.requested:
+        return
     conductor.database.close()
-    if not stop.requested:
-        conductor.confirm()
-        if conductor.queue:
-            conduct(conductor)
+    conductor.confirm()
+    if conductor.queue:
+        conduct(conductor)
+        conductor.database.close()
 
 
 @contextmanager

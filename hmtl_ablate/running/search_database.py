@@ -84,7 +84,7 @@ class SearchDatabase:
 
     def close(self) -> None:
         """Raises RunLost when the database is away."""
-        if self._lost is not None and not self.recovered():
+        if self._lost is not None:
             raise self._lost
 
 

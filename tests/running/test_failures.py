@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from hmtl_ablate.errors import CheckpointError, ConfigError, DataError, Fault, StoreError, TrialDiverged
-from hmtl_ablate.running.failures import Ending, Failure, failure_of, read_failure
+from hmtl_ablate.running.failures import RETRIED, RETRIES, Ending, Failure, failure_of, read_failure
 
 
 @pytest.mark.parametrize(
@@ -111,3 +113,11 @@ def test_exceptions_of_ray() -> None:
         failure = failure_of(error)
         assert (failure.ending, failure.reason) == (ending, reason)
     assert isinstance(ActorLost(memory), exceptions.RayActorError)
+
+
+def test_the_page_for_users_has_the_whole_policy() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "failures.md").read_text()
+    rows = {line.split("|")[1].strip().strip("`"): line.split("|")[3] for line in page.splitlines() if "| `" in line}
+    assert rows.keys() == {str(ending) for ending in Ending}
+    assert {name for name, same_run in rows.items() if "twice" in same_run} == {str(ending) for ending in RETRIED}
+    assert RETRIES == 2

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.pack import Pack
-from hmtl_ablate.errors import ClusterError, HmtlError, StoreError
+from hmtl_ablate.errors import ClusterError, HmtlError, RunLost, StoreError
 from hmtl_ablate.running.conductor import RunSummary
 from hmtl_ablate.running.listener import SilentListener
 from hmtl_ablate.running.options import RunOptions
+from hmtl_ablate.running.optuna_search import OptunaSearch
 from hmtl_ablate.running.run import run_study
 from hmtl_ablate.running.stop import stop_on_signal
 from hmtl_ablate.running.task import Report, TrialTask
@@ -31,6 +33,14 @@ name: local
 base: {data: {images: 64, size: 32}, training: {epochs: 3, warmup_epochs: 0}}
 variants: {SL: {}, two views: {data.views: 2}}
 seeds: [0]
+"""
+SEARCH = """\
+search:
+  base: {pretext: {puzzling: {}}}
+  space: {pretext.puzzling.weight: {choice: [2.0, 3.0]}}
+  sampler: grid
+  trials: 2
+  confirm: false
 """
 
 
@@ -180,6 +190,30 @@ def test_the_stop_goes_to_the_trials_through_the_store(
     assert seen[0].stop == (store / ".local@quick.stop").resolve()
     assert not seen[0].stop.exists()
     assert run(study, pack, store, tracking, trainer=StubTrainer()) == RunSummary(done=2)
+
+
+def test_a_search_whose_database_stays_away_ends_the_run_and_resumes(
+    study: Study, pack: Pack, store: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fault C1: the variants are trained, and the error is one of ours, with an exit code of its own."""
+
+    def away(*_: object) -> None:
+        raise OperationalError("SELECT 1", {}, Exception("server closed the connection"))
+
+    study = read_study(store, STUDY + SEARCH)
+    with monkeypatch.context() as patch:
+        patch.setattr(OptunaSearch, "next", away)
+        recorder = Recorder()
+        with pytest.raises(RunLost, match="Optuna's database was lost: server closed the connection") as caught:
+            run(study, pack, store, tracking, progress=recorder, trainer=StubTrainer())
+    assert caught.value.exit_code == 75
+    assert [status for _, status in recorder.ended] == ["finished", "finished"]
+    (parent,) = tracking.client.search_runs(
+        [tracking.client.get_experiment_by_name("hmtl-ablate").experiment_id], "tags.`hmtl.kind` = 'study'"
+    )
+    assert parent.info.status == "KILLED"
+    summary = run(study, pack, store, tracking, trainer=StubTrainer())
+    assert (summary.skipped, summary.done, summary.failed) == (2, 2, [])
 
 
 def test_a_full_disk_fails_its_trial_and_no_more(
