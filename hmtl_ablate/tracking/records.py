@@ -350,8 +350,8 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
     return value
 
 
-def _texts(value: Mapping[str, Any]) -> bool:
-    return all(isinstance(text, str) for text in value.values())
+def _texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def _number(run: Any, tag: str) -> int:
