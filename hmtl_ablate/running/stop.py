@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from hmtl_ablate.running.scratch import drop, own_folder
 
 
 class Stop:
@@ -30,7 +30,7 @@ def stop_on_signal() -> Iterator[Stop]:
 
     Python delivers signals to the main thread only: in another thread no handler is installed.
     """
-    folder = Path(own_folder())
+    folder = Path(tempfile.mkdtemp(prefix="hmtl-ablate-"))
     stop = Stop(folder / "stop")
 
     def handle(number: int, frame: object) -> None:
@@ -45,4 +45,5 @@ def stop_on_signal() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        drop(str(folder))
+        stop.path.unlink(missing_ok=True)
+        os.rmdir(folder)

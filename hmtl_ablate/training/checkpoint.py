@@ -65,7 +65,7 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
     for name in sorted(tensors):
         value = tensors[name]
         total = zlib.crc32(f"{name} {value.dtype} {list(value.shape)}".encode(), total)
-        total = zlib.crc32(value.contiguous().reshape(-1).view(torch.uint8).numpy(), total)
+        total = zlib.crc32(value.contiguous().reshape(-1).view(torch.uint8).numpy().data, total)
     return f"{total:08x}"
 
 
