@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from hmtl_ablate.training.revision import revision
+from hmtl_ablate.training.revision import DIRTY, revision
 
 PROGRAM = Path(sys.executable).parent / "hmtl-ablate"
 PACKAGES = ("torch", "timm", "ray", "optuna", "mlflow", "albumentations", "numpy")
@@ -68,7 +68,7 @@ def stamped(record: Record, repeats: int, seconds: float) -> dict[str, Any]:
         "notes": record.notes,
         "repeats": repeats,
         "seconds": round(seconds, 1),
-        "commit": revision().commit[:7],
+        "commit": revision().commit[:7] + (DIRTY if revision().diff else ""),
         "hardware": hardware(),
         "versions": {name: _version(name) for name in PACKAGES},
     }

@@ -15,8 +15,7 @@ T = TypeVar("T")
 class Side:
     """One thread that makes all calls into a service, in their order; each is waited for at most `limit` seconds.
 
-    A call that takes longer is not given up: it ends when the service answers, and until then every other call is
-    refused. So no call ever overtakes another.
+    A call that takes longer is not given up: it ends when the service answers, and no other call overtakes it.
     """
 
     def __init__(self, name: str, limit: float) -> None:
@@ -24,16 +23,20 @@ class Side:
         self._calls: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
         self._last: _Call[Any] | None = None
 
-    def __call__(self, function: Callable[[], T]) -> T:
-        """The function's result, or its exception. Raises TrackingError when this or an earlier call takes too long."""
+    def __call__(self, function: Callable[[], T], limit: float | None = None) -> T:
+        """The function's result, or its exception. Raises TrackingError when this or an earlier call takes too long.
+
+        limit: seconds, in place of the usual ones.
+        """
+        limit = self._limit if limit is None else limit
         if self._last is None:  # a daemon, so that a call that hangs does not keep the process alive
             threading.Thread(target=self._work, name=f"hmtl-ablate {self._name}", daemon=True).start()
-        elif not self._last.done.is_set():
+        elif not self._last.done.wait(limit):
             raise TrackingError(f"{self._name} still does not answer")
         call = self._last = _Call(function)
         self._calls.put(call)
-        if not call.done.wait(self._limit):
-            raise TrackingError(f"{self._name} does not answer within {self._limit:g} s")
+        if not call.done.wait(limit):
+            raise TrackingError(f"{self._name} does not answer within {limit:g} s")
         return call.result()
 
     def close(self) -> None:

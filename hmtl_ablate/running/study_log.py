@@ -30,6 +30,8 @@ EVALUATIONS = {"none": "", "linear": "linear probe", "nonlinear": "nonlinear pro
 
 LIMIT = 10.0
 """Seconds that a run waits for MLflow at most."""
+LAST_LIMIT = 60.0
+"""Seconds that the end of a run waits for one trial's delivery to an MLflow that answers."""
 PROBE_EVERY = 60.0
 """Seconds between two looks at an MLflow that is down."""
 
@@ -111,7 +113,7 @@ class StudyLog:
         """Deliver what is missing, and end the study's run."""
         status: StudyStatus = "KILLED" if interrupted else "FAILED" if failed else "FINISHED"
         self._probed = -math.inf
-        if not self._down or self._recover(math.inf):
+        if not self._down or self._recover(math.inf, LAST_LIMIT):
             self._tolerant(lambda: self.tracking.finish_study(self.parent, status))
         if self._down:
             self._warn(
@@ -129,10 +131,10 @@ class StudyLog:
         if lacking or not self._tolerant(write):
             self._missing[job.trial_id] = job, outcome
 
-    def _tolerant(self, write: Callable[[], None]) -> bool:
+    def _tolerant(self, write: Callable[[], None], limit: float | None = None) -> bool:
         """Whether MLflow took it. After the first failure it counts as down, with one warning."""
         try:
-            self._call(write)
+            self._call(write, limit)
         except TrackingError as error:
             if not self._down:
                 self._warn(
@@ -143,10 +145,11 @@ class StudyLog:
             return False
         return True
 
-    def _recover(self, patience: float = LIMIT) -> bool:
+    def _recover(self, patience: float = LIMIT, limit: float | None = None) -> bool:
         """Once a minute, look whether MLflow is back, and deliver from the trials' folders what it lacks.
 
-        patience: seconds after which the rest is left for the next call. True when nothing is missing any more.
+        patience: seconds after which the rest is left for the next call; limit: seconds for each trial. True when
+        nothing is missing any more.
         """
         started = time.monotonic()
         if started - self._probed < PROBE_EVERY or not self._tolerant(self._open_study):
@@ -155,7 +158,7 @@ class StudyLog:
             if time.monotonic() - started > patience:
                 self._probed = -math.inf
                 return False
-            if not self._tolerant(partial(self._deliver, job, outcome)):
+            if not self._tolerant(partial(self._deliver, job, outcome), limit):
                 return False
             del self._missing[identity]
         self._down = False

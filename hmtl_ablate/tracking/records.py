@@ -354,7 +354,7 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
 
 
 def _texts(value: Any) -> bool:
-    return all(isinstance(text, str) for text in value.values())
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def _number(run: Any, tag: str) -> int:
