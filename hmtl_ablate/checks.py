@@ -155,7 +155,7 @@ def check_networks(configs: Iterable[TrialConfig]) -> None:
 
 def _networks(config: TrialConfig) -> dict[tuple[str, ...], str]:
     """Path of each option that names a network → that name."""
-    found = {("model", "backbone"): config.model.backbone}
+    found: dict[tuple[str, ...], str] = {("model", "backbone"): config.model.backbone}
     for task, options in config.pretext.items():
         perceptual = getattr(options, "perceptual", None)
         if perceptual is not None:
@@ -206,7 +206,7 @@ def timm_networks() -> dict[str, bool]:
     """Each of timm's networks → whether its file builds any for a fixed input size; read from timm's files, since
     importing timm takes seconds. A network that a deprecated name or another package registers is missing."""
     spec = find_spec("timm")
-    found = {}
+    found: dict[str, bool] = {}
     for folder in (spec and spec.submodule_search_locations) or ():
         for file in sorted(Path(folder, "models").glob("*.py")):
             text = file.read_text(encoding="utf-8", errors="replace")
