@@ -515,8 +515,7 @@ def _bar(console: Console, quiet: bool) -> Iterator[Callable[[int, int, str], No
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
-    with bar:
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         row = bar.add_task("loading libraries", total=None)
 
         def show(done: int, total: int, what: str) -> None:
