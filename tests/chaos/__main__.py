@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -46,14 +47,15 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--kills and --from are 1 or more")
     # Short, because the path of a Unix socket, which Ray puts in here, has 107 characters at most.
     temporary = Path(tempfile.mkdtemp(prefix="chaos-"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends this leaves no process behind
+    arena = Arena((options.store or temporary / "stores").resolve(), temporary)
     try:
-        arena = Arena((options.store or temporary / "stores").resolve(), temporary)
         for number in range(options.first, options.kills + 1):
             print(arena.strike(draw(options.seed, number)), flush=True)
         arena.complete_all()
-        print("\n".join(arena.summary()), flush=True)
         return 1 if any(arena.faults.counts().values()) else 0
     finally:
+        print("\n".join(arena.summary()), flush=True)
         shutil.rmtree(temporary, ignore_errors=True)
 
 

@@ -57,7 +57,7 @@ class Command:
         """Epochs in the trials' folders, of all trials together."""
         return sum(path.read_text().count("\n") for path in self.store.glob("trials/*/metrics.jsonl"))
 
-    def wait_for(self, epochs: int, seconds: float = 240) -> None:
+    def wait_for(self, epochs: int, seconds: float = 400) -> None:
         """Until the trials have trained so many epochs."""
         deadline = time.monotonic() + seconds
         while self.epochs() < epochs:
