@@ -33,9 +33,9 @@ minutes are not comparable between studies.
 
 **Older numerics, older labels.** A section that says "older numerics" was measured before numerics version 3
 (`hmtl_ablate/config.py`) and is not repeated yet: the defaults, the perceptual loss, the in-painting decoder, AdaBelief
-and the augmentation have changed since. In version 1 the steps of an augmentation also shared their random numbers: with
-`weak`, nearly all colour jitter fell on flipped faces and none on the others. "Plurality labels": faces of FER+ whose
-raters disagree were used too, which FER+'s own majority rule leaves out. All variants of a section were affected
+and the augmentation have changed since. In version 1 the steps of an augmentation also shared their random numbers:
+with `weak`, nearly all colour jitter fell on flipped faces and none on the others. "Plurality labels": faces of FER+
+whose raters disagree were used too, which FER+'s own majority rule leaves out. All variants of a section were affected
 equally, but the numbers are not comparable with newer ones.
 """
 OLDER_NUMERICS = {
@@ -117,9 +117,8 @@ def _made(command: str, commit: str, device: str, torch: str, seconds: float) ->
     commits = [one[:7] for one in commit.split(", ")]
     older = [OLDER_NUMERICS[one] for one in commits if one in OLDER_NUMERICS]
     marks = [older[0]] + ["plurality labels"] * ("ferplus" in command) if older else []
-    return (
-        f"Commit {', '.join(commits)}, {device}, torch {torch}; {seconds / 60:.0f} minutes of training in total."
-        + (f" **{', '.join(marks)[0].upper()}{', '.join(marks)[1:]}.**" if marks else "")
+    return f"Commit {', '.join(commits)}, {device}, torch {torch}; {seconds / 60:.0f} minutes of training in total." + (
+        f" **{', '.join(marks)[0].upper()}{', '.join(marks)[1:]}.**" if marks else ""
     )
 
 
