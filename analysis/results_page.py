@@ -32,11 +32,11 @@ Image passes are per trial and include those of the trials it started from. Othe
 minutes are not comparable between studies.
 
 **Older numerics, older labels.** A section that says "older numerics" was measured before numerics version 3
-(`hmtl_ablate/config.py`) and is not repeated yet: the defaults, the perceptual loss, the in-painting decoder,
-AdaBelief and the augmentation have changed since. In version 1 the steps of an augmentation also shared their random
-numbers: with `weak`, nearly all colour jitter fell on flipped faces and none on the others. "Plurality labels": faces
-of FER+ whose raters disagree were used too, which FER+'s own majority rule leaves out. All variants of a section were
-affected equally, but the numbers are not comparable with newer ones.
+(`hmtl_ablate/config.py`) and is not repeated yet: the defaults, the perceptual loss, the in-painting decoder, AdaBelief
+and the augmentation have changed since. In version 1 the steps of an augmentation also shared their random numbers:
+with `weak`, nearly all colour jitter fell on flipped faces and none on the others. "Plurality labels": faces of FER+
+whose raters disagree were used too, which FER+'s own majority rule leaves out. All variants of a section were affected
+equally, but the numbers are not comparable with newer ones.
 """
 OLDER_NUMERICS = {
     **dict.fromkeys(("bd1bc58", "b31793e", "6f77e1a"), "older numerics (version 1)"),

@@ -56,7 +56,12 @@ def filled(store: Any) -> Report:
             protocol="paper",
             passes=3e7,
             seconds=86_400,
-            params={"model.backbone": "efficientnet_b0", "data.size": "224", "training.epochs": "100"},
+            params={
+                "model.backbone": "efficientnet_b0",
+                "data.size": "224",
+                "data.face_crop": "none",
+                "training.epochs": "100",
+            },
         )
     return build_report(load_results(None, store.path))
 

@@ -98,6 +98,7 @@ def test_a_store_of_an_earlier_version(store: Any) -> None:
         seed=0,
         data="rendered",
         fingerprint="f0",
+        numerics=2,  # those of the old one: a newer version would supersede it
         config=OLD["config"] | {"seed": 0},
     )
     store.log(now.to_run())

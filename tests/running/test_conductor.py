@@ -49,7 +49,7 @@ name: searched
 {BASE}VARIANTS
 seeds: [0, 1]
 search:
-  base: {{pretext: {{puzzling: {{}}}}}}
+  base: {{pretext: {{puzzling: {{feed: shared}}}}}}
   space: {{pretext.puzzling.weight: {{choice: [2.0, 3.0, 4.0]}}}}
   sampler: grid
   pruner: {{name: successive_halving, grace_epochs: 1}}
@@ -165,7 +165,7 @@ def test_a_trial_waits_for_the_stage_it_starts_from(bench) -> None:
 
 def test_a_search_waits_until_no_stage_is_under_way(bench) -> None:
     text = searched("stages: {first: {training.supervised: false, pretext: {rotation: {}}}}").replace(
-        "puzzling: {}}}", "puzzling: {}}, model.weights: 'trial:first'}"
+        "puzzling: {feed: shared}}}", "puzzling: {feed: shared}}, model.weights: 'trial:first'}"
     )
     conductor = bench(text).conductor()
     stage = take(conductor)
@@ -587,7 +587,9 @@ def test_a_bad_draw_is_asked_to_end_and_counts_as_pruned(bench) -> None:
 
 def test_a_draw_that_is_a_running_variant_shares_its_trial_and_never_cuts_it_short(bench) -> None:
     made = bench(
-        searched("variants: {two: {pretext: {puzzling: {weight: 3.0}}}}").replace("seeds: [0, 1]", "seeds: [0]")
+        searched("variants: {two: {pretext: {puzzling: {feed: shared, weight: 3.0}}}}").replace(
+            "seeds: [0, 1]", "seeds: [0]"
+        )
     )
     conductor = made.conductor()
     variant = take(conductor)
@@ -610,7 +612,9 @@ def test_a_draw_that_is_a_running_variant_shares_its_trial_and_never_cuts_it_sho
 
 def test_a_draw_that_is_finished_already_is_told_and_not_started(bench) -> None:
     made = bench(
-        searched("variants: {two: {pretext: {puzzling: {weight: 2.0}}}}").replace("seeds: [0, 1]", "seeds: [0]")
+        searched("variants: {two: {pretext: {puzzling: {feed: shared, weight: 2.0}}}}").replace(
+            "seeds: [0, 1]", "seeds: [0]"
+        )
     )
     conductor = made.conductor()
     train(conductor, take(conductor))

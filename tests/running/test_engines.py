@@ -43,7 +43,7 @@ variants:
   unlucky: {training.lr: 0.5}
 seeds: [0, 1]
 search:
-  base: {pretext: {puzzling: {}}}
+  base: {pretext: {puzzling: {feed: shared}}}
   space: {pretext.puzzling.weight: {choice: [4.0, 0.5, 5.0]}}
   sampler: grid
   pruner: {name: successive_halving, grace_epochs: 1}
@@ -54,7 +54,7 @@ UNLUCKY = [f"unlucky · seed {seed}" for seed in (0, 1)]
 ORDER = [
     *("SL · seed 0", "first · seed 0", "pre-trained · seed 0", "unlucky · seed 0"),
     *("SL · seed 1", "first · seed 1", "pre-trained · seed 1", "unlucky · seed 1"),
-    *(f"search {{'puzzling': {{'weight': {weight}}}}}" for weight in (4.0, 0.5, 5.0)),
+    *(f"search {{'puzzling': {{'weight': {weight}, 'feed': 'shared'}}}}" for weight in (4.0, 0.5, 5.0)),
     "best of search · seed 1",
 ]
 
@@ -160,7 +160,7 @@ def test_every_epoch_is_heard_in_order(runs: tuple[Run, Run, Run]) -> None:
 
 def test_the_pruner_stops_a_bad_trial_of_the_search_alone(runs: tuple[Run, Run, Run]) -> None:
     pruned = [name for name, status in runs[0].recorder.ended if status == "pruned"]
-    assert pruned == ["search {'puzzling': {'weight': 0.5}}"]
+    assert pruned == ["search {'puzzling': {'weight': 0.5, 'feed': 'shared'}}"]
     (result,) = (r for f in runs[0].folders.values() if (r := f.result()) is not None and r.status == "pruned")
     assert result.epochs == 1
     assert runs[0].summary.pruned == 1

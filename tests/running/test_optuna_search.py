@@ -205,7 +205,7 @@ def test_a_winner_is_confirmed_beside_sl_at_equal_epochs_and_passes() -> None:
         config = variant.config(0)
         assert (config.pretext, config.passes_per_image, config.loss.combine) == ({}, passes, "sum")
         assert (config.training.epochs, config.data.fraction, config.loss.label_smoothing) == (30, 0.2, 0.1)
-    assert [one.name for one in winners_of(parse_config({**raw, "pretext": {"puzzling": {}}}))] == [
+    assert [one.name for one in winners_of(parse_config({**raw, "pretext": {"puzzling": {"feed": "shared"}}}))] == [
         "best of search, SL alone",
         "best of search",
     ]  # a shared feed costs what SL does

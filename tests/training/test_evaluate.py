@@ -18,7 +18,7 @@ CPU = Setup(torch.device("cpu"), False, True, "CPU")
 
 @pytest.fixture
 def parts(make, pack: Pack):
-    config = make(pretext={"puzzling": {}, "inpainting": {}})
+    config = make(pretext={"puzzling": {"feed": "shared"}, "inpainting": {"feed": "shared"}})
     torch.manual_seed(0)
     model = HMTLModel(config, 8).eval()
     images = EvaluationImages(config, pack, np.flatnonzero(pack.split == 0)[:10])

@@ -165,7 +165,7 @@ def test_every_feed_and_combination_trains(make, run, tmp_path: Path, feed: str,
     ],
 )
 def test_every_combination_continues_as_if_it_never_stopped(make, run, tmp_path: Path, combine: str) -> None:
-    options = {"puzzling": {}, "rotation": {"grid": 2, "weight": 0.5}}
+    options = {"puzzling": {"feed": "shared"}, "rotation": {"feed": "shared", "grid": 2}}
     config = make(pretext=options, loss={"combine": combine}, data__size=16, training__batch_size=16)
     run(config, "whole")
     calls = iter(range(100))
