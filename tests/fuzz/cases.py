@@ -6,6 +6,7 @@ to try on it, with `{store}` for the folder of the store.
 
 from __future__ import annotations
 
+import atexit
 import copy
 import json
 import os
@@ -308,6 +309,7 @@ def study_file(rng: Random, folder: Path) -> Commands:
 def templates() -> Path:
     """Every layout once, for this process."""
     root = Path(tempfile.mkdtemp(prefix="hmtl-fuzz-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     for name, layout in LAYOUTS.items():
         if name != "rendered":
             layout.write(root / name)
@@ -390,6 +392,7 @@ def pack_template() -> Path:
     from hmtl_ablate.cli import main
 
     root = Path(tempfile.mkdtemp(prefix="hmtl-fuzz-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     assert (
         main(["data", "pack", f"folder={templates() / 'folder'}", "--size", "16", "--runs", str(root), "--quiet"]) == 0
     )

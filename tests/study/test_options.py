@@ -92,7 +92,7 @@ def test_config_faults_come_all_at_once_with_their_paths() -> None:
     found = config_faults({"seed": 3, "data": {"size": 4}, "pretext": {"puzling": {}}})
     assert [(fault.path, fault.hint) for fault in found] == [
         (("seed",), "write seeds: [0, 1, 2] above"),
-        (("pretext", "puzling"), "did you mean 'puzzling'?"),
+        (("pretext", "puzling"), "did you mean 'puzzling'? (--import MODULE adds your own)"),
         (("data", "size"), ""),
     ]
 
