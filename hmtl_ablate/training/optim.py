@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from timm.optim import Lookahead, create_optimizer_v2
@@ -17,7 +18,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     AdaBelief has the rectification and the eps of the authors' adabelief_tf (docs/paper.md, recipe); timm's own
     defaults are without and 1e-16.
     """
-    options = {"rectify": True, "eps": 1e-14} if config.optimizer == "adabelief" else {}
+    options: dict[str, Any] = {"rectify": True, "eps": 1e-14} if config.optimizer == "adabelief" else {}
     optimizer = create_optimizer_v2(
         model, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9, **options
     )
