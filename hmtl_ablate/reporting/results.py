@@ -36,6 +36,7 @@ TRIAL_COLUMNS = (
     "seed",
     "status",
     "reason",
+    "ending",
     "data",
     "fingerprint",
     "protocol",
@@ -68,7 +69,7 @@ class Results:
     `parent` is the study's run_id; a trial that two studies share has a row under each. `options` is {dotted key:
     value} of the trial's config, its values typed: None, bool, int, float, str or list. `classes` counts the classes
     whose recall was measured. `numerics` is the numerics version, 0 when unknown; `commit`, `device` and `torch` say
-    what trained it. `standing` says what the row may be
+    what trained it. `ending` is the class of its end (docs/failures.md). `standing` says what the row may be
     used for:
 
     - declared: one of the study's variants, seeds and data as they are declared now, whatever its status;

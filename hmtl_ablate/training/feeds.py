@@ -119,7 +119,7 @@ def build_inputs(
             whole = F.interpolate(whole, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
         images, weights, queries = whole, torch.ones(len(rows)), {}
         for segment in stream.segments:
-            first, last = torch.searchsorted(rows, torch.tensor([segment.low, segment.high])).tolist()
+            first, last = torch.searchsorted(rows.contiguous(), torch.tensor([segment.low, segment.high])).tolist()
             weights[first:last] = stream.weight
             index, shown = to_device(torch.arange(first, last), whole.device), whole[first:last]
             for name in segment.tasks:

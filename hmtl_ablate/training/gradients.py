@@ -12,7 +12,7 @@ built-in pretext tasks: at most three training steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -34,7 +34,7 @@ def untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def measure_gradients(
-    losses: Mapping[str, Tensor],
+    pieces: Iterable[Mapping[str, Tensor]],
     supervised: Sequence[str],
     backbone: nn.Module,
     mean: Callable[[Tensor], Tensor],
@@ -42,20 +42,29 @@ def measure_gradients(
 ) -> dict[str, float]:
     """Norms and cosines by their logged names; a value that is not finite, or has no gradient, is left out.
 
-    losses: supervised or pretext task → weight × loss, scalars of one graph; supervised: the supervised tasks among
-    them; mean: over the workers; logged: task → its name in the history. Gradients (`.grad`) stay as they are. Of more
-    than `MOST` losses, the supervised ones are measured together, as `supervised`.
+    pieces: of a batch, whose losses and gradients add up; for each, supervised or pretext task → weight × loss, scalars
+    of one graph; supervised: the supervised tasks among them; mean: over the workers; logged: task → its name in the
+    history. Gradients (`.grad`) stay as they are. Of more than `MOST` losses, the supervised ones are measured
+    together, as `supervised`.
     """
-    groups = {logged(name): [loss] for name, loss in losses.items() if name in supervised}
-    if len(losses) > MOST and supervised:
-        groups = {"supervised": [losses[name] for name in supervised]}
-    own = set(groups)
-    groups |= {logged(name): [loss] for name, loss in losses.items() if name not in supervised}
     parameters = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    vectors = {
-        name: mean(_gradient(torch.stack(some).sum(), parameters, keep=name != list(groups)[-1]))
-        for name, some in groups.items()
-    }
+    vectors: dict[str, Tensor] = {}
+    own: set[str] = set()
+    for losses in pieces:
+        groups = {logged(name): [loss] for name, loss in losses.items() if name in supervised}
+        if len(losses) > MOST and supervised:
+            groups = {"supervised": [losses[name] for name in supervised]}
+        own = set(groups)
+        groups |= {logged(name): [loss] for name, loss in losses.items() if name not in supervised}
+        for name, some in groups.items():
+            found = _gradient(torch.stack(some).sum(), parameters, keep=name != list(groups)[-1])
+            vectors[name] = vectors[name] + found if name in vectors else found
+    vectors = {name: mean(vector) for name, vector in vectors.items()}
+    return _described(vectors, own)
+
+
+def _described(vectors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, float]:
+    """Norm of each gradient, and the cosine of each that is not among `own`, the supervised ones, with their sum."""
     found = {f"train/gradient/{name}": vector.norm() for name, vector in vectors.items()}
     if own:
         target = torch.stack([vectors[name] for name in own]).sum(dim=0)

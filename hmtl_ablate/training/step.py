@@ -48,41 +48,51 @@ class TrainingStep:
 
         history: rows of the epochs before this one, from which dynamic weight averaging computes its weights.
         """
-        parts, config, rank = self.parts, self.parts.config, self.parts.workers.rank
+        parts, config = self.parts, self.parts.config
         seed = seed_of(config.seed, batch.epoch, batch.step)
         rate = learning_rate(config.training, batch.epoch - 1 + (batch.step + 1) / parts.batches.steps)
         for group in parts.optimizer.param_groups:
             group["lr"] = rate
 
-        def forward(piece: int) -> Terms:
-            # For dropout: a resumed epoch draws what an uninterrupted one would, and a piece the same each time.
-            torch.manual_seed(seed + rank if self.pieces == 1 else seed_of(seed + rank, piece))
-            rows = slice(piece, None, self.pieces)
-            return self._losses(self.model, self._inputs(batch, seed, rows), self._targets(batch, rows), batch.labelled)
-
         parts.optimizer.zero_grad(set_to_none=True)
-        total, losses, accuracies = self._differentiate(forward, history, Generator().manual_seed(seed_of(seed, 1)))
+        total, losses, accuracies = self._differentiate(
+            lambda piece: self._forward(self.model, batch, seed, piece),
+            history,
+            Generator().manual_seed(seed_of(seed, 1)),
+        )
         if config.training.clip is not None:
             torch.nn.utils.clip_grad_norm_(parts.model.parameters(), config.training.clip)
         parts.optimizer.step()
         return {"loss": total, **accuracies, **{parts.logged(name): value.detach() for name, value in losses.items()}}
 
     def gradients(self, batch: Batch) -> dict[str, float]:
-        """Gradients of the losses on the backbone, for a batch that the model was trained on, or for its first piece;
-        training continues with the same bits as without. Names and meaning: hmtl_ablate/training/gradients.py."""
+        """Gradients of the losses on the backbone, for a batch that the model was trained on; training continues with
+        the same bits as without. Names and meaning: hmtl_ablate/training/gradients.py."""
         parts = self.parts
         seed = seed_of(parts.config.seed, batch.epoch, batch.step)
-        rows = slice(0, None, self.pieces)
+
+        def weighted(piece: int) -> dict[str, Tensor]:
+            losses, _ = self._forward(parts.model, batch, seed, piece)
+            return {name: parts.weights[name] * loss for name, loss in losses.items()}
+
         with untouched(parts.model, parts.setup.device):
-            torch.manual_seed(seed + parts.workers.rank)
-            inputs, targets = self._inputs(batch, seed, rows), self._targets(batch, rows)
-            losses, _ = self._losses(parts.model, inputs, targets, batch.labelled)
-            weighted = {name: self.pieces * parts.weights[name] * loss for name, loss in losses.items()}
             return measure_gradients(
-                weighted, tuple(parts.supervised), parts.model.inference.backbone, parts.workers.mean, parts.logged
+                map(weighted, range(self.pieces)),
+                tuple(parts.supervised),
+                parts.model.inference.backbone,
+                parts.workers.mean,
+                parts.logged,
             )
 
-    def _inputs(self, batch: Batch, seed: int, rows: slice = slice(None)) -> list[feeds.ModelInput]:
+    def _forward(self, model: Any, batch: Batch, seed: int, piece: int) -> Terms:
+        """Losses and accuracies of one of the pieces of this worker's share of the batch."""
+        rank = self.parts.workers.rank
+        # For dropout: a resumed epoch draws what an uninterrupted one would, and a piece the same each time.
+        torch.manual_seed(seed + rank if self.pieces == 1 else seed_of(seed + rank, piece))
+        rows = slice(piece, None, self.pieces)
+        return self._losses(model, self._inputs(batch, seed, rows), self._targets(batch, rows), batch.labelled)
+
+    def _inputs(self, batch: Batch, seed: int, rows: slice) -> list[feeds.ModelInput]:
         """The model's inputs of some of this worker's rows of the batch."""
         parts, stored = self.parts, batch.views[:, rows]
         views = parts.setup.images(stored.flatten(0, 1), *parts.norm).unflatten(0, stored.shape[:2])
@@ -90,7 +100,7 @@ class TrainingStep:
         whole = parts.batches.batch_size
         return feeds.build_inputs(parts.plan, parts.pretext, views, parts.rows[rows], whole, generator)
 
-    def _targets(self, batch: Batch, rows: slice = slice(None)) -> dict[str, Tensor]:
+    def _targets(self, batch: Batch, rows: slice) -> dict[str, Tensor]:
         return {name: to_device(values[:, rows], self.parts.setup.device) for name, values in batch.targets.items()}
 
     def _losses(

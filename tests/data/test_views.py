@@ -54,7 +54,8 @@ def test_parameters_are_the_papers() -> None:
     assert (none.jitter, weak.jitter, strong.jitter) == (0, 0.4, 0.9)
     assert (none.grey, weak.grey, strong.grey) == (0, 0.2, 0.3)
     assert [level.noisy for level in LEVELS.values()] == [False, False, True]
-    assert JITTER["brightness"] == JITTER["contrast"] == JITTER["saturation"] == (0.68, 1.32)
+    assert JITTER["brightness"] == (-0.32, 0.32)  # added
+    assert JITTER["contrast"] == JITTER["saturation"] == (0.68, 1.32)
     assert pytest.approx(40) == HOLE * 112
     assert DOWNSCALE[0] * 112 == pytest.approx(64)
     assert NOISE == (0, 0.05)

@@ -173,7 +173,6 @@ def test_a_study_of_an_earlier_version() -> None:
 def test_a_trial_of_an_earlier_version_has_the_typed_config() -> None:
     record = TrialRecord.from_run(old("trial"))
     assert record.config == OLD["config"]
-    assert parse_config(record.config).data.leave_out == ("contempt",)
     assert (record.options["training.clip"], record.options["training.lookahead"]) == (None, False)
     assert (record.options["pretext.puzzling.changed_views"], record.options["seed"]) == ([[0.5, 1.0]], 1)
     assert (record.variant, record.variant_key, record.seed, record.status) == ("SL + puzzling", "b2", 1, "finished")

@@ -25,7 +25,7 @@ def test_norms_and_cosines_by_hand() -> None:
     backbone = nn.Linear(2, 1, bias=False)
     a, b = backbone.weight[0]
     losses = {"emotion": 3 * a + 4 * b, "puzzling": -2 * a, "rotation": 0.5 * b}
-    found = measure_gradients(losses, ("emotion",), backbone, lambda value: value, lone)
+    found = measure_gradients([losses], ("emotion",), backbone, lambda value: value, lone)
     assert found == pytest.approx(
         {
             "train/gradient/supervised": 5.0,
@@ -38,11 +38,19 @@ def test_norms_and_cosines_by_hand() -> None:
     assert backbone.weight.grad is None
 
 
+def test_the_gradients_of_pieces_add_up() -> None:
+    backbone = nn.Linear(2, 1, bias=False)
+    a, b = backbone.weight[0]
+    pieces = [{"emotion": 3 * a, "puzzling": 1.0 * a}, {"emotion": 4 * b, "puzzling": -1.0 * a}]
+    found = measure_gradients(iter(pieces), ("emotion",), backbone, lambda value: value, lone)
+    assert found == {"train/gradient/supervised": 5.0, "train/gradient/puzzling": 0.0}
+
+
 def test_the_cosine_is_with_all_supervised_losses_together() -> None:
     backbone = nn.Linear(2, 1, bias=False)
     a, b = backbone.weight[0]
     losses = {"emotion": 1.0 * a, "pose": 1.0 * b, "puzzling": 2 * a + 2 * b, "rotation": 0 * a}
-    found = measure_gradients(losses, ("emotion", "pose"), backbone, lambda value: value, str)
+    found = measure_gradients([losses], ("emotion", "pose"), backbone, lambda value: value, str)
     assert found["train/cosine/puzzling"] == pytest.approx(1.0)
     assert found["train/gradient/pose"] == 1.0
     assert found["train/gradient/rotation"] == 0.0
@@ -54,7 +62,7 @@ def test_more_losses_than_three_steps_allow_are_measured_together() -> None:
     a, b = backbone.weight[0]
     losses = {"emotion": 3 * a, "pose": 4 * b, "gender": 0 * b, "puzzling": 1.0 * a, "rotation": 1.0 * b}
     assert len(losses) > MOST
-    found = measure_gradients(losses, ("emotion", "pose", "gender"), backbone, lambda value: value, str)
+    found = measure_gradients([losses], ("emotion", "pose", "gender"), backbone, lambda value: value, str)
     assert found["train/gradient/supervised"] == 5.0
     assert "train/gradient/pose" not in found
 

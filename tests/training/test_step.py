@@ -184,6 +184,7 @@ def test_memory_that_does_not_suffice_for_halves_is_one_error(
     Card(most=8).install(monkeypatch)
     monkeypatch.setattr(TrainingStep, "__init__", lambda self, parts: _without_ddp(self, parts))
     monkeypatch.setattr(Workers, "agree", lambda self, device, numbers: True)
+    monkeypatch.setattr(Workers, "share", lambda self, value: value)
     passes: list[int] = []
 
     def stop() -> bool:
