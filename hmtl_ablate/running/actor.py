@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from hmtl_ablate.errors import OutOfMemory, TrialInterrupted
+from hmtl_ablate.running.failures import behind
 from hmtl_ablate.running.task import Trainer, TrialTask, attempt
 
 
@@ -32,18 +33,11 @@ def _train_over_workers(task: TrialTask, trainer: Trainer) -> None:
     try:
         _fit(task, trainer)
     except TrainingFailedError as error:
-        failed = getattr(error, "worker_failures", {}).values()
-        if task.pieces > 1 or not any(isinstance(_cause(failure), OutOfMemory) for failure in failed):
+        if task.pieces > 1 or not any(isinstance(one, OutOfMemory) for one in behind(error)):
             raise
     else:
         return
     _fit(replace(task, pieces=2 * task.pieces), trainer)
-
-
-def _cause(failure: BaseException) -> BaseException:
-    """What a worker raised: Ray may have wrapped it."""
-    inner = (getattr(failure, name, None) for name in ("cause", "_base_exc"))
-    return next((one for one in inner if isinstance(one, BaseException)), failure)
 
 
 def _fit(task: TrialTask, trainer: Trainer) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hmtl_ablate.errors import DataError, HmtlError, StoreError, TrialDiverged
+from hmtl_ablate.errors import DataError, HmtlError, OutOfMemory, StoreError, TrialDiverged
 
 
 class Ending(StrEnum):
@@ -55,6 +55,8 @@ OF_STATUS = {"finished": Ending.FINISHED, "pruned": Ending.STOPPED_EARLY, "faile
 
 STARTUP = frozenset({"WorkerGroupStartupTimeoutError", "WorkerGroupStartupFailedError"})
 """Ray Train could not place a trial's workers, which it could when the run started: a node went away."""
+INNER = ("controller_failure", "health_check_failure", "cause", "_base_exc")
+"""Attributes with which Ray's exceptions carry another."""
 FULL_OR_GONE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 """Errors of a file system that are no defect of the program."""
 
@@ -95,15 +97,15 @@ def failure_of(error: BaseException) -> Failure:
     the others fail with network errors, so the first exception with a class of its own counts.
     """
     text = "".join(traceback.format_exception(error))
-    for one in _behind(error):
+    for one in behind(error):
         ending = _ending(one)
         if ending is not None:
             return Failure(ending, _reason(ending, one), "" if _own(one) else text)
-    root = next((one for one in reversed(list(_behind(error))) if not _of_ray(one)), error)
+    root = next((one for one in reversed(list(behind(error))) if not _of_ray(one)), error)
     return Failure(Ending.CODE, f"{type(root).__name__}: {_line(root)}", text)
 
 
-def _behind(error: BaseException) -> Iterator[BaseException]:
+def behind(error: BaseException) -> Iterator[BaseException]:
     """The exception and all that led to it, outermost first, each once."""
     waiting, seen = [error], set[int]()
     while waiting:
@@ -114,7 +116,7 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
         yield one
         workers = getattr(one, "worker_failures", None)  # Ray Train: rank → exception
         inner = [*workers.values()] if isinstance(workers, dict) else []
-        inner += [getattr(one, name, None) for name in ("controller_failure", "health_check_failure", "cause")]
+        inner += [getattr(one, name, None) for name in INNER]
         waiting += [each for each in (*inner, one.__cause__) if isinstance(each, BaseException)]
 
 
@@ -128,12 +130,20 @@ def _ending(error: BaseException) -> Ending | None:
         return Ending.HOST_MEMORY
     if isinstance(error, OSError) and error.errno in FULL_OR_GONE:
         return Ending.STORE
-    torch = sys.modules.get("torch")
-    return Ending.GPU_MEMORY if torch is not None and isinstance(error, torch.OutOfMemoryError) else None
+    if "torch" not in sys.modules:  # which this process may do without: then no GPU's memory ran out
+        return None
+    from hmtl_ablate.training.device import is_out_of_memory
+
+    return Ending.GPU_MEMORY if is_out_of_memory(error) else None
 
 
 def _ending_of_ours(error: HmtlError) -> Ending:
-    classes = {TrialDiverged: Ending.DIVERGED, DataError: Ending.DATA, StoreError: Ending.STORE}
+    classes = {
+        TrialDiverged: Ending.DIVERGED,
+        DataError: Ending.DATA,
+        StoreError: Ending.STORE,
+        OutOfMemory: Ending.GPU_MEMORY,
+    }
     return next((ending for kind, ending in classes.items() if isinstance(error, kind)), Ending.CODE)
 
 

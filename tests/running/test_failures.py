@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from hmtl_ablate.errors import CheckpointError, ConfigError, DataError, Fault, StoreError, TrialDiverged
+from hmtl_ablate.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Fault,
+    OutOfMemory,
+    StoreError,
+    TrialDiverged,
+)
 from hmtl_ablate.running.failures import RETRIED, RETRIES, Ending, Failure, failure_of, read_failure
 
 
@@ -27,6 +35,12 @@ from hmtl_ablate.running.failures import RETRIED, RETRIES, Ending, Failure, fail
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
             Ending.HOST_MEMORY,
             "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes",
+        ),
+        (OutOfMemory("in 2 pieces"), Ending.GPU_MEMORY, "in 2 pieces"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            Ending.GPU_MEMORY,
+            "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         ),
         (
             torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"),
@@ -55,6 +69,14 @@ def test_one_worker_s_own_failure_counts_more_than_the_network_errors_of_the_oth
     group = RuntimeError("Training failed due to worker errors")
     group.worker_failures = {0: RuntimeError("gloo: connection closed by peer"), 1: MemoryError()}  # type: ignore[attr-defined]
     assert failure_of(group).ending is Ending.HOST_MEMORY
+
+
+def test_what_a_worker_of_ray_train_raised_is_found_in_its_wrapper() -> None:
+    wrapped = RuntimeError("OutOfMemory: with a traceback")
+    wrapped._base_exc = OutOfMemory("in 2 pieces")  # type: ignore[attr-defined]
+    group = RuntimeError("Training failed due to worker errors")
+    group.worker_failures = {0: RuntimeError("gloo: connection closed by peer"), 1: wrapped}  # type: ignore[attr-defined]
+    assert failure_of(group).ending is Ending.GPU_MEMORY
 
 
 def test_exceptions_that_cause_each_other_end() -> None:
