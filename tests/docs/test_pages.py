@@ -55,3 +55,10 @@ def test_the_notebook_is_committed_without_outputs() -> None:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
+
+
+def test_the_page_of_failures_names_tests_that_exist() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (DOCS / "failures.md").read_text())
+    assert len(named) > 50
+    for file, name in named:
+        assert f"def {name}(" in (DOCS.parent / file).read_text() if name else (DOCS.parent / file).is_file(), (file, name)
