@@ -8,9 +8,8 @@ import pytest
 from tests.fuzz.fuzz import fuzz  # type: ignore[import-not-found]
 
 
-@pytest.mark.parametrize("part", range(3))
-def test_a_few_odd_inputs(part: int) -> None:
-    assert not (broken := fuzz(0, range(20 * part, 20 * part + 20))), "\n".join(map(str, broken))
+def test_a_few_odd_inputs() -> None:
+    assert not (broken := fuzz(0, range(20))), "\n".join(map(str, broken))
 
 
 @pytest.mark.slow

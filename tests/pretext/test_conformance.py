@@ -23,7 +23,12 @@ CASES = [
 SIZE, BATCH = 48, 6
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+@pytest.fixture(
+    scope="module",
+    # 138 million random weights take four seconds
+    params=[pytest.param(case, marks=pytest.mark.slow) if "vgg16" in case[1].values() else case for case in CASES],
+    ids=lambda case: f"{case[0]}-{case[1]}",
+)
 def task(request: pytest.FixtureRequest) -> PretextTask:
     name, options = request.param
     torch.manual_seed(0)

@@ -39,6 +39,7 @@ def test_gradients_reach_the_image_and_not_the_network(network: PerceptualNetwor
     assert not network.train().training
 
 
+@pytest.mark.slow
 def test_vgg_has_the_usual_layers() -> None:
     vgg = PerceptualNetwork("vgg16", None)
     maps = vgg._features(torch.rand(1, 3, 32, 32))

@@ -79,6 +79,7 @@ MAPS: dict[tuple[str, ...], tuple[str, ...]] = {
 
 
 @cache
+@cache
 def validator() -> Any:
     return jsonschema.Draft202012Validator(study_schema())
 

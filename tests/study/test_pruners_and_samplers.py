@@ -119,6 +119,7 @@ class TestEverySamplerWithEveryPruner:
         ended = [adopted.trial_id, *finish(alive)]
         assert len(ended) == len(set(ended)) == TRIALS
 
+    @pytest.mark.slow
     def test_draws_the_same_with_the_same_seed(self, sampler: str, pruner: str) -> None:
         drawn = []
         for seed in (0, 0, 1):

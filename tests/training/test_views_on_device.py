@@ -34,9 +34,8 @@ def curve(folder: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in row.items() if "seconds" not in key and "second" not in key} for row in rows]
 
 
-@pytest.mark.parametrize(
-    "feed", ["siamese", *(pytest.param(feed, marks=pytest.mark.slow) for feed in ("shared", "mixed"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("feed", ["siamese", "shared", "mixed"])
 def test_a_trial_learns_and_continues_as_if_it_never_stopped(make, run, tmp_path: Path, feed: str) -> None:
     config = make(
         pretext={"puzzling": {"feed": feed}, "inpainting": {"feed": feed}}, data__augment="strong", training__epochs=4
