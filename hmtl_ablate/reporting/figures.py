@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import StudyError
-from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.results import Results, pretext_tasks
 from hmtl_ablate.reporting.statistics import Estimate, estimate
 from hmtl_ablate.reporting.tables import finished
 from hmtl_ablate.reporting.wording import label
@@ -38,17 +38,12 @@ def low_data_lines(results: Results, run_id: str, metric: str) -> list[Line]:
     methods: dict[tuple[Any, ...], tuple[str, str]] = {}
     trials = finished(results.declared(run_id), metric)
     for trial in sorted(trials, key=lambda trial: list(variants).index(trial["variant"])):
+        options = trial["options"]
         config = tuple(
-            sorted(
-                (str(key), value)
-                for key, value in trial.items()
-                if str(key).startswith("params.")
-                and isinstance(value, str)
-                and key not in ("params.data.fraction", "params.seed")
-            )
+            sorted((key, str(value)) for key, value in options.items() if key not in ("data.fraction", "seed"))
         )
-        groups[config][float(trial["params.data.fraction"])].append(float(trial[f"metrics.{metric}"]))
-        methods.setdefault(config, (_method(trial), trial["variant"]))
+        groups[config][options["data.fraction"]].append(float(trial[f"metrics.{metric}"]))
+        methods.setdefault(config, (_method(options), trial["variant"]))
     names = [method for method, _ in methods.values()]
     return [
         Line(
@@ -82,17 +77,10 @@ def low_data_figure(results: Results, study: str = "low_data") -> Figure:
     return figure
 
 
-def _method(trial: Mapping[Hashable, Any]) -> str:
-    tasks = sorted(
-        {
-            str(key).split(".")[2]
-            for key, value in trial.items()
-            if str(key).startswith("params.pretext.") and isinstance(value, str)
-        }
-    )
-    views = trial.get("params.data.views", "1")
-    name = " + ".join(["SL", *(NAMES.get(task, task) for task in tasks)])
-    return name if views == "1" else f"{name}, {views} views"
+def _method(options: Mapping[str, Any]) -> str:
+    views = options.get("data.views", 1)
+    name = " + ".join(["SL", *(NAMES.get(task, task) for task in sorted(pretext_tasks(options)))])
+    return name if views == 1 else f"{name}, {views} views"
 
 
 def _panel(axes: Any, row: Mapping[Hashable, Any], lines: list[Line]) -> None:

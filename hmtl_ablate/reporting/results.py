@@ -121,6 +121,13 @@ def results_of(studies: Sequence[StudyRecord], trials: Sequence[TrialRecord]) ->
     return Results(_oldest_first(study_frame), _oldest_first(trial_frame[[*TRIAL_COLUMNS, *sorted(others)]]))
 
 
+def pretext_tasks(options: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the pretext tasks in a trial's options ({dotted key: value}); one whose options are all None is off."""
+    return frozenset(
+        key.split(".")[1] for key, value in options.items() if key.startswith("pretext.") and value is not None
+    )
+
+
 def _oldest_first(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values("started", kind="stable").reset_index(drop=True)
 

@@ -201,20 +201,16 @@ def _weights(done: list[dict[Hashable, Any]]) -> list[str]:
     """Initial weights that were not random, and the perceptual networks: both are needed to reproduce a table."""
     found: dict[str, list[str]] = {}
     for trial in done:
-        parts = []
-        source = _param(trial, "model.weights")
+        parts, options = [], trial["options"]
+        source = options.get("model.weights")
         if source and not source.startswith("trial:"):
             parts.append(f"starts from {source} weights")
-        network = _param(trial, "pretext.inpainting.perceptual")
+        network = options.get("pretext.inpainting.perceptual")
         if network:
-            weights = _param(trial, "pretext.inpainting.perceptual_weights") or "random"
-            layers = _param(trial, "pretext.inpainting.perceptual_layers") or "its first three stages"
-            parts.append(f"perceptual network {network}, weights {weights}, {layers}")
+            weights = options.get("pretext.inpainting.perceptual_weights") or "random"
+            layers = options.get("pretext.inpainting.perceptual_layers")
+            shown = ", ".join(layers) if layers else "its first three stages"
+            parts.append(f"perceptual network {network}, weights {weights}, {shown}")
         if parts:
             found.setdefault("; ".join(parts), []).append(trial["variant"])
     return [f"{', '.join(dict.fromkeys(variants))}: {what}" for what, variants in found.items()]
-
-
-def _param(trial: dict[Hashable, Any], name: str) -> str:
-    value = trial.get(f"params.{name}")
-    return value if isinstance(value, str) and value != "None" else ""

@@ -131,4 +131,4 @@ def test_the_notes_name_weights_and_perceptual_networks(store: Any) -> None:
     )
     (table,) = study_tables(load_results(None, store.path))
     assert "ImageNet: starts from imagenet weights" in table.notes
-    assert "pl: perceptual network vgg16, weights random, ['relu2_2']" in table.notes
+    assert "pl: perceptual network vgg16, weights random, relu2_2" in table.notes
