@@ -102,8 +102,9 @@ class Packs:
     def of(self, config: TrialConfig) -> Pack:
         return self._opened[self.key(config.data)]
 
-    def fingerprints(self) -> list[str]:
-        return [pack.fingerprint for pack in self._opened.values()]
+    def identities(self, tasks: Sequence[str]) -> list[str]:
+        """What trials on these tasks depend on, of each pack: `Pack.identity`."""
+        return sorted(pack.identity(tasks) for pack in self._opened.values())
 
 
 class Resolver:

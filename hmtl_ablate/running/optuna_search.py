@@ -107,7 +107,7 @@ class OptunaSearch:
             if asked is not None:
                 self._mine.add(asked.trial.number)
                 return asked
-            if self.search.sampler == "grid" and not self._grid_left():
+            if SAMPLERS[self.search.sampler].exhaustive and not self._grid_left():
                 return None
         return None
 
@@ -156,7 +156,7 @@ class OptunaSearch:
         return self.study.get_trials(deepcopy=False)
 
     def _ask(self) -> Draw | None:
-        if self.search.sampler == "grid":
+        if SAMPLERS[self.search.sampler].exhaustive:
             left = self._grid_left()
             if not left:
                 return None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hmtl_ablate import config
 from hmtl_ablate.errors import RunLost, StoreError
 from hmtl_ablate.running import local_engine
 from hmtl_ablate.running.conductor import Conductor, Packs, Resolver, RunSummary
@@ -125,8 +127,9 @@ def _engine(study: Study, store: Path, options: RunOptions, trainer: Trainer) ->
 def _optuna_search(study: Study, packs: Packs, store: Path, storage: str | None) -> OptunaSearch | None:
     if study.search is None:
         return None
-    content = "".join(sorted(packs.fingerprints()))
-    prefix = f"{study.name}@{study.profile}#{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    # Scores of other numerics or data say nothing about this search's: it begins anew.
+    identity = [config.NUMERICS_VERSION, *packs.identities(config.parse_config(study.search.base).tasks)]
+    prefix = f"{study.name}@{study.profile}#{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]}"
     identify = Resolver(study, packs).identify
     with database_errors():
         return OptunaSearch(study.search, prefix, study.seeds[0], connect(storage, store), identify)

@@ -28,6 +28,8 @@ class Sampler:
     """Takes `choice`, whose values have no order."""
     conditions: bool = True
     """Takes parameters that exist only `when` another one has some value."""
+    exhaustive: bool = False
+    """Visits every combination of the values once, in the order of `Search.grid`; Optuna's sampler draws nothing."""
 
 
 SAMPLERS: dict[str, Sampler] = {}
@@ -69,8 +71,13 @@ def _cmaes(seed: int) -> BaseSampler:
 register_sampler(Sampler("tpe", "Tree-structured Parzen estimator (Bergstra et al. 2011); takes every space.", _tpe))
 register_sampler(Sampler("random", "Independent random draws; takes every space.", _random))
 register_sampler(
-    # OptunaSearch enqueues the combinations, so nothing is left to draw.
-    Sampler("grid", "Every combination of the values once; takes no continuous ranges.", _random, continuous=False)
+    Sampler(
+        "grid",
+        "Every combination of the values once; takes no continuous ranges.",
+        _random,
+        continuous=False,
+        exhaustive=True,
+    )
 )
 # Optuna's GP and CMA-ES samplers model only what every trial has, and draw all else at random.
 register_sampler(Sampler("gp", "Gaussian process; takes no conditions.", _gp, conditions=False))

@@ -399,7 +399,7 @@ def _suits(name: str, drafts: list[_Draft], node: Node, report: Report) -> None:
                 f"the {name} sampler takes no conditions: it would draw such a parameter at random",
                 "use sampler: tpe",
             )
-    if name == "grid" and drafts and all(draft.parameter.values is not None for draft in drafts):
+    if sampler.exhaustive and drafts and all(draft.parameter.values is not None for draft in drafts):
         size = math.prod(len(draft.parameter.values or ()) for draft in drafts)
         if (
             size > MAX_GRID

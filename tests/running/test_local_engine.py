@@ -113,6 +113,17 @@ def test_what_a_search_has_trained_before_is_counted_as_finished(
     assert (more.expected, more.skipped, len(more.started)) == (3, 2, 1)
 
 
+def test_a_search_begins_anew_when_its_earlier_scores_mean_something_else(
+    pack: Pack, store: Path, tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault numerics, of the same kind: Optuna's trials of an older numerics version counted towards the total."""
+    study = read_study(tmp_path, STUDY.partition("variants:")[0] + SEARCH)
+    assert run(study, pack, store, tracking, trainer=StubTrainer()) == RunSummary(done=2)
+    monkeypatch.setattr("hmtl_ablate.config.NUMERICS_VERSION", 10_000)
+    assert run(study, pack, store, tracking, trainer=StubTrainer()) == RunSummary(done=2)
+    assert run(study, pack, store, tracking, trainer=StubTrainer()) == RunSummary(skipped=2)
+
+
 def test_two_runs_of_a_study_at_once_are_refused(study: Study, pack: Pack, store: Path, tracking: Tracking) -> None:
     refused: list[str] = []
 
