@@ -6,7 +6,7 @@ Every reader's images go through here, and none is squeezed: one scale applies t
 - the whole image, padded to the longer side, without a box or with `data.face_crop: none`;
 - the centred square of the shorter side, where a reader asks for it (`CENTRE`; CK+ frames without landmarks).
 
-What lies outside the image is black, as in the authors' script (docs/paper.md, face crop).
+What is outside the image is black, as in the authors' script (docs/paper.md, face crop).
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class OptunaSearch:
             warnings.simplefilter("ignore")  # an epoch that was reported before a crash
             try:
                 draw.trial.report(value, epoch)
-            except optuna.exceptions.UpdateFinishedTrialError:  # told already, by a call whose answer was lost
+            except optuna.exceptions.UpdateFinishedTrialError:  # ended already, by a call whose answer was lost
                 return False
         return draw.trial.should_prune()
 

@@ -27,7 +27,7 @@ class Revision:
 def revision(package: Path = Path(__file__).parents[1]) -> Revision:
     """The revision of the package, as it was when this process first asked.
 
-    A repository that the package only lies in, such as that of the project whose environment it is installed into, does
+    A repository that only contains the package, such as that of the project whose environment it is installed into, does
     not count: the package's own `__init__.py` has to be tracked.
     """
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:

@@ -58,7 +58,7 @@ class Snapshot:
     """trial_id → by result.json and metrics.jsonl."""
     runs: tuple[tuple[str, Trial], ...]
     """Variant and trial_id as one text → by MLflow; one entry for each run."""
-    told: Mapping[str, int]
+    ended: Mapping[str, int]
     """trial_id → how often Optuna has it as ended."""
     rows: tuple[Mapping[str, Any], ...]
     """The report's rows."""
@@ -105,8 +105,8 @@ def compare(expected: Snapshot, found: Snapshot) -> Faults:
     faults.doubled += [f"MLflow has {number} runs of {name}" for name, number in counted.items() if number > 1]
     extra = counted.keys() - {name for name, _ in expected.runs}
     faults.wrong += [f"MLflow's run of {name} belongs to no trial" for name in sorted(extra)]
-    faults.lost += [f"Optuna has no end of {name}" for name in expected.told.keys() - found.told.keys()]
-    faults.doubled += [f"Optuna has {number} ends of {name}" for name, number in found.told.items() if number > 1]
+    faults.lost += [f"Optuna has no end of {name}" for name in expected.ended.keys() - found.ended.keys()]
+    faults.doubled += [f"Optuna has {number} ends of {name}" for name, number in found.ended.items() if number > 1]
     if found.rows != expected.rows:
         faults.wrong.append(f"the report says {list(found.rows)}, not {list(expected.rows)}")
     return faults

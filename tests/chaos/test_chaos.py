@@ -22,7 +22,7 @@ TRIAL = Trial("finished", {"test/accuracy": 0.5}, (1, 2))
 GOOD = Snapshot(
     folders={"aa": TRIAL, "bb": TRIAL},
     runs=(("SL aa", TRIAL), ("search bb", TRIAL)),
-    told={"bb": 1},
+    ended={"bb": 1},
     rows=({"variant": "SL", "n_seeds": 1, "mean": 0.5},),
 )
 
@@ -36,9 +36,9 @@ def test_a_store_like_the_undisturbed_one_has_no_fault() -> None:
     [
         ({"folders": {"aa": TRIAL}}, "lost", "bb has no result"),
         ({"runs": GOOD.runs[:1]}, "lost", "MLflow has no run of search bb"),
-        ({"told": {}}, "lost", "Optuna has no end of bb"),
+        ({"ended": {}}, "lost", "Optuna has no end of bb"),
         ({"runs": (*GOOD.runs, GOOD.runs[1])}, "doubled", "MLflow has 2 runs of search bb"),
-        ({"told": {"bb": 2}}, "doubled", "Optuna has 2 ends of bb"),
+        ({"ended": {"bb": 2}}, "doubled", "Optuna has 2 ends of bb"),
         ({"folders": {**GOOD.folders, "bb": replace(TRIAL, epochs=(1, 2, 2))}}, "doubled", r"bb: epochs \(1, 2, 2\)"),
         ({"folders": {**GOOD.folders, "bb": replace(TRIAL, epochs=(2,))}}, "wrong", r"epochs \(2,\), not \(1, 2\)"),
         ({"folders": {**GOOD.folders, "bb": replace(TRIAL, status="failed")}}, "wrong", "failed, not finished"),

@@ -1,4 +1,4 @@
-"""Nothing that lies in the working folder is run, but a module that `--import` names is found there (fault C10)."""
+"""Nothing in the working folder is run, but a module that `--import` names is found there (fault C10)."""
 
 import subprocess
 import sys
