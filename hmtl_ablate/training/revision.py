@@ -27,8 +27,8 @@ class Revision:
 def revision(package: Path = Path(__file__).parents[1]) -> Revision:
     """The revision of the package, as it was when this process first asked.
 
-    A repository that only contains the package, such as that of the project whose environment it is installed into, does
-    not count: the package's own `__init__.py` has to be tracked.
+    A repository that only contains the package, such as that of the project whose environment it is installed into,
+    does not count: the package's own `__init__.py` has to be tracked.
     """
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return Revision()
