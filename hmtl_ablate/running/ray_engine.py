@@ -38,6 +38,7 @@ import ray.cloudpickle
 import ray.tune
 import ray.tune.execution.tune_controller
 from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.error import TuneError
@@ -344,14 +345,22 @@ class _ActorManager(RayActorManager):
     """Tune's manager of actors, with two corrections: no exception of one actor ends the run, and an actor that Ray
     can't reach at the moment does not train on, unseen, while its trial is started again."""
 
+    def _actor_start_failed(self, tracked_actor: TrackedActor, exception: Exception) -> None:
+        super()._actor_start_failed(tracked_actor, _of_an_actor(exception))
+
     def _actor_task_failed(self, tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
-        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
-            exception = ActorLost(exception)
+        exception = _of_an_actor(exception)
         held = self._live_actors_to_ray_actors_resources.get(tracked_actor_task._tracked_actor)
         if isinstance(exception, RayActorError) and held is not None:
             with suppress(Exception):  # it is dead already, as a rule
                 ray.kill(held[0])
         super()._actor_task_failed(tracked_actor_task, exception)
+
+
+def _of_an_actor(error: Exception) -> Exception:
+    """The error as one that Tune takes for the end of one actor, and stores for `on_trial_error`."""
+    known = isinstance(error, RayActorError | RayTaskError) or not isinstance(error, RayError)
+    return error if known else ActorLost(error)
 
 
 ray.tune.execution.tune_controller.RayActorManager = _ActorManager  # type: ignore[misc]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -16,7 +17,9 @@ import pytest
 from tests.conftest import PROGRAM, Cli, environment, start  # type: ignore[import-not-found]
 
 pytestmark = pytest.mark.slow
-WORDS = ("--seeds", "0", "--set", "training.epochs=5", "--set", "data.images=200", "--max-concurrent", "1")
+EPOCHS = 40
+"""So many that a trial takes seconds, and does not end before its machine does."""
+WORDS = ("--seeds", "0", "--set", f"training.epochs={EPOCHS}", "--set", "data.images=200", "--max-concurrent", "1")
 
 
 def wait_for(what: Callable[[], object], seconds: float = 240) -> None:
@@ -87,7 +90,7 @@ def test_a_run_ends_by_itself_when_ray_dies_and_the_same_command_resumes(
     assert "failed" not in out
     done = cli(*words, timeout=450)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert epochs_of(store) == [list(range(1, 6))] * 2
+    assert epochs_of(store) == [list(range(1, EPOCHS + 1))] * 2
     assert any("resumes at epoch" in path.read_text() for path in store.glob("trials/*/log.txt"))
 
 
@@ -147,5 +150,6 @@ def test_a_trial_whose_node_is_lost_resumes_on_another(tiny: Path, tmp_path: Pat
     finally:
         cluster.shutdown()
     assert driver.returncode == 0, out + err
-    assert "the machine that trained it was lost; it resumes from its last checkpoint (node lost, retry 1 of 2" in out
-    assert epochs_of(store) == [list(range(1, 6))] * 2
+    # Ray may learn of the end of a node's processes before it learns of the node's.
+    assert re.search(r"it resumes from its last checkpoint \((node lost|crashed), retry 1 of 2", out), out
+    assert epochs_of(store) == [list(range(1, EPOCHS + 1))] * 2
