@@ -14,7 +14,7 @@ import psutil
 
 from tests.conftest import environment  # type: ignore[import-not-found]
 
-GRACE = 20.0
+GRACE = 60.0
 """Seconds after its end within which all processes of a command must be gone; Ray's own take 4 s on idle cores."""
 
 Matches = Callable[[psutil.Process, "Family"], bool]
