@@ -91,7 +91,7 @@ class Verdict(Frozen):
     """Smallest difference that matters, in the unit of the metric: points of a percentage, or degrees. Of a metric
     without a unit, such as the CCC, nothing is called equivalent at the default: state a value of its own."""
     alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    """Probability of a false verdict, over all arms with controls and both directions together."""
+    """Probability that any arm with controls is falsely said to help or to hurt, over all of them together."""
 
 
 class Range(Frozen):

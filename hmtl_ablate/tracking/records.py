@@ -12,11 +12,12 @@ left from an earlier, longer text are never read.
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal, cast
 
@@ -48,6 +49,10 @@ CONFIG = "hmtl.config"
 VARIANTS = "hmtl.variants"
 EVALUATIONS = "hmtl.evaluations"
 SEEDS = "hmtl.seeds"
+CONTROLS = "hmtl.controls"
+VERDICT = "hmtl.verdict"
+REGISTERED = "hmtl.registered"
+"""Written once, when the study's run is created."""
 
 STUDY_TEXTS = {
     "name": "hmtl.study",
@@ -56,6 +61,7 @@ STUDY_TEXTS = {
     "question": "hmtl.question",
     "metric": "hmtl.metric",
     "commit": "hmtl.git_commit",
+    "file": "hmtl.study_sha256",
 }
 """Field of `StudyRecord` → tag, for the fields that are plain text."""
 TRIAL_TEXTS = {
@@ -91,6 +97,42 @@ class RunData:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Registration:
+    """What a study was before its first trial was trained (pre-registration)."""
+
+    study: str
+    """`StudyRecord.file` then."""
+    verdict: str
+    """SHA-256 of the rule of the verdict then: `rule_hash`."""
+    metric: str
+    seeds: tuple[int, ...]
+    time: str
+    """UTC, e.g. 2026-11-26T00:30:00+00:00."""
+    trained: int = 0
+    """Trials of the study that were complete already: other studies have them too, or the tracking store is newer."""
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Registration:
+        """From plain data. Raises TypeError when a field is missing, unknown or of another type."""
+        found = cls(**{**data, "seeds": tuple(data.get("seeds", ()))})
+        if not isinstance(found.trained, int) or not all(isinstance(seed, int) for seed in found.seeds):
+            raise TypeError("seeds and trained are whole numbers")
+        if not all(isinstance(text, str) for text in (found.study, found.verdict, found.metric, found.time)):
+            raise TypeError("hashes, metric and time are texts")
+        return found
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text in UTF-8, 64 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def rule_hash(rule: Mapping[str, Any]) -> str:
+    """SHA-256 of the rule of a verdict as JSON with sorted keys."""
+    return text_hash(json.dumps(dict(rule), sort_keys=True))
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyRecord:
     """One study at one profile on its data: a parent run."""
 
@@ -105,9 +147,17 @@ class StudyRecord:
     """Variant → variant key, in the declared order; the first is the baseline."""
     evaluations: Mapping[str, str] = field(default_factory=dict)
     """Variant → evaluation, for the variants that evaluate another one."""
+    controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Controlled arm → its controls, as `study.controls.Controls` as plain data."""
     seeds: tuple[int, ...]
     commit: str = ""
     """Commit of the code that ran it last."""
+    file: str = ""
+    """SHA-256 of the study file's text in its last run."""
+    verdict: Mapping[str, float] = field(default_factory=dict)
+    """The rule of the verdict in its last run."""
+    registered: Registration | None = None
+    """What it was before its first trial; None in runs of versions that did not register."""
     run_id: str = ""
     """Given by MLflow; "" before it is stored."""
     started: int = 0
@@ -132,7 +182,11 @@ class StudyRecord:
             VARIANTS: _json(dict(self.variants)),
             EVALUATIONS: _json(dict(self.evaluations)),
             SEEDS: _json(list(self.seeds)),
+            CONTROLS: _json({arm: dict(one) for arm, one in self.controls.items()}),
+            VERDICT: _json(dict(self.verdict)),
         }
+        if self.registered is not None:
+            structured[REGISTERED] = _json(asdict(self.registered))
         return RunData(_split({KIND: "study"} | texts | structured) | {NOTE: self.question[:TAG_LENGTH]})
 
     @classmethod
@@ -149,6 +203,9 @@ class StudyRecord:
             variants=_parsed(run, VARIANTS, dict),
             evaluations=_parsed(run, EVALUATIONS, dict) if EVALUATIONS in tags else {},
             seeds=tuple(seeds),
+            controls=_controls(run),
+            verdict=_rule(run),
+            registered=_registration(run),
             run_id=run.info.run_id,
             started=run.info.start_time,
         )
@@ -351,6 +408,28 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
     if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
         raise _unreadable(run, tag)
     return value
+
+
+def _controls(run: Any) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = _parsed(run, CONTROLS, dict) if CONTROLS in run.data.tags else {}
+    if not all(isinstance(one, dict) for one in found.values()):
+        raise _unreadable(run, CONTROLS)
+    return found
+
+
+def _rule(run: Any) -> dict[str, float]:
+    found: dict[str, float] = _parsed(run, VERDICT, dict) if VERDICT in run.data.tags else {}
+    if not all(isinstance(value, int | float) for value in found.values()):
+        raise _unreadable(run, VERDICT)
+    return found
+
+
+def _registration(run: Any) -> Registration | None:
+    """The registration, None where there is none that can be read: it is never written again, so nothing repairs it."""
+    try:
+        return Registration.of(_parsed(run, REGISTERED, dict))
+    except (TrackingError, TypeError):
+        return None
 
 
 def _texts(value: Any) -> bool:
