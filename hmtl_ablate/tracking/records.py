@@ -21,7 +21,10 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal, cast
 
+from pydantic import ValidationError
+
 from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.study.declaration import Verdict
 
 EXPERIMENT = "hmtl-ablate"
 """MLflow experiment of every run."""
@@ -419,8 +422,10 @@ def _controls(run: Any) -> dict[str, dict[str, Any]]:
 
 def _rule(run: Any) -> dict[str, float]:
     found: dict[str, float] = _parsed(run, VERDICT, dict) if VERDICT in run.data.tags else {}
-    if not all(isinstance(value, int | float) for value in found.values()):
-        raise _unreadable(run, VERDICT)
+    try:
+        Verdict.model_validate(found, strict=True)
+    except ValidationError:
+        raise _unreadable(run, VERDICT) from None
     return found
 
 

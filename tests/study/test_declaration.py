@@ -252,8 +252,8 @@ def test_defaults() -> None:
     assert (default(SearchSection, "sampler"), default(SearchSection, "confirm")) == ("tpe", False)
     assert load_study({"name": "a", "variants": {"SL": None}}).resources == default(StudyFile, "resources")
     assert default(StudyFile, "verdict") == Verdict(smallest=0.5, alpha=0.05)
-    for given in ({}, {"verdict": None}, {"verdict": {}}):
-        assert load_study({"name": "a", "variants": {"SL": None}, **given}).verdict == Verdict()
+    assert load_study({"name": "a", "variants": {"SL": None}}).verdict == Verdict()
+    assert load_study({"name": "a", "variants": {"SL": None}, "verdict": None}).verdict == Verdict()
     own = load_study({"name": "a", "variants": {"SL": None}, "verdict": {"alpha": 0.01}}).verdict
     assert (own.smallest, own.alpha) == (0.5, 0.01)
 

@@ -63,7 +63,7 @@ studies = st.builds(
         names, st.dictionaries(names, names | st.dictionaries(names, st.lists(names))), max_size=2
     ),
     file=names,
-    verdict=st.dictionaries(names, st.floats(0, 1), max_size=2),
+    verdict=st.just({}) | st.fixed_dictionaries({"smallest": st.floats(0.1, 1), "alpha": st.floats(0.01, 0.5)}),
     registered=st.none()
     | st.builds(
         Registration,
@@ -165,7 +165,13 @@ def test_a_registration_that_is_not_what_was_written_is_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "text"), [("hmtl.controls", "[]"), ("hmtl.controls", '{"a": "b"}'), ("hmtl.verdict", '{"alpha": "5"}')]
+    ("tag", "text"),
+    [
+        ("hmtl.controls", "[]"),
+        ("hmtl.controls", '{"a": "b"}'),
+        ("hmtl.verdict", '{"alpha": "0.1"}'),
+        ("hmtl.verdict", '{"alpha": 5}'),
+    ],
 )
 def test_controls_and_rules_that_are_no_such_are_refused(tag: str, text: str) -> None:
     with pytest.raises(TrackingError, match=tag):
