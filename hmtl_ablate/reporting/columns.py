@@ -57,7 +57,7 @@ def control_columns(metric: str) -> tuple[Column[ControlRow], ...]:
         Column("part", lambda row: row.name, "Where from", _part_text, align="left"),
         Column("minuend", lambda row: row.part.variant if row.part else ""),
         Column("subtrahend", lambda row: row.part.minus if row.part else ""),
-        Column("n_seeds", lambda row: _estimate(row).n, "Seeds"),
+        Column("n_seeds", lambda row: row.part.estimate.n if row.part else None, "Seeds"),
         Column(
             "difference",
             lambda row: _estimate(row).mean,

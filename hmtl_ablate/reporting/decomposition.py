@@ -6,7 +6,7 @@ answers drawn at random, A4 the arm (docs/methods.md, Controls and the verdict).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -91,7 +91,7 @@ class StudyControls:
     """What is not as it was registered: `study file`, `verdict rule`, `metric` or `seeds` → (then, now)."""
 
 
-def study_controls(study: Mapping[Hashable, Any], trials: Sequence[Mapping[Hashable, Any]]) -> StudyControls | None:
+def study_controls(study: Mapping[Any, Any], trials: Sequence[Mapping[Any, Any]]) -> StudyControls | None:
     """The decompositions and verdicts of a study; None for one without controls.
 
     study: a row of `Results.studies`; trials: its finished trials with standing `declared`, rows of `Results.trials`
@@ -162,7 +162,7 @@ def margin_of(rule: Verdict, metric: str) -> float | None:
     return rule.smallest / 100 if unit == "%" else rule.smallest
 
 
-def changes(study: Mapping[Hashable, Any]) -> dict[str, tuple[str, str]]:
+def changes(study: Mapping[Any, Any]) -> dict[str, tuple[str, str]]:
     """What of a study is not as it was registered → (then, now)."""
     registered = study["registered"]
     if not registered:
@@ -214,7 +214,7 @@ def _missing(names: Mapping[str, str], scores: Scores) -> str:
     )
 
 
-def _disagreement(controls: Mapping[str, Any], trials: Sequence[Mapping[Hashable, Any]]) -> str:
+def _disagreement(controls: Mapping[str, Any], trials: Sequence[Mapping[Any, Any]]) -> str:
     """Why the five arms' trials are not of one kind, or "". Batch norm and older trials: `Results.trials`, standing."""
     names = {value for value in controls.values() if isinstance(value, str)}
     own = [trial for trial in trials if trial["variant"] in names]

@@ -69,11 +69,10 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
     controls = [control_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
     sections = [Section("Claims of the paper", NO_RUNS if report.empty else "", (claims,))]
     claimed = {claim.data for claim in CLAIMS}
-    pairs: list[tuple[StudyTable, Table[Any]]] = [
-        (table, shown)
-        for table, study in zip(report.tables, studies, strict=True)
-        for shown in (study, *control_tables(table))
-    ]
+    pairs: list[tuple[StudyTable, Table[Any]]] = []
+    for table, study in zip(report.tables, studies, strict=True):
+        pairs.append((table, study))
+        pairs.extend((table, one) for one in control_tables(table))
     own = tuple(shown for table, shown in pairs if table.data in claimed)
     other = tuple(shown for table, shown in pairs if table.data not in claimed)
     if own:

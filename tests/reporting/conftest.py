@@ -98,6 +98,7 @@ class Store:
         numerics: int = 0,
         stage: bool = False,
         params: dict[str, str] | None = None,
+        environment: dict[str, str] | None = None,
     ) -> str:
         """Log a trial; gives its run_id. params: dotted option → its value as Python writes it."""
         metrics: dict[str, float] = {f"val/recall/{index}": 0.5 for index in range(classes)}
@@ -124,6 +125,7 @@ class Store:
             reason=reason,
             ending=ending,
             metrics=metrics,
+            environment=environment or {},
         )
         return self.log(record.to_run())
 
