@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from hmtl_ablate.reporting.document import Document, Value
 from hmtl_ablate.reporting.formats import register_data
 
-FIRST = ("table", "study", "profile", "evaluation", "data", "variant", "metric", "unit", "claimed")
+FIRST = (
+    *("table", "study", "profile", "evaluation", "data", "variant", "part", "minuend", "subtrahend"),
+    *("metric", "unit", "claimed"),
+)
 LAST = ("status", "protocol")
 """What a row is comes first, how far to trust it last; the statistics are in between, in the order of their columns."""
 
