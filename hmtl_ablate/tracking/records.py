@@ -51,8 +51,8 @@ REASON = "hmtl.reason"
 CONFIG = "hmtl.config"
 VARIANTS = "hmtl.variants"
 EVALUATIONS = "hmtl.evaluations"
-SEEDS = "hmtl.seeds"
 CONTROLS = "hmtl.controls"
+SEEDS = "hmtl.seeds"
 VERDICT = "hmtl.verdict"
 REGISTERED = "hmtl.registered"
 """Written once, when the study's run is created."""
@@ -150,8 +150,8 @@ class StudyRecord:
     """Variant → variant key, in the declared order; the first is the baseline."""
     evaluations: Mapping[str, str] = field(default_factory=dict)
     """Variant → evaluation, for the variants that evaluate another one."""
-    controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Controlled arm → its controls, as `study.controls.Controls` as plain data."""
+    controls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Variant → its controls, the fields of `hmtl_ablate.study.Controls`; {} in runs from before there were any."""
     seeds: tuple[int, ...]
     commit: str = ""
     """Commit of the code that ran it last."""
@@ -184,8 +184,8 @@ class StudyRecord:
         structured = {
             VARIANTS: _json(dict(self.variants)),
             EVALUATIONS: _json(dict(self.evaluations)),
+            CONTROLS: _json(self.controls),
             SEEDS: _json(list(self.seeds)),
-            CONTROLS: _json({arm: dict(one) for arm, one in self.controls.items()}),
             VERDICT: _json(dict(self.verdict)),
         }
         if self.registered is not None:
@@ -205,8 +205,8 @@ class StudyRecord:
             **{name: _text(tags, tag) for name, tag in STUDY_TEXTS.items()},
             variants=_parsed(run, VARIANTS, dict),
             evaluations=_parsed(run, EVALUATIONS, dict) if EVALUATIONS in tags else {},
+            controls=_parsed(run, CONTROLS, dict) if CONTROLS in tags else {},
             seeds=tuple(seeds),
-            controls=_controls(run),
             verdict=_rule(run),
             registered=_registration(run),
             run_id=run.info.run_id,
@@ -410,14 +410,9 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
         raise _unreadable(run, tag) from None
     if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
         raise _unreadable(run, tag)
+    if tag == CONTROLS and not all(isinstance(one, dict) for one in value.values()):
+        raise _unreadable(run, tag)
     return value
-
-
-def _controls(run: Any) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = _parsed(run, CONTROLS, dict) if CONTROLS in run.data.tags else {}
-    if not all(isinstance(one, dict) for one in found.values()):
-        raise _unreadable(run, CONTROLS)
-    return found
 
 
 def _rule(run: Any) -> dict[str, float]:
