@@ -3,6 +3,9 @@
     results       MLflow → tidy pandas frames
     statistics    means, intervals, paired differences
     tables        one table per study, as numbers
+    decomposition where a controlled arm's gain comes from: differences that add up
+    verdict       the rule that says whether it helps, and why
+    controls      both as tables, sentences and records
     claims        the paper's nine claims and the rule that gives each its status
     columns       the report's columns: to add a statistic, add an entry there
     document      what a format writes: sections of tables of columns × rows

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.reporting.claims import ClaimRow
+from hmtl_ablate.reporting.decomposition import Part
 from hmtl_ablate.reporting.document import DASH, Column
 from hmtl_ablate.reporting.statistics import Estimate
 from hmtl_ablate.reporting.tables import StudyRow
 from hmtl_ablate.reporting.wording import count_text, label, number_text
+
+
+@dataclass(frozen=True)
+class ControlRow:
+    """One difference of a controlled arm, or its verdict, which has no numbers."""
+
+    arm: str
+    name: str
+    part: Part | None
+    verdict: str
 
 
 def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:
@@ -33,6 +46,29 @@ def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:
         Column("seconds", lambda row: row.seconds, "Seconds", lambda row: _seconds_text(row.seconds)),
         Column("failed", lambda row: ", ".join(f"{count} {ending}" for ending, count in sorted(row.failed.items()))),
         Column("values", lambda row: {str(seed): value for seed, value in sorted(row.values.items())}, csv=""),
+    )
+
+
+def control_columns(metric: str) -> tuple[Column[ControlRow], ...]:
+    """The columns of the table of a study's controls, in their order. metric: what its differences are of."""
+    percent = in_percent(metric)
+    return (
+        Column("arm", lambda row: row.arm, csv="variant"),
+        Column("part", lambda row: row.name, "Where from", _part_text, align="left"),
+        Column("minuend", lambda row: row.part.variant if row.part else ""),
+        Column("subtrahend", lambda row: row.part.minus if row.part else ""),
+        Column("n_seeds", lambda row: row.part.estimate.n if row.part else None, "Seeds"),
+        Column(
+            "difference",
+            lambda row: _estimate(row).mean,
+            "Difference [95 %]" + (", points" if percent else ""),
+            lambda row: _gain_text(row, percent),
+            wrap=True,
+        ),
+        Column("sd", lambda row: _estimate(row).sd, "SD", lambda row: number_text(_estimate(row).sd, percent)),
+        Column("ci95_low", lambda row: _estimate(row).low),
+        Column("ci95_high", lambda row: _estimate(row).high),
+        Column("status", lambda row: row.verdict),
     )
 
 
@@ -71,6 +107,19 @@ def difference_text(difference: Estimate, percent: bool) -> str:
         number_text(value, percent, sign=True) for value in (difference.mean, difference.low, difference.high)
     )
     return mean if difference.low is None else f"{mean} [{low}, {high}]"
+
+
+def _estimate(row: ControlRow) -> Estimate:
+    return row.part.estimate if row.part else Estimate(0)
+
+
+def _part_text(row: ControlRow) -> str:
+    return f"{row.part.levels}: {row.name}" if row.part and row.part.levels else row.name
+
+
+def _gain_text(row: ControlRow, percent: bool) -> str:
+    same = row.part is not None and row.part.variant == row.part.minus
+    return "0 (the same arm)" if same else difference_text(_estimate(row), percent)
 
 
 def _difference(row: StudyRow) -> Estimate:

@@ -104,6 +104,10 @@ class Document:
     """In the order in which they were first run."""
     study_columns: Sequence[Column[Any]]
     """The columns of a study's table, known also where no study was run."""
+    controls: tuple[Table[Any], ...]
+    """Of each study with controls, one table of all its arms, for programs."""
+    control_columns: Sequence[Column[Any]]
+    """The columns of such a table, known also where no study has controls."""
 
 
 def one_line(text: str) -> str:

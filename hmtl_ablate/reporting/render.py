@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import HmtlError, nearest
 from hmtl_ablate.reporting.claims import CLAIMS, RULE, TOLERANCE, ClaimRow, claims_table
-from hmtl_ablate.reporting.columns import claim_columns, study_columns
+from hmtl_ablate.reporting.columns import claim_columns, control_columns, study_columns
+from hmtl_ablate.reporting.controls import control_data, control_json, control_tables
 from hmtl_ablate.reporting.document import Column, Document, Section, Table
 from hmtl_ablate.reporting.formats import DATA_FORMATS, TEXT_FORMATS, check_format
 from hmtl_ablate.reporting.results import Results
@@ -64,16 +66,27 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
     """The tables of a report, as every format takes them."""
     claims = _claims(report.claims, report.tolerance)
     studies = tuple(_study(table, columns) for table in report.tables)
+    controls = [control_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
     sections = [Section("Claims of the paper", NO_RUNS if report.empty else "", (claims,))]
     claimed = {claim.data for claim in CLAIMS}
-    pairs = list(zip(report.tables, studies, strict=True))
+    pairs: list[tuple[StudyTable, Table[Any]]] = []
+    for table, study in zip(report.tables, studies, strict=True):
+        pairs.append((table, study))
+        pairs.extend((table, one) for one in control_tables(table))
     own = tuple(shown for table, shown in pairs if table.data in claimed)
     other = tuple(shown for table, shown in pairs if table.data not in claimed)
     if own:
         sections.append(Section("Studies on the claims' data", READING, own))
     if other:
         sections.append(Section("Studies on other data", f"These numbers verify no claim. {READING}", other))
-    return Document(tuple(sections), claims, studies, columns(""))
+    return Document(
+        tuple(sections),
+        claims,
+        studies,
+        columns(""),
+        tuple(table for table in controls if table is not None),
+        control_columns(""),
+    )
 
 
 def _claims(claims: tuple[ClaimRow, ...], tolerance: float) -> Table[ClaimRow]:
@@ -109,7 +122,9 @@ def _study(table: StudyTable, columns: StudyColumns) -> Table[StudyRow]:
         rows=table.rows,
         notes=_notes(table),
         csv=cells | {name: fact for name, fact in facts.items() if name != "name"},
-        json=facts | {"question": table.question, "notes": list(table.notes), "made": dict(table.made)},
+        json=facts
+        | {"question": table.question, "notes": list(table.notes), "made": dict(table.made)}
+        | {"controls": control_json(table.controls)},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,10 @@ STUDY_COLUMNS = (
     "variants",
     "evaluations",
     "seeds",
+    "controls",
+    "verdict",
+    "file",
+    "registered",
     "started",
 )
 TRIAL_COLUMNS = (
@@ -60,8 +64,10 @@ class Results:
 
     studies: pd.DataFrame
     """STUDY_COLUMNS, the oldest first. `variants` is {variant: variant key} in the declared order, the baseline first;
-    `evaluations` is {variant: evaluation} of those that evaluate another; `seeds` is a list; `started` is in
-    milliseconds since 1970."""
+    `evaluations` is {variant: evaluation} of those that evaluate another; `seeds` is a list; `controls` is {arm: {kind
+    of control: variant}}; `verdict` is the rule of the verdict; `file` is the SHA-256 of the study file in its last
+    run, `registered` what the study was before its first trial (`tracking.Registration` as a dict, empty without one);
+    `started` is in milliseconds since 1970."""
     trials: pd.DataFrame
     """TRIAL_COLUMNS, then `params.<key>` (each option as text) and `metrics.<key>` (the last value; accuracies from 0
     to 1), the oldest first.
@@ -93,6 +99,22 @@ class Results:
         if run_id is not None:
             rows &= self.trials["parent"] == run_id
         return self.trials[rows]
+
+    def controls(self) -> pd.DataFrame:
+        """Where the gains of arms with controls come from: one row per difference, as in the report's JSON; empty when
+        no study has controls."""
+        from hmtl_ablate.reporting.controls import control_records
+        from hmtl_ablate.reporting.tables import study_tables
+
+        return pd.DataFrame([record for table in study_tables(self) for record in control_records(table)])
+
+    def verdicts(self) -> pd.DataFrame:
+        """The verdict on each arm with controls, one row per arm: p values adjusted for the study's controlled arms
+        (missing where nothing was tested), the sentence, and when the study was registered."""
+        from hmtl_ablate.reporting.controls import verdict_records
+        from hmtl_ablate.reporting.tables import study_tables
+
+        return pd.DataFrame([record for table in study_tables(self) for record in verdict_records(table)])
 
 
 def load_results(tracking_uri: str | None, store: Path) -> Results:
@@ -150,6 +172,10 @@ def _study_row(study: StudyRecord) -> dict[str, Any]:
         "variants": study.variants,
         "evaluations": study.evaluations,
         "seeds": list(study.seeds),
+        "controls": study.controls,
+        "verdict": study.verdict,
+        "file": study.file,
+        "registered": {} if study.registered is None else asdict(study.registered),
         "started": study.started,
     }
 

@@ -1,4 +1,4 @@
-"""Means with their intervals, and differences paired by seed. SciPy gives the t distribution."""
+"""Means with their intervals, differences paired by seed, and tests of them. SciPy gives the t distribution."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+SEEDS_TO_TEST = 3
+"""With fewer paired seeds nothing is tested."""
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,38 @@ def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]
     Its interval is that of the paired t test.
     """
     return estimate([value - baseline[seed] for seed, value in sorted(values.items()) if seed in baseline])
+
+
+def p_above(differences: Sequence[float], bound: float = 0.0) -> float:
+    """p of the paired t test that the mean difference is above the bound: twice the one-sided p, 1 at most.
+
+    Twice, because two directions are looked at: p ≤ 0.05 exactly when the bound is below the whole two-sided 95 %
+    interval. With fewer than 3 differences, or with equal ones, whose spread is unknown, it is 1.
+    """
+    n = len(differences)
+    if n < SEEDS_TO_TEST or math.isclose(min(differences), max(differences), rel_tol=1e-9, abs_tol=1e-12):
+        return 1.0
+    known = estimate(differences)
+    assert known.mean is not None
+    assert known.sd is not None
+    return min(1.0, 2 * float(stats.t.sf((known.mean - bound) * math.sqrt(n) / known.sd, n - 1)))
+
+
+def p_within(differences: Sequence[float], margin: float) -> float:
+    """p of equivalence: the larger p of two tests, mean above -margin and mean below margin (Schuirmann 1987).
+
+    p ≤ 0.05 exactly when the whole two-sided 95 % interval is within ±margin.
+    """
+    return max(p_above(differences, -margin), p_above([-value for value in differences], -margin))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p values adjusted for their number (Holm 1979), in the same order: reject those that are at most alpha.
+
+    The i-th smallest of m is multiplied by m - i + 1, is at least the one before it, and 1 at most.
+    """
+    adjusted, largest = [0.0] * len(ps), 0.0
+    for rank, index in enumerate(sorted(range(len(ps)), key=lambda index: ps[index])):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = largest
+    return adjusted

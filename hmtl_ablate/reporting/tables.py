@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from hmtl_ablate.errors import StudyError, nearest
+from hmtl_ablate.reporting.decomposition import StudyControls, study_controls
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.statistics import Estimate, estimate, paired_difference
 from hmtl_ablate.reporting.wording import plural
@@ -54,6 +55,8 @@ class StudyTable:
     """Name of the evaluation, "" for the trained models themselves."""
     made: Mapping[str, str | float]
     """`commit`, `device` and `torch` of the finished trials, and their `seconds` in total."""
+    controls: StudyControls | None = None
+    """Where the gains of its arms with controls come from, and the verdicts; None without controls."""
 
 
 def study_tables(results: Results, study: str | None = None) -> list[StudyTable]:
@@ -128,6 +131,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
             **{key: _joined(trial[key] for trial in done) for key in ("commit", "device", "torch")},
             "seconds": sum(finite(trial.get("metrics.seconds")) or 0.0 for trial in done),
         },
+        controls=None if evaluation else study_controls(study, done),
     )
 
 

@@ -157,8 +157,6 @@ class Conductor:
         self.running: dict[str, Job] = {}
         self.variants = list(study.variants)
         self.log = StudyLog(tracking, study, pictures=pictures, warn=progress.warn)
-        self.log.open_study(self.variants)
-        self.database = SearchDatabase(progress, lambda: self._optuna_search.counted())
         arms = planned(study)
         if study.search is not None:  # what the search's trials start from
             seed = study.seeds[0]
@@ -166,7 +164,10 @@ class Conductor:
                 (source, seed, source.config(seed))
                 for source in self.resolver.sources(parse_config({**study.search.base, "seed": seed})).values()
             ]
-        self.queue = self._missing(arms)
+        jobs = self._jobs(arms)
+        self.log.open_study(self.variants, sum((job.folder.path / "result.json").exists() for job in jobs))
+        self.database = SearchDatabase(progress, lambda: self._optuna_search.counted())
+        self.queue = self._missing(jobs)
         self._deliver_search()
 
     def next(self) -> Job | None:
@@ -286,7 +287,7 @@ class Conductor:
         self.variants += winners
         self.log.open_study(self.variants)
         self.progress.say(f"confirming the search's best, {best.trial_id[:6]}, with seeds {', '.join(map(str, seeds))}")
-        self.queue = self._missing([(one, seed, one.config(seed)) for seed in seeds for one in winners])
+        self.queue = self._missing(self._jobs([(one, seed, one.config(seed)) for seed in seeds for one in winners]))
 
     def task(self, job: Job, stop: Path) -> TrialTask:
         """The job for a worker of this process; stop: the file that asks it to stop."""
@@ -310,9 +311,8 @@ class Conductor:
         assert self.optuna_search is not None  # only a search makes draws
         return self.optuna_search
 
-    def _missing(self, arms: Sequence[tuple[Variant, int, TrialConfig]]) -> list[Job]:
-        """One job for each distinct config, after those that it starts from. Finished trials are recorded in MLflow and
-        left out."""
+    def _jobs(self, arms: Sequence[tuple[Variant, int, TrialConfig]]) -> list[Job]:
+        """One job for each distinct config, after those that it starts from."""
         jobs: dict[str, Job] = {}
 
         def add(variant: Variant, config: TrialConfig) -> None:
@@ -325,10 +325,14 @@ class Conductor:
 
         for variant, _, config in arms:
             add(variant, config)
-        self.progress.expect(len(jobs))
         for need in {need for job in jobs.values() for need in job.needs} & jobs.keys():
             jobs[need].source = True
-        return [job for job in jobs.values() if not self._settle_known(job)]
+        return list(jobs.values())
+
+    def _missing(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs that are left to do; finished trials are recorded in MLflow."""
+        self.progress.expect(len(jobs))
+        return [job for job in jobs if not self._settle_known(job)]
 
     def _deliver_search(self) -> None:
         """Log the search's ended trials that MLflow lacks: it was unreachable then, or its database is a new one.

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.running.failures import OF_STATUS, Failure
 from hmtl_ablate.running.side import Side
 from hmtl_ablate.study import Study, Variant
-from hmtl_ablate.tracking import StudyRecord, Tracking, TrialRecord
-from hmtl_ablate.tracking.records import SEARCH
+from hmtl_ablate.tracking import Registration, StudyRecord, Tracking, TrialRecord
+from hmtl_ablate.tracking.records import SEARCH, rule_hash, text_hash
 from hmtl_ablate.tracking.store import StudyStatus
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
 from hmtl_ablate.training.revision import revision
@@ -37,6 +38,18 @@ PROBE_EVERY = 60.0
 
 Outcome = TrialResult | Failure | None
 """How a trial ended: its result, why it failed, or None while it runs."""
+
+
+def registration(study: Study, trained: int) -> Registration:
+    """What a study is now; trained: how many of its trials are complete already."""
+    return Registration(
+        study=text_hash(study.text),
+        verdict=rule_hash(study.verdict.model_dump()),
+        metric=study.metric,
+        seeds=study.seeds,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        trained=trained,
+    )
 
 
 class StudyLog:
@@ -62,10 +75,11 @@ class StudyLog:
         self._probed = -math.inf
         """When MLflow was looked at last while it was down."""
 
-    def open_study(self, variants: Sequence[Variant]) -> None:
+    def open_study(self, variants: Sequence[Variant], trained: int = 0) -> None:
         """Create the study's run, or bring it up to date: its variants as they are now.
 
-        Raises TrackingError when that fails at the start of a run; later a failure is one of those that stop nothing.
+        A new run registers the study as it is; trained: how many of its trials are complete already. Raises
+        TrackingError when that fails at the start of a run; later a failure is one of those that stop nothing.
         """
         study = self._study
         self._record = StudyRecord(
@@ -78,6 +92,9 @@ class StudyLog:
             evaluations={variant.name: variant.evaluation for variant in variants if variant.evaluation},
             seeds=study.seeds,
             commit=self._commit,
+            file=text_hash(study.text),
+            verdict=study.verdict.model_dump(),
+            registered=registration(study, trained),
         )
         if not self.parent:
             self._open_study()

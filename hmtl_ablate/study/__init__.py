@@ -1,6 +1,6 @@
 """From a study file to trials: its declaration, merging, search space and plan. Pure: reads the study file only."""
 
-from hmtl_ablate.study.declaration import WINNER, Resources
+from hmtl_ablate.study.declaration import WINNER, Resources, Verdict
 from hmtl_ablate.study.pruners import PRUNERS, Pruner, register_pruner
 from hmtl_ablate.study.reading import load_study
 from hmtl_ablate.study.reference import study_reference
@@ -27,6 +27,7 @@ __all__ = [
     "Search",
     "Study",
     "Variant",
+    "Verdict",
     "combinations",
     "data_configs",
     "load_study",

@@ -84,6 +84,16 @@ class Resources(Frozen):
     share a GPU."""
 
 
+class Verdict(Frozen):
+    """The rule by which the report says whether an arm with controls helps, and why (docs/methods.md, Verdict)."""
+
+    smallest: Annotated[float, Field(gt=0)] = 0.5
+    """Smallest difference that matters, in the unit of the metric: points of a percentage, or degrees. Of a metric
+    without a unit, such as the CCC, nothing is called equivalent at the default: state a value of its own."""
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """Probability that any arm with controls is falsely said to help or to hurt, over all of them together."""
+
+
 class Range(Frozen):
     """The values of a searched option: exactly one of choice, uniform, loguniform and int."""
 
@@ -130,6 +140,9 @@ class _Header(Frozen):
     """What the study asks; a heading of its report."""
     metric: Annotated[str | None, Defined("metric"), Settable()] = None
     """What its table compares; when left out, the metric that selects the weights, on test."""
+    verdict: Verdict | None = Field(default_factory=Verdict)
+    """The rule of the verdict on each arm with controls; it is for the file alone, not for a profile or --set, and is
+    stored before the first trial."""
 
 
 class Profile(Frozen):

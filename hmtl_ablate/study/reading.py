@@ -24,6 +24,7 @@ from hmtl_ablate.study.declaration import (
     Seed,
     StudyFile,
     StudyName,
+    Verdict,
     accepts,
     default,
     keys,
@@ -158,7 +159,7 @@ class _Reader:
         self._check_name(name)
         if metric and metric not in table_metrics():
             self._fault(self._found("metric"), f"there is no metric {metric!r}", nearest(metric, table_metrics()))
-        seeds, resources = self._seeds(), self._resources()
+        seeds, resources, verdict = self._seeds(), self._resources(), self._verdict()
         if len(self.faults) == before:
             self._check_weights({**stages, **arms}, search_base if search_map else None, {*stages, *variants})
         if len(self.faults) > before:
@@ -188,6 +189,7 @@ class _Reader:
             resources=resources,
             text=text,
             datasets={name: self.command.datasets.get(name) for name in used},
+            verdict=verdict,
         )
 
     def _entry(self, section: str, name: str) -> Node:
@@ -406,6 +408,20 @@ class _Reader:
                 "use a whole number, or workers: 1",
             )
         return resources
+
+    def _verdict(self) -> Verdict:
+        node = self.root.entries.get("verdict")
+        if not _map(node, self.faults) or node is None:
+            return Verdict()
+        raw = node.plain()
+        faults = model_faults(Verdict, raw)
+        for fault in faults:
+            self._fault_in(node, fault)
+        for key, entry in node.entries.items():
+            if not faults and isinstance(entry.content, str | bool):
+                faults.append(Fault((key,), f"should be a number, not {entry.plain()!r}"))
+                self._fault_in(node, faults[-1])
+        return Verdict() if faults else Verdict.model_validate(raw)
 
     def _fault_in(self, node: Node, fault: Fault) -> None:
         entry = node.entries.get(str(fault.path[0])) if fault.path else None

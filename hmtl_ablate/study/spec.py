@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config
-from hmtl_ablate.study.declaration import Resources
+from hmtl_ablate.study.declaration import Resources, Verdict
 from hmtl_ablate.study.space import Search, combinations, resolved
 
 _PACKED = ("data.size", "data.stored")
@@ -62,6 +62,8 @@ class Study:
     datasets: Mapping[str, Path | None] = field(default_factory=dict)
     """Every dataset its configs use → its path, None where it is not given."""
     stages: tuple[Variant, ...] = ()
+    verdict: Verdict = field(default_factory=Verdict)
+    """The rule of the verdict on arms with controls."""
 
     def source(self, name: str) -> Variant | None:
         """The stage or variant of this name."""

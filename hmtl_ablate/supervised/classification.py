@@ -76,7 +76,7 @@ class Classification(SupervisedTask):
         return error * weights[targets.clamp_min(0)]
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """loss, accuracy, macro_f1 and recall/<class>; of two classes balanced_accuracy and auc too."""
+        """loss, accuracy, macro_f1, ece, balanced_accuracy and recall/<class>; of two classes auc too."""
         found = classification_metrics(outputs, targets, self.classes)
         return found | (binary_metrics(outputs, targets) if self.width == 2 else {})
 
@@ -86,9 +86,11 @@ class Classification(SupervisedTask):
 
 
 def classification_metrics(logits: Tensor, targets: Tensor, classes: Sequence[str]) -> dict[str, float]:
-    """loss (cross-entropy, unweighted), accuracy, macro_f1 and recall/<class>, the last three from 0 to 1.
+    """loss (cross-entropy, unweighted), accuracy, macro_f1, ece, balanced_accuracy and recall/<class>; all but the loss
+    from 0 to 1.
 
-    logits: float [N, K]; targets: int64 [N]. macro F1 and recall are of the classes that occur.
+    logits: float [N, K]; targets: int64 [N]. macro F1 and recall are of the classes that occur; balanced_accuracy is
+    the mean of those recalls, and is undefined, and left out, when one class alone occurs.
     """
     import torch
     import torch.nn.functional as F
@@ -100,22 +102,38 @@ def classification_metrics(logits: Tensor, targets: Tensor, classes: Sequence[st
         "loss": float(F.cross_entropy(logits, targets)),
         "accuracy": float(library.multiclass_accuracy(logits, targets, num_classes=count, average="micro")),
         "macro_f1": float(library.multiclass_f1_score(logits, targets, num_classes=count, average="macro")),
+        "ece": calibration_error(logits, targets),
     }
+    if int(present.sum()) > 1:
+        metrics["balanced_accuracy"] = float(recall[present].mean())
     return metrics | {f"recall/{name}": float(recall[k]) for k, name in enumerate(classes) if present[k]}
 
 
-def binary_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
-    """balanced_accuracy (the mean of both recalls) and auc (area under the ROC curve of class 1), from 0 to 1.
+def calibration_error(logits: Tensor, targets: Tensor, bins: int = 15) -> float:
+    """Expected calibration error, from 0 to 1: the mean over the images of |accuracy - mean confidence| of their bin.
 
-    logits: float [N, 2]; targets: int64 [N] of 0 and 1. Both are undefined, and left out, when one class alone occurs.
+    logits: float [N, K], N ≥ 1; targets: int64 [N]. The confidence is the largest probability; the bins are equally
+    wide, each without its lower end and with its upper one (Guo et al. 2017, On Calibration of Modern Neural Networks,
+    eq. 3).
+    """
+    import torch
+
+    confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
+    # |Σ (correct - confidence)| of a bin is its images times the difference of both means
+    gap = torch.zeros(bins, dtype=torch.float64)
+    gap.index_add_(0, torch.bucketize(confidence, edges), (predicted == targets).double() - confidence)
+    return float(gap.abs().sum() / len(targets))
+
+
+def binary_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
+    """auc: area under the ROC curve of class 1, from 0 to 1.
+
+    logits: float [N, 2]; targets: int64 [N] of 0 and 1. It is undefined, and left out, when one class alone occurs.
     """
     if len(targets.unique()) < 2:
         return {}
-    library = _torchmetrics()
-    return {
-        "balanced_accuracy": float(library.multiclass_recall(logits, targets, num_classes=2, average="macro")),
-        "auc": float(library.binary_auroc(logits.softmax(dim=1)[:, 1], targets)),
-    }
+    return {"auc": float(_torchmetrics().binary_auroc(logits.softmax(dim=1)[:, 1], targets))}
 
 
 def confusion_matrix(logits: Tensor, targets: Tensor, classes: Sequence[str]) -> list[list[int]]:
@@ -133,22 +151,28 @@ def _torchmetrics() -> ModuleType:
 
 
 _ACCURACY = Metric("max", "accuracy", "%")
+_BALANCED = Metric("max", "balanced accuracy", "%")
 _MACRO_F1 = Metric("max", "macro F1", "%")
+_ECE = Metric("min", "calibration error (ECE)", "%")
 _LOSS = Metric("min", "loss")
 _RECALL = {"recall": Metric("max", "recall", "%")}
 
 register_supervised_task(
-    "emotion", Classification, {"accuracy": _ACCURACY, "macro_f1": _MACRO_F1, "loss": _LOSS}, _RECALL
+    "emotion",
+    Classification,
+    {"accuracy": _ACCURACY, "macro_f1": _MACRO_F1, "loss": _LOSS, "balanced_accuracy": _BALANCED, "ece": _ECE},
+    _RECALL,
 )
 register_supervised_task(
     "gender",
     Classification,
     {
         "accuracy": _ACCURACY,
-        "balanced_accuracy": Metric("max", "balanced accuracy", "%"),
+        "balanced_accuracy": _BALANCED,
         "auc": Metric("max", "AUC", "%"),
         "macro_f1": _MACRO_F1,
         "loss": _LOSS,
+        "ece": _ECE,
     },
     _RECALL,
 )

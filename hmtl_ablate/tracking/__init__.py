@@ -18,8 +18,8 @@ study that is run again continues its runs. MLflow itself is imported when a sto
     server      MLflow's own pages
 """
 
-from hmtl_ablate.tracking.records import StudyRecord, TrialRecord
+from hmtl_ablate.tracking.records import Registration, StudyRecord, TrialRecord
 from hmtl_ablate.tracking.server import serve_ui
 from hmtl_ablate.tracking.store import Tracking, open_tracking
 
-__all__ = ["StudyRecord", "Tracking", "TrialRecord", "open_tracking", "serve_ui"]
+__all__ = ["Registration", "StudyRecord", "Tracking", "TrialRecord", "open_tracking", "serve_ui"]

@@ -12,15 +12,19 @@ left from an earlier, longer text are never read.
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal, cast
 
+from pydantic import ValidationError
+
 from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.study.declaration import Verdict
 
 EXPERIMENT = "hmtl-ablate"
 """MLflow experiment of every run."""
@@ -47,7 +51,11 @@ REASON = "hmtl.reason"
 CONFIG = "hmtl.config"
 VARIANTS = "hmtl.variants"
 EVALUATIONS = "hmtl.evaluations"
+CONTROLS = "hmtl.controls"
 SEEDS = "hmtl.seeds"
+VERDICT = "hmtl.verdict"
+REGISTERED = "hmtl.registered"
+"""Written once, when the study's run is created."""
 
 STUDY_TEXTS = {
     "name": "hmtl.study",
@@ -56,6 +64,7 @@ STUDY_TEXTS = {
     "question": "hmtl.question",
     "metric": "hmtl.metric",
     "commit": "hmtl.git_commit",
+    "file": "hmtl.study_sha256",
 }
 """Field of `StudyRecord` → tag, for the fields that are plain text."""
 TRIAL_TEXTS = {
@@ -91,6 +100,42 @@ class RunData:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Registration:
+    """What a study was before its first trial was trained (pre-registration)."""
+
+    study: str
+    """`StudyRecord.file` then."""
+    verdict: str
+    """SHA-256 of the rule of the verdict then: `rule_hash`."""
+    metric: str
+    seeds: tuple[int, ...]
+    time: str
+    """UTC, e.g. 2026-11-26T00:30:00+00:00."""
+    trained: int = 0
+    """Trials of the study that were complete already: other studies have them too, or the tracking store is newer."""
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Registration:
+        """From plain data. Raises TypeError when a field is missing, unknown or of another type."""
+        found = cls(**{**data, "seeds": tuple(data.get("seeds", ()))})
+        if not isinstance(found.trained, int) or not all(isinstance(seed, int) for seed in found.seeds):
+            raise TypeError("seeds and trained are whole numbers")
+        if not all(isinstance(text, str) for text in (found.study, found.verdict, found.metric, found.time)):
+            raise TypeError("hashes, metric and time are texts")
+        return found
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text in UTF-8, 64 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def rule_hash(rule: Mapping[str, Any]) -> str:
+    """SHA-256 of the rule of a verdict as JSON with sorted keys."""
+    return text_hash(json.dumps(dict(rule), sort_keys=True))
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyRecord:
     """One study at one profile on its data: a parent run."""
 
@@ -105,9 +150,17 @@ class StudyRecord:
     """Variant → variant key, in the declared order; the first is the baseline."""
     evaluations: Mapping[str, str] = field(default_factory=dict)
     """Variant → evaluation, for the variants that evaluate another one."""
+    controls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Variant → its controls, the fields of `hmtl_ablate.study.Controls`; {} in runs from before there were any."""
     seeds: tuple[int, ...]
     commit: str = ""
     """Commit of the code that ran it last."""
+    file: str = ""
+    """SHA-256 of the study file's text in its last run."""
+    verdict: Mapping[str, float] = field(default_factory=dict)
+    """The rule of the verdict in its last run."""
+    registered: Registration | None = None
+    """What it was before its first trial; None in runs of versions that did not register."""
     run_id: str = ""
     """Given by MLflow; "" before it is stored."""
     started: int = 0
@@ -131,8 +184,12 @@ class StudyRecord:
         structured = {
             VARIANTS: _json(dict(self.variants)),
             EVALUATIONS: _json(dict(self.evaluations)),
+            CONTROLS: _json(self.controls),
             SEEDS: _json(list(self.seeds)),
+            VERDICT: _json(dict(self.verdict)),
         }
+        if self.registered is not None:
+            structured[REGISTERED] = _json(asdict(self.registered))
         return RunData(_split({KIND: "study"} | texts | structured) | {NOTE: self.question[:TAG_LENGTH]})
 
     @classmethod
@@ -148,7 +205,10 @@ class StudyRecord:
             **{name: _text(tags, tag) for name, tag in STUDY_TEXTS.items()},
             variants=_parsed(run, VARIANTS, dict),
             evaluations=_parsed(run, EVALUATIONS, dict) if EVALUATIONS in tags else {},
+            controls=_parsed(run, CONTROLS, dict) if CONTROLS in tags else {},
             seeds=tuple(seeds),
+            verdict=_rule(run),
+            registered=_registration(run),
             run_id=run.info.run_id,
             started=run.info.start_time,
         )
@@ -350,7 +410,26 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
         raise _unreadable(run, tag) from None
     if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
         raise _unreadable(run, tag)
+    if tag == CONTROLS and not (isinstance(value, dict) and all(isinstance(one, dict) for one in value.values())):
+        raise _unreadable(run, tag)
     return value
+
+
+def _rule(run: Any) -> dict[str, float]:
+    found: dict[str, float] = _parsed(run, VERDICT, dict) if VERDICT in run.data.tags else {}
+    try:
+        Verdict.model_validate(found, strict=True)
+    except ValidationError:
+        raise _unreadable(run, VERDICT) from None
+    return found
+
+
+def _registration(run: Any) -> Registration | None:
+    """The registration, None where there is none that can be read: it is never written again, so nothing repairs it."""
+    try:
+        return Registration.of(_parsed(run, REGISTERED, dict))
+    except (TrackingError, TypeError):
+        return None
 
 
 def _texts(value: Any) -> bool:

@@ -24,6 +24,7 @@ from hmtl_ablate.tracking.opening import one_at_a_time
 from hmtl_ablate.tracking.records import (
     EXPERIMENT,
     PARENT,
+    REGISTERED,
     STATUS,
     STUDY_FILTER,
     TRIAL_FILTER,
@@ -116,16 +117,18 @@ class Tracking:
     def study_run(self, record: StudyRecord, study_text: str) -> str:
         """The run of a study at its profile on its data, found again or created. Returns its run_id.
 
-        Its tags and study file are brought up to date, and it counts as running.
+        Its tags and study file are brought up to date, and it counts as running. Its registration is written when the
+        run is created, and never again: what is registered later is no registration.
         """
         with self._writing():
             tags = record.to_run().tags
             run = self._find(STUDY_FILTER, record.identity)
             if run is None:
                 run = self._create_run(record.run_name, tags)
-            elif run.info.status != "RUNNING":
-                self.client.update_run(run.info.run_id, status="RUNNING")
-            self._set_tags(run, tags)
+            else:
+                if run.info.status != "RUNNING":
+                    self.client.update_run(run.info.run_id, status="RUNNING")
+                self._set_tags(run, {tag: text for tag, text in tags.items() if not tag.startswith(REGISTERED)})
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "study.yaml"
                 file.write_text(study_text, encoding="utf-8")

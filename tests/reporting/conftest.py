@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from hmtl_ablate.tracking.records import RunData, StudyRecord, TrialRecord, TrialStatus, nested
+from hmtl_ablate.tracking.records import Registration, RunData, StudyRecord, TrialRecord, TrialStatus, nested
 
 DEFAULTS = {
     "task": "emotion",
@@ -52,6 +52,10 @@ class Store:
         data: str = "rendered",
         question: str = "Does it help?",
         evaluations: dict[str, str] | None = None,
+        controls: dict[str, dict[str, Any]] | None = None,
+        verdict: dict[str, float] | None = None,
+        file: str = "",
+        registered: Registration | None = None,
     ) -> str:
         """Log a study; gives its run_id."""
         record = StudyRecord(
@@ -63,6 +67,10 @@ class Store:
             variants=variants,
             evaluations=evaluations or {},
             seeds=tuple(seeds),
+            controls=controls or {},
+            verdict=verdict or {},
+            file=file,
+            registered=registered,
         )
         return self.log(record.to_run())
 
@@ -90,6 +98,7 @@ class Store:
         numerics: int = 0,
         stage: bool = False,
         params: dict[str, str] | None = None,
+        environment: dict[str, str] | None = None,
     ) -> str:
         """Log a trial; gives its run_id. params: dotted option → its value as Python writes it."""
         metrics: dict[str, float] = {f"val/recall/{index}": 0.5 for index in range(classes)}
@@ -116,6 +125,7 @@ class Store:
             reason=reason,
             ending=ending,
             metrics=metrics,
+            environment=environment or {},
         )
         return self.log(record.to_run())
 

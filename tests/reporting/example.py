@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from hmtl_ablate.reporting.claims import ClaimRow
+from hmtl_ablate.reporting.decomposition import StudyControls, study_controls
 from hmtl_ablate.reporting.render import Report
 from hmtl_ablate.reporting.statistics import estimate, paired_difference
 from hmtl_ablate.reporting.tables import StudyRow, StudyTable
+from hmtl_ablate.tracking.records import rule_hash
 
 NASTY = r"a|b & c_d 50% $x$ #1 {e} ~ ^ \n [red]bold[/] *i* <b>"
 """What Markdown, LaTeX and rich would each take for markup."""
@@ -52,9 +56,77 @@ def study(
     )
 
 
+PUZZLING = {
+    "sl": "SL",
+    "views": "SL + puzzling: whole views",
+    "distortion": "SL + puzzling: distortion",
+    "random_answers": "SL + puzzling: random answers",
+    "arm": "SL + puzzling",
+    "epochs": "SL + puzzling: more epochs",
+    "supervision_off": "SL + puzzling: supervision off",
+    "tasks": {},
+}
+"""Controls of a siamese arm, as a study records them."""
+BY_HAND = {
+    "SL": {0: 0.60, 1: 0.62, 2: 0.61},
+    "SL + puzzling: whole views": {0: 0.61, 1: 0.64, 2: 0.62},
+    "SL + puzzling: distortion": {0: 0.62, 1: 0.64, 2: 0.64},
+    "SL + puzzling: random answers": {0: 0.62, 1: 0.65, 2: 0.63},
+    "SL + puzzling": {0: 0.66, 1: 0.68, 2: 0.68},
+    "SL + puzzling: more epochs": {0: 0.62, 1: 0.63, 2: 0.63},
+    "SL + puzzling: supervision off": {0: 0.65, 1: 0.66, 2: 0.67},
+}
+"""Their scores. Seed by seed: A4 - A0 0.06, 0.06, 0.07; A1 - A0 0.01, 0.02, 0.01; A2 - A1 0.01, 0, 0.02;
+A3 - A2 0, 0.01, -0.01; A4 - A3 0.04, 0.03, 0.05; A4 - A1 0.05, 0.04, 0.06; A4 - A2 0.04, 0.04, 0.04; over more epochs
+0.04, 0.05, 0.05."""
+
+
+def judged(
+    scores: Mapping[str, Mapping[int, float]],
+    controls: Mapping[str, Mapping[str, Any]],
+    metric: str = "test/accuracy",
+    **study: Any,
+) -> StudyControls:
+    """The controls of a study whose trials have these scores and are of one kind.
+
+    study: columns of `Results.studies`.
+    """
+    row: dict[Any, Any] = {"controls": controls, "metric": metric, "verdict": {}, "registered": {}, "file": ""}
+    trials = [
+        {"variant": variant, "seed": seed, f"metrics.{metric}": value, "numerics": 1, "fingerprint": "f"}
+        for variant, values in scores.items()
+        for seed, value in values.items()
+    ]
+    found = study_controls({**row, "seeds": [0, 1, 2], **study}, trials)
+    assert found is not None
+    return found
+
+
+def controlled() -> StudyTable:
+    """A study whose first arm helps, whose second lacks trials, and whose file has changed since its first trial."""
+    rotation = {**PUZZLING, "arm": "SL + rotation", "views": "SL", "epochs": "SL"}
+    scores = {
+        **{
+            name: {seed: value + 0.003 * (seed == 2) * (name == "SL + puzzling") for seed, value in values.items()}
+            for name, values in BY_HAND.items()
+        },
+        "SL + rotation": {0: 0.61, 1: 0.6},
+    }
+    registered = {"study": "a" * 64, "verdict": rule_hash({}), "metric": "test/accuracy", "seeds": [0, 1, 2]}
+    return replace(
+        study(scores, name="controls", question="Where does a gain come from?"),
+        controls=judged(
+            scores,
+            {"SL + puzzling": PUZZLING, "SL + rotation": rotation},
+            file="c" * 64,
+            registered=registered | {"time": "2026-11-26T00:30:00+00:00", "trained": 0},
+        ),
+    )
+
+
 def example() -> Report:
     """Every case that a format has to write: percent and degrees, claims' data and other data, gaps, an evaluation, a
-    search without variants, and names full of markup."""
+    search without variants, controls, and names full of markup."""
     unverified = ClaimRow(
         "CK+", "Probe (B0)", "Accuracy (7 emotion)", 98.23, None, None, None, None, 0, "Unverified", None
     )
@@ -87,6 +159,7 @@ def example() -> Report:
                 degrees, name="head_pose", data="csv", metric="test/mae_yaw", evaluation="linear probe", seconds=None
             ),
             study({}, name="search", data="", protocol="", question=""),
+            controlled(),
             study(markup, name="nasty", question=NASTY, protocol="selection, paper", image_passes=None),
         ),
         empty=False,

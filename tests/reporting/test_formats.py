@@ -81,7 +81,7 @@ def test_a_new_format_for_programs(registries: None) -> None:
         return f"{len(document.claims.rows)} claims, {len(document.studies)} studies\n"
 
     register_data("counts", count)
-    assert render(example(), "counts") == "3 claims, 5 studies\n"
+    assert render(example(), "counts") == "3 claims, 6 studies\n"
     assert render(empty(), "counts") == "1 claims, 0 studies\n"
 
 

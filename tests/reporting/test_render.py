@@ -15,7 +15,19 @@ from hmtl_ablate.reporting.results import load_results
 from tests.reporting.example import NASTY  # type: ignore[import-not-found]
 
 CLAIM_KEYS = ["dataset", "model", "metric", "claimed", "verified", "sd", "n_seeds", "status", "protocol"]
-STUDY_KEYS = ["name", "profile", "evaluation", "data", "metric", "protocol", "question", "notes", "made", "rows"]
+STUDY_KEYS = [
+    "name",
+    "profile",
+    "evaluation",
+    "data",
+    "metric",
+    "protocol",
+    "question",
+    "notes",
+    "made",
+    "controls",
+    "rows",
+]
 ROW_KEYS = [
     "variant",
     "n_seeds",

@@ -25,7 +25,8 @@ from hmtl_ablate.running.optuna_search import OptunaSearch
 from hmtl_ablate.running.search_database import PAUSE
 from hmtl_ablate.running.task import PRUNE
 from hmtl_ablate.study import Study
-from hmtl_ablate.tracking import Tracking, open_tracking
+from hmtl_ablate.tracking import StudyRecord, Tracking, open_tracking
+from hmtl_ablate.tracking.records import text_hash
 from hmtl_ablate.training.folder import TrialFolder
 from tests.running.conftest import (  # type: ignore[import-not-found]
     Recorder,
@@ -137,6 +138,35 @@ def test_whole_pairs_of_a_seed_come_before_the_next_seed(bench) -> None:
     assert names(jobs) == ["SL · seed 0", "two views · seed 0", "SL · seed 1", "two views · seed 1"]
     assert conductor.next() is None
     assert conductor.running.keys() == {job.trial_id for job in jobs}
+
+
+def test_a_study_is_registered_before_its_first_trial_and_once(bench) -> None:
+    made = bench(PLAIN)
+    conductor = made.conductor()
+
+    def record() -> StudyRecord:
+        return next(one for one in made.tracking.studies() if one.name == made.study.name)
+
+    first = record()  # nothing is trained yet
+    assert first.registered is not None
+    assert (first.registered.study, first.registered.trained) == (first.file, 0)
+    train(conductor, take(conductor))
+    made.study = replace(made.study, text="another text", metric="test/macro_f1")
+    made.conductor()
+    assert record().registered == first.registered
+    assert (record().file, record().metric) == (text_hash("another text"), "test/macro_f1")
+
+
+def test_trials_that_are_complete_before_the_registration_are_counted(bench) -> None:
+    made = bench(PLAIN)
+    conductor = made.conductor()
+    for _ in range(3):
+        train(conductor, take(conductor))
+    made.study = replace(made.study, name=f"{made.study.name[:50]}-again")  # the same trials in a study of its own
+    made.conductor()
+    [record] = [one for one in made.tracking.studies() if one.name == made.study.name]
+    assert record.registered is not None
+    assert record.registered.trained == 3
 
 
 def test_equal_variants_are_one_job_with_a_run_each(bench) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -14,7 +17,7 @@ import pytest
 from hmtl_ablate.config import NUMERICS_VERSION, ProbeConfig, TrialConfig
 from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.running.failures import Ending, Failure
-from hmtl_ablate.running.study_log import EVALUATIONS, StudyLog
+from hmtl_ablate.running.study_log import EVALUATIONS, StudyLog, registration
 from hmtl_ablate.study import Study, Variant, load_study
 from hmtl_ablate.tracking import StudyRecord, TrialRecord
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
@@ -129,6 +132,24 @@ def test_the_study_is_logged_with_its_variants(study: Study, log: StudyLog, reco
     assert (first.seeds, first.evaluations) == ((0, 1), {})
     assert list(second.variants) == ["SL", "SL + puzzling", "best of search"]
     assert second.evaluations == {"best of search": "probe"}
+
+
+def test_the_study_is_registered_as_it_is(study: Study, log: StudyLog, recorder: Recorder) -> None:
+    log.open_study(study.variants, trained=3)
+    record = recorder.studies[-1]
+    assert record.registered == replace(registration(study, 3), time=record.registered.time)  # type: ignore[union-attr]
+    assert record.file == hashlib.sha256(TEXT.encode()).hexdigest()
+    assert record.verdict == {"smallest": 0.5, "alpha": 0.05}
+    assert recorder.studies[0].registered.trained == 0  # type: ignore[union-attr]
+
+
+def test_a_registration_by_hand(study: Study) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    found = registration(study, 2)
+    assert (found.metric, found.seeds, found.trained) == ("test/accuracy", (0, 1), 2)
+    assert found.study == hashlib.sha256(TEXT.encode()).hexdigest()
+    assert found.verdict == hashlib.sha256(b'{"alpha": 0.05, "smallest": 0.5}').hexdigest()
+    assert before <= datetime.fromisoformat(found.time) <= datetime.now(UTC)
 
 
 def test_a_job_has_a_run_for_each_arm_and_one_for_its_search(

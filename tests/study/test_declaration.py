@@ -28,6 +28,7 @@ from hmtl_ablate.study.declaration import (
     StudyFile,
     StudyName,
     TrialCount,
+    Verdict,
     accepts,
     default,
     keys,
@@ -60,6 +61,7 @@ GOOD: dict[str, Any] = {
     },
     "profiles": {"quick": {"base": {"training": {"epochs": 5}}}},
     "resources": {"workers": 1, "cpus": 1, "gpus": 0},
+    "verdict": {"smallest": 0.5, "alpha": 0.05},
 }
 UNKNOWN = ("there is no key", "there is no option", "there is no kind of range", "here to change")
 """What the reader says of a key that it does not know; the last of an option of a pretext task that is not there."""
@@ -69,6 +71,7 @@ MAPS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("search",): keys(SearchSection),
     ("search", "space", "training.lr"): keys(Range),
     ("resources",): keys(Resources),
+    ("verdict",): keys(Verdict),
     ("search", "pruner"): tuple(PRUNERS["patient"].model_fields),
     ("search", "pruner", "wraps"): tuple(PRUNERS["median"].model_fields),
     ("evaluations", "probe"): (*keys(Evaluation), *option_fields()),
@@ -154,7 +157,14 @@ class TestEveryMap:
 
 
 def mutated() -> Iterator[tuple[tuple[str, ...], Any]]:
-    for path in ((), ("search",), ("resources",), ("search", "pruner"), ("search", "space", "training.lr")):
+    for path in (
+        (),
+        ("search",),
+        ("resources",),
+        ("verdict",),
+        ("search", "pruner"),
+        ("search", "space", "training.lr"),
+    ):
         for key in at(GOOD, path):
             yield (*path, key), [[]]
     yield ("name",), "../a"
@@ -192,6 +202,11 @@ def mutated() -> Iterator[tuple[tuple[str, ...], Any]]:
     yield ("profiles", "quick"), {"name": "a"}
     yield ("resources", "workers"), 0
     yield ("resources", "gpus"), -1
+    yield ("verdict", "smallest"), 0
+    yield ("verdict", "smallest"), "0.5"
+    yield ("verdict", "alpha"), 0.6
+    yield ("verdict", "alpha"), True
+    yield ("profiles", "quick"), {"verdict": {"alpha": 0.1}}
 
 
 @pytest.mark.parametrize(("path", "value"), mutated(), ids=lambda part: repr(part)[:60])
@@ -223,7 +238,7 @@ def test_keys_are_those_of_the_file() -> None:
     assert keys(Range) == (*KINDS, "step", "when")
     assert keys(StudyFile)[:3] == ("name", "question", "metric")
     assert keys(Profile) == ("base", "stages", "variants", "evaluations", "seeds", "search", "resources")
-    assert set(keys(StudyFile)) == {"name", "question", "metric", "profiles", *keys(Profile)}
+    assert set(keys(StudyFile)) == {"name", "question", "metric", "verdict", "profiles", *keys(Profile)}
 
 
 def test_markers() -> None:
@@ -236,6 +251,11 @@ def test_defaults() -> None:
     assert default(StudyFile, "seeds") == [0, 1, 2]
     assert (default(SearchSection, "sampler"), default(SearchSection, "confirm")) == ("tpe", False)
     assert load_study({"name": "a", "variants": {"SL": None}}).resources == default(StudyFile, "resources")
+    assert default(StudyFile, "verdict") == Verdict(smallest=0.5, alpha=0.05)
+    assert load_study({"name": "a", "variants": {"SL": None}}).verdict == Verdict()
+    assert load_study({"name": "a", "variants": {"SL": None}, "verdict": None}).verdict == Verdict()
+    own = load_study({"name": "a", "variants": {"SL": None}, "verdict": {"alpha": 0.01}}).verdict
+    assert (own.smallest, own.alpha) == (0.5, 0.01)
 
 
 @pytest.mark.parametrize(

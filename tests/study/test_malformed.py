@@ -170,6 +170,10 @@ CASES = [
         ["2 workers can't have 0.5 of a GPU each", "workers: 1"],
     ),
     ("gpus: 0", "gpus: 1.5", "26:40", ["1.5 GPUs can't be assigned", "below 1"]),
+    ("resources:", "verdict: {alpha: 2}\nresources:", "26:18", ["verdict.alpha", "not 2"]),
+    ("resources:", "verdict: {smallest: '1'}\nresources:", "26:21", ["verdict.smallest: should be a number, not '1'"]),
+    ("resources:", "verdict: {smalest: 1}\nresources:", "26:11", ["'smalest'", "did you mean 'smallest'?"]),
+    ("resources:", "verdict: 0.05\nresources:", "26:10", ["verdict: should be a map, not the value 0.05"]),
     ("question: Does it help?", "question: Does: it help?", "2:15", ["mapping values are not allowed", "quotes"]),
     ("  SL: {}", "\tSL: {}", "9:1", ["a tab", "use spaces"]),
     ("  SL: {}", "  SL: &a {}", "9:7", ["anchors and aliases are not supported (&a)", "write the value out"]),
@@ -392,7 +396,7 @@ STAGED_CASES = [
         "name: staged\nsearch: {space: {training.lr: {loguniform: [1e-4, 1e-2]}}, trials: 2, "
         "objective: {val/mae: min}}",
         "2:83",
-        ["not measured by 'val/mae'", "val/macro_f1"],
+        ["not measured by 'val/mae'", "val/ece"],
     ),
 ]
 

@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 import hmtl_ablate
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.errors import TrackingError
-from hmtl_ablate.tracking.records import RunData, StudyRecord, TrialRecord, flat, loggable, nested
+from hmtl_ablate.tracking.records import (
+    Registration,
+    RunData,
+    StudyRecord,
+    TrialRecord,
+    flat,
+    loggable,
+    nested,
+    rule_hash,
+    text_hash,
+)
 
 OLD = json.loads((Path(__file__).parent / "runs_at_5b007a3.json").read_text(encoding="utf-8"))
 """A study's run and a trial's as commit 5b007a3 wrote them: no tag `hmtl.config`, each option a parameter."""
@@ -49,6 +59,18 @@ studies = st.builds(
     variants=maps,
     evaluations=maps,
     seeds=st.lists(st.integers(0, 2**31)).map(tuple),
+    controls=st.dictionaries(
+        names, st.dictionaries(names, names | st.dictionaries(names, st.lists(names))), max_size=2
+    ),
+    file=names,
+    verdict=st.just({}) | st.fixed_dictionaries({"smallest": st.floats(0.1, 1), "alpha": st.floats(0.01, 0.5)}),
+    registered=st.none()
+    | st.builds(
+        Registration,
+        **dict.fromkeys(("study", "verdict", "metric", "time"), names),
+        seeds=st.lists(st.integers(0, 2**31), max_size=3).map(tuple),
+        trained=st.integers(0, 9),
+    ),
     commit=names,
     run_id=names,
     started=st.integers(0),
@@ -115,6 +137,54 @@ def test_two_thousand_variants_keep_their_names_and_order() -> None:
     found = StudyRecord.from_run(stored(data))
     assert found == record
     assert list(found.variants) == list(variants)
+
+
+def test_a_study_of_an_earlier_version_has_no_controls_and_is_not_registered() -> None:
+    record = StudyRecord.from_run(old("study"))
+    assert (record.controls, record.verdict, record.file, record.registered) == ({}, {}, "", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"study": "a", "verdict": "b", "metric": "c", "time": "d", "seeds": ["0"]}',
+        '{"study": 1, "verdict": "b", "metric": "c", "time": "d", "seeds": [0]}',
+        '{"seeds": 5}',
+        '{"more": 1}',
+    ],
+)
+def test_a_registration_that_is_not_what_was_written_is_none(text: str) -> None:
+    """It is never written again, so an error would have no way out."""
+    good = replace(STUDY, registered=Registration(study="a", verdict="b", metric="c", seeds=(0,), time="d")).to_run()
+    assert StudyRecord.from_run(stored(good)).registered is not None
+    edited = RunData({**good.tags, "hmtl.registered": text})
+    assert StudyRecord.from_run(stored(edited)).registered is None
+
+
+@pytest.mark.parametrize(
+    ("tag", "text"),
+    [
+        ("hmtl.controls", "[]"),
+        ("hmtl.controls", '{"a": "b"}'),
+        ("hmtl.verdict", '{"alpha": "0.1"}'),
+        ("hmtl.verdict", '{"alpha": 5}'),
+    ],
+)
+def test_controls_and_rules_that_are_no_such_are_refused(tag: str, text: str) -> None:
+    with pytest.raises(TrackingError, match=tag):
+        StudyRecord.from_run(stored(RunData({**STUDY.to_run().tags, tag: text})))
+
+
+def test_hashes_by_hand() -> None:
+    # printf 'name: a\n' | sha256sum; printf '{"alpha": 0.05, "smallest": 0.5}' | sha256sum
+    assert text_hash("name: a\n") == "1e7e5f3c45fc71cc0d92ffd6a4136ce35256118f2cb9a940b09a9e336022a571"
+    assert (
+        rule_hash({"smallest": 0.5, "alpha": 0.05})
+        == "31ad2c52c56229af3c6ee45ed8d08f90986ff05e57d08a08ea18d5f5624f0eee"
+    )
 
 
 def test_a_trial_as_mlflow_stores_it() -> None:

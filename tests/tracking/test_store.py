@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hmtl_ablate.errors import TrackingError
-from hmtl_ablate.tracking import Tracking, TrialRecord, open_tracking
+from hmtl_ablate.tracking import Registration, Tracking, TrialRecord, open_tracking
 
 Maker = Callable[..., Any]
 Steps = Callable[[Tracking, str, str], list[int]]
@@ -43,6 +43,21 @@ def test_parent_is_found_again_and_brought_up_to_date(tracking: Tracking, store:
     # back to few variants: the tags that the long text has left are not read
     again.study_run(study(), "")
     assert {one.run_id: one for one in again.studies()}[parent].variants == {"SL": "k1"}
+
+
+def test_a_registration_is_written_when_the_run_is_created_and_never_again(
+    tracking: Tracking, store: Path, study: Maker
+) -> None:
+    first = Registration(study="a", verdict="b", metric="test/accuracy", seeds=tuple(range(3000)), time="2026-11-26")
+    parent = tracking.study_run(study(registered=first, file="a"), "")
+    later = replace(first, study="c", time="2026-11-27", seeds=(0,))
+    assert open_tracking(None, store).study_run(study(registered=later, file="c"), "") == parent
+    [found] = tracking.studies()
+    assert (found.registered, found.file) == (first, "c")
+
+    unregistered = tracking.study_run(study(data="older"), "")
+    assert tracking.study_run(study(data="older", registered=later), "") == unregistered
+    assert {one.run_id: one.registered for one in tracking.studies()}[unregistered] is None
 
 
 def test_child_is_found_again_by_parent_trial_and_variant(tracking: Tracking, study: Maker, trial: Maker) -> None:

@@ -1,4 +1,4 @@
-"""CSV: claims and studies in one table, so that any program can read it."""
+"""CSV: claims, studies and controls in one table, so that any program can read it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from collections.abc import Mapping
 from hmtl_ablate.reporting.document import Document, Value
 from hmtl_ablate.reporting.formats import register_data
 
-FIRST = ("table", "study", "profile", "evaluation", "data", "variant", "metric", "unit", "claimed")
+FIRST = (
+    *("table", "study", "profile", "evaluation", "data", "variant", "part", "minuend", "subtrahend"),
+    *("metric", "unit", "claimed"),
+)
 LAST = ("status", "protocol")
 """What a row is comes first, how far to trust it last; the statistics are in between, in the order of their columns."""
 
 
 def write(document: Document) -> str:
-    """One row per claim, then one row per variant."""
+    """One row per claim, then one row per variant, then for each arm with controls its verdict and its differences."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _header(document), restval="", lineterminator="\n")
     writer.writeheader()
-    for table in (document.claims, *document.studies):
+    for table in (document.claims, *document.studies, *document.controls):
         columns = [column for column in table.columns if column.csv_name]
         for row in table.rows:
             cells = {column.csv_name: column.value(row) for column in columns}
@@ -28,7 +31,7 @@ def write(document: Document) -> str:
 
 
 def _header(document: Document) -> list[str]:
-    columns = (*document.study_columns, *document.claims.columns)
+    columns = (*document.study_columns, *document.control_columns, *document.claims.columns)
     names = dict.fromkeys(column.csv_name for column in columns if column.csv_name)
     return [*FIRST, *(name for name in names if name not in FIRST + LAST), *LAST]
 

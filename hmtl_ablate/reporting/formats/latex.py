@@ -48,7 +48,7 @@ def write(sections: Sequence[Section], width: int) -> str:
             if table.rows:
                 blocks.append(_float(table, table.title or section.heading))
             elif table.title:
-                blocks.append(_escape(table.title))
+                blocks.append(". ".join(_escape(words) for words in (table.title, table.lead) if words))
             if table.notes:
                 blocks.append("\n\n".join(_escape(note) for note in table.notes))
     return "\n\n".join(blocks) + "\n"
