@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config
+from hmtl_ablate.study.controls import Controls
 from hmtl_ablate.study.declaration import Resources
 from hmtl_ablate.study.space import Search, combinations, resolved
 
@@ -46,8 +47,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """A study at one profile. The first variant is the baseline; search trials use the first seed. The evaluations
-    follow the variants of the study itself; stages are trials that others start from."""
+    """A study at one profile. The first variant is the baseline; search trials use the first seed. The controls that
+    are added follow the variants of the study itself, the evaluations come last; stages are trials that others start
+    from."""
 
     name: str
     profile: str
@@ -62,6 +64,8 @@ class Study:
     datasets: Mapping[str, Path | None] = field(default_factory=dict)
     """Every dataset its configs use → its path, None where it is not given."""
     stages: tuple[Variant, ...] = ()
+    controls: Mapping[str, Controls] = field(default_factory=dict)
+    """Variant that asks for controls → its controls, in the order of the variants."""
 
     def source(self, name: str) -> Variant | None:
         """The stage or variant of this name."""

@@ -47,6 +47,7 @@ REASON = "hmtl.reason"
 CONFIG = "hmtl.config"
 VARIANTS = "hmtl.variants"
 EVALUATIONS = "hmtl.evaluations"
+CONTROLS = "hmtl.controls"
 SEEDS = "hmtl.seeds"
 
 STUDY_TEXTS = {
@@ -105,6 +106,8 @@ class StudyRecord:
     """Variant → variant key, in the declared order; the first is the baseline."""
     evaluations: Mapping[str, str] = field(default_factory=dict)
     """Variant → evaluation, for the variants that evaluate another one."""
+    controls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Variant → its controls, the fields of `hmtl_ablate.study.Controls`; {} in runs from before there were any."""
     seeds: tuple[int, ...]
     commit: str = ""
     """Commit of the code that ran it last."""
@@ -131,6 +134,7 @@ class StudyRecord:
         structured = {
             VARIANTS: _json(dict(self.variants)),
             EVALUATIONS: _json(dict(self.evaluations)),
+            CONTROLS: _json(self.controls),
             SEEDS: _json(list(self.seeds)),
         }
         return RunData(_split({KIND: "study"} | texts | structured) | {NOTE: self.question[:TAG_LENGTH]})
@@ -148,6 +152,7 @@ class StudyRecord:
             **{name: _text(tags, tag) for name, tag in STUDY_TEXTS.items()},
             variants=_parsed(run, VARIANTS, dict),
             evaluations=_parsed(run, EVALUATIONS, dict) if EVALUATIONS in tags else {},
+            controls=_parsed(run, CONTROLS, dict) if CONTROLS in tags else {},
             seeds=tuple(seeds),
             run_id=run.info.run_id,
             started=run.info.start_time,
@@ -349,6 +354,8 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
     except (ValueError, RecursionError):
         raise _unreadable(run, tag) from None
     if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
+        raise _unreadable(run, tag)
+    if tag == CONTROLS and not all(isinstance(one, dict) for one in value.values()):
         raise _unreadable(run, tag)
     return value
 

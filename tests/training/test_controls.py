@@ -168,8 +168,9 @@ def test_random_answers_say_nothing_of_the_image(task: str, feed: str, pack: Pac
         for answers in ("own", "random")
     )
     batch = own.parts.batches[0]
-    (real,), (fresh,), (later,) = own._inputs(batch, 7, slice(None)), *(
-        random._inputs(batch, seed, slice(None)) for seed in (7, 8)
+    (real,), (fresh,), (later,) = (
+        own._inputs(batch, 7, slice(None)),
+        *(random._inputs(batch, seed, slice(None)) for seed in (7, 8)),
     )
     truth, answers = real.queries[task], fresh.queries[task]
     assert torch.equal(truth.rows, answers.rows)
@@ -204,9 +205,7 @@ def test_the_answer_of_a_lone_changed_image_is_the_next_whole_image() -> None:
     found = {}
     for rows in (torch.arange(8), torch.tensor([1, 3]), torch.tensor([0])):  # one worker; no changed image; one image
         shown = views[:, rows]
-        (group,) = feeds.build_inputs(
-            plan, {"inpainting": task}, shown, rows, 8, Generator().manual_seed(0), redrawn
-        )
+        (group,) = feeds.build_inputs(plan, {"inpainting": task}, shown, rows, 8, Generator().manual_seed(0), redrawn)
         found[len(rows)] = group.queries["inpainting"].before
     assert torch.equal(found[8], views[0, 1:2])
     assert found[2].shape == (0, 3, 16, 16)
@@ -266,6 +265,7 @@ def test_a_loss_that_is_ignored_and_infinite_harms_nothing(
         assert all(bool(value.isfinite().all()) for value in state(found.parts).values() if value.is_floating_point())
 
 
+@pytest.mark.slow
 def test_scores_of_the_validation_split_are_of_real_answers(make: Any, run: Any, tmp_path: Path) -> None:
     """The head of an ignored task is never trained: its score after an epoch differs from the arm's, and is finite."""
     rows = {}
