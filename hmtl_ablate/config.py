@@ -43,6 +43,7 @@ multiplied, holes and the border of a rotation filled with 0.
 """
 
 Feed = Literal["shared", "siamese", "mixed"]
+Answers = Literal["own", "random", "ignored"]
 Range = Annotated[tuple[float, float], Field(description="[low, high]")]
 READER_OPTIONS = ("votes", "frames")
 """Options of `data:` that some datasets have: with another value than its default, one is refused elsewhere."""
@@ -358,6 +359,10 @@ class PretextOptions(Frozen):
     each has its own."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Dropout before the pretext head (authors' scripts: 0.2 to 0.3)."""
+    answers: Answers = "own"
+    """own: the task. The others are controls of it, with equal images and draws (docs/methods.md, controls). random:
+    its loss is of answers that have nothing to do with the image, new ones at each step. ignored: its images are
+    changed and its loss is logged, but trains nothing."""
 
     @model_validator(mode="after")
     def _check(self) -> PretextOptions:
@@ -562,6 +567,12 @@ class TrialConfig(Frozen):
                     "pre-training has no supervised head that whole images would go to",
                     "use feed: siamese or shared",
                 )
+        if not self.combined:
+            raise refused(
+                ("pretext", next(iter(self.pretext)), "answers"),
+                "with ignored answers and without the supervised loss there is nothing to train",
+                "use own or random for one task",
+            )
         if self.loss.combine == "focused":
             raise refused(("loss", "combine"), "focused is about the supervised losses, and there is none", "use sum")
 
@@ -581,6 +592,12 @@ class TrialConfig(Frozen):
     def tasks(self) -> tuple[str, ...]:
         """The supervised tasks."""
         return (self.task,) if isinstance(self.task, str) else self.task
+
+    @property
+    def combined(self) -> tuple[str, ...]:
+        """The tasks whose losses are combined: the supervised ones, and the pretext tasks whose answers count."""
+        supervised = self.tasks if self.training.supervised else ()
+        return (*supervised, *(name for name, options in self.pretext.items() if options.answers != "ignored"))
 
     @property
     def metrics(self) -> dict[str, Literal["max", "min"]]:

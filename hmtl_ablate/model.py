@@ -72,10 +72,9 @@ class HMTLModel(nn.Module):
                 )
                 self.pretext[task] = pretext.build(task, options, shape)
         self.learned = nn.ParameterDict()
-        """Log variances of the losses, for uncertainty weighting; empty for the other combinations."""
+        """Log variances of the combined losses, for uncertainty weighting; empty for the other combinations."""
         if config.loss.combine == "uncertainty":
-            names = (*(config.tasks if config.training.supervised else ()), *config.pretext)
-            self.learned.update({name: nn.Parameter(torch.zeros(())) for name in names})
+            self.learned.update({name: nn.Parameter(torch.zeros(())) for name in config.combined})
 
     def load_sources(self, config: TrialConfig, trials: Path) -> None:
         """Load the weights that the config names; trials: the folder of all trials. Raises CheckpointError."""

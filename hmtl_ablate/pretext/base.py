@@ -40,6 +40,9 @@ class PretextTask(nn.Module, ABC):
     """Name of the metric that `score` computes, e.g. accuracy."""
     regression: ClassVar[bool] = False
     """Whether the loss is a distance rather than a cross-entropy; uncertainty weighting treats them differently."""
+    draw_is_answer: ClassVar[bool] = True
+    """Whether the head predicts the draw. False where the draw says only where to look, as a mask does, and the answer
+    is in the images. With `answers: random` the loss gets another draw where this is True, and other images always."""
 
     def __init__(self, options: PretextOptions, features: FeatureShape) -> None:
         super().__init__()

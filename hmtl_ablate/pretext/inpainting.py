@@ -60,6 +60,7 @@ class Inpainting(PretextTask):
 
     metric = "l1"
     regression = True
+    draw_is_answer = False
     mean: Tensor
     std: Tensor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -90,6 +90,7 @@ class StudyLog:
             question=study.question,
             variants={variant.name: variant.key for variant in variants},
             evaluations={variant.name: variant.evaluation for variant in variants if variant.evaluation},
+            controls={arm: asdict(controls) for arm, controls in study.controls.items()},
             seeds=study.seeds,
             commit=self._commit,
             file=text_hash(study.text),

@@ -1,5 +1,6 @@
 """From a study file to trials: its declaration, merging, search space and plan. Pure: reads the study file only."""
 
+from hmtl_ablate.study.controls import Controls
 from hmtl_ablate.study.declaration import WINNER, Resources, Verdict
 from hmtl_ablate.study.pruners import PRUNERS, Pruner, register_pruner
 from hmtl_ablate.study.reading import load_study
@@ -20,6 +21,7 @@ __all__ = [
     "PRUNERS",
     "SAMPLERS",
     "WINNER",
+    "Controls",
     "Parameter",
     "Pruner",
     "Resources",

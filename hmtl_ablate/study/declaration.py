@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from hmtl_ablate.config import Frozen, metric_names
 
+Extra = Literal["epochs", "supervision_off"]
+EXTRAS: tuple[Extra, ...] = get_args(Extra)
+"""Controls outside the sum, by the names that `controls` takes."""
 Kind = Literal["choice", "uniform", "loguniform", "int"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """How the values of a searched option are given."""
@@ -66,6 +69,8 @@ TrialCount = Annotated[int, Field(ge=1, le=MAX_TRIALS)]
 Step = Annotated[int, Field(ge=1)]
 Changes = Annotated[dict[str, Any], Defined("config")]
 """A change of a TrialConfig."""
+VariantChanges = Annotated[dict[str, Any], Defined("variant")]
+"""A change of a TrialConfig, and the keys of `VariantKeys`."""
 EvaluationChanges = Annotated[dict[str, Any], Defined("evaluation")]
 """A change of a TrialConfig, and the keys of `Evaluation`."""
 Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -153,7 +158,7 @@ class Profile(Frozen):
     stages: dict[Name, Changes | None] | None = Field(default_factory=dict)
     """Trials that run first and are in no table, each a change of the base. Others start from their weights:
     model.weights: trial:NAME."""
-    variants: dict[Name, Changes | None] | None = Field(default_factory=dict)
+    variants: dict[Name, VariantChanges | None] | None = Field(default_factory=dict)
     """An ablation: named arms, each a change of the base. The first one is the baseline."""
     evaluations: dict[Name, EvaluationChanges | None] | None = Field(default_factory=dict)
     """Measurements of every trained variant: a probe of its frozen backbone, or fine-tuning, on the same dataset or
@@ -171,6 +176,16 @@ class StudyFile(Profile, _Header):
 
     profiles: dict[str, Profile | None] | None = Field(default_factory=dict)
     """Named scales of the study, each merged over the file; `quick` is the default."""
+
+
+class VariantKeys(Frozen):
+    """Keys of a variant in addition to those of a TrialConfig."""
+
+    controls: bool | list[Extra] | None = False
+    """Adds the variants that show where the gain of a variant with pretext tasks comes from: SL with one view, SL with
+    as many whole views, the variant with ignored answers, and with random ones. A list names controls in addition:
+    `epochs`, SL with one view and as many image passes; `supervision_off`, the variant with whole images alone in the
+    supervised loss (siamese feed). true: [epochs]. See docs/methods.md, controls."""
 
 
 class Evaluation(Frozen):

@@ -14,6 +14,7 @@ from typing import Any
 from hmtl_ablate.config import PRETEXT_OPTIONS, model_faults, parse_config
 from hmtl_ablate.errors import Fault, nearest, nearest_registered
 from hmtl_ablate.study.command import Command, command_node
+from hmtl_ablate.study.controls import Raw, expand
 from hmtl_ablate.study.declaration import (
     MAX_NAME,
     MAX_SEED,
@@ -24,6 +25,7 @@ from hmtl_ablate.study.declaration import (
     Seed,
     StudyFile,
     StudyName,
+    VariantKeys,
     Verdict,
     accepts,
     default,
@@ -108,6 +110,14 @@ def load_study(
     return study
 
 
+def _without(node: Node | None, others: Iterable[str]) -> Node | None:
+    """A variant, stage or evaluation without the keys that are not a TrialConfig's."""
+    if node is None or not node.is_map:
+        return node
+    left = {key: value for key, value in node.entries.items() if key not in (*keys(VariantKeys), *others)}
+    return replace(node, content=left)
+
+
 def _kind(node: Node) -> str:
     return "a list" if isinstance(node.content, list) else f"the value {node.plain()!r}"
 
@@ -140,6 +150,7 @@ class _Reader:
         base = self._base()
         variants = {name: [*base, *steps] for name, steps in self._named("variants", base[-1]).items()}
         stages = {name: [*base, *steps] for name, steps in self._named("stages", base[-1]).items()}
+        self._refuse_controls()
         for name in stages.keys() & variants.keys():
             self._fault(self._entry("stages", name), f"{name!r} is also a variant", "choose another name", at_key=True)
         evaluated = self._evaluations(base, stages | variants, variants)
@@ -164,17 +175,16 @@ class _Reader:
             self._check_weights({**stages, **arms}, search_base if search_map else None, {*stages, *variants})
         if len(self.faults) > before:
             return None
+        raws: dict[str, Raw] = {name: steps[-1].plain() for name, steps in (stages | arms).items()}
+        asked = {name: node for name in variants if (node := self._asked(name))}
+        added, controls = expand(asked, {name: raws[name] for name in variants}, raws, self.faults)
+        raws |= added
         known: dict[str, Variant] = {}
-        for one in stages | arms:
-            self._variant(
-                one,
-                {**stages, **arms},
-                known,
-                stages,
-                {name: evaluation for name, (_, evaluation) in evaluated.items()},
-            )
-        metric = metric or self._metric(tuple(known[one] for one in arms), search)
-        self._check_metric(metric, tuple(known[one] for one in arms))
+        for one in raws:
+            self._variant(one, raws, known, stages, {name: evaluation for name, (_, evaluation) in evaluated.items()})
+        order = (*variants, *added, *evaluated)
+        metric = metric or self._metric(tuple(known[one] for one in order), search)
+        self._check_metric(metric, tuple(known[one] for one in order))
         if len(self.faults) > before:
             return None
         return Study(
@@ -182,7 +192,7 @@ class _Reader:
             profile=self.profile,
             question=question,
             metric=metric,
-            variants=tuple(known[one] for one in arms),
+            variants=tuple(known[one] for one in order),
             stages=tuple(known[one] for one in stages),
             seeds=seeds,
             search=search,
@@ -190,7 +200,21 @@ class _Reader:
             text=text,
             datasets={name: self.command.datasets.get(name) for name in used},
             verdict=verdict,
+            controls=controls,
         )
+
+    def _asked(self, variant: str) -> Node | None:
+        """The key `controls` of a variant, the profile's or else the file's."""
+        found = [_map(owner.entries.get("variants"), []).get(variant) for owner in (self.part, self.root)]
+        return next((node.entries["controls"] for node in found if node and "controls" in node.entries), None)
+
+    def _refuse_controls(self) -> None:
+        """Refuse controls of what is no variant."""
+        for section in ("stages", "evaluations"):
+            for owner in (self.root, self.part):
+                for entry in _map(owner.entries.get(section), []).values():
+                    if node := entry.entries.get("controls"):
+                        self._fault(node, "only variants have controls", "write it in a variant", at_key=True)
 
     def _entry(self, section: str, name: str) -> Node:
         """A named entry of a section, of the profile or else of the file."""
@@ -212,14 +236,7 @@ class _Reader:
             if fault := _variant_name_fault(name):
                 self._fault(entry, *fault, at_key=True)
             for owner in self._evaluated([own.get(name), over.get(name)], owners, variants):
-                merged = [
-                    None
-                    if node is None
-                    else replace(
-                        node, content={key: value for key, value in node.entries.items() if key not in keys(Evaluation)}
-                    )
-                    for node in (own.get(name), over.get(name))
-                ]
+                merged = [_without(node, keys(Evaluation)) for node in (own.get(name), over.get(name))]
                 steps = self._steps(base[-1], [self._handed(entry, owner, owners[owner][-1]), *merged])
                 found[f"{owner}{ARROW}{name}"] = [*base, *steps], name
         return found
@@ -288,14 +305,14 @@ class _Reader:
     def _variant(
         self,
         name: str,
-        arms: Mapping[str, list[Node]],
+        arms: Mapping[str, Raw],
         known: dict[str, Variant],
         stages: Mapping[str, Any],
         evaluations: Mapping[str, str],
     ) -> Variant:
         """The variant or stage of this name, with its sources; each is made once."""
         if name not in known:
-            raw = arms[name][-1].plain()
+            raw = arms[name]
             named = {source.removeprefix("trial:") for source in parse_config(raw).weight_sources.values()}
             sources = {one: self._variant(one, arms, known, stages, evaluations) for one in sorted(named & arms.keys())}
             known[name] = Variant(name, raw, sources, evaluations.get(name, ""), name in stages)
@@ -448,7 +465,10 @@ class _Reader:
         for name, node in [*own.items(), *over.items()]:
             if fault := _variant_name_fault(name):
                 self._fault(node, *fault, at_key=True)
-        return {name: self._steps(base, [own.get(name), over.get(name)]) for name in {**own, **over}}
+        return {
+            name: self._steps(base, [_without(node, ()) for node in (own.get(name), over.get(name))])
+            for name in {**own, **over}
+        }
 
     def _search_base(self, base: Node) -> list[Node]:
         found = [

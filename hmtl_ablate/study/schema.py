@@ -10,7 +10,7 @@ from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
 from hmtl_ablate.config import PRETEXT_OPTIONS, TrialConfig
-from hmtl_ablate.study.declaration import Evaluation, Range, StudyFile, objectives, table_metrics
+from hmtl_ablate.study.declaration import Evaluation, Range, StudyFile, VariantKeys, objectives, table_metrics
 from hmtl_ablate.study.options import SECTIONS, section_model
 from hmtl_ablate.study.pruners import PRUNERS
 from hmtl_ablate.study.samplers import SAMPLERS
@@ -100,8 +100,17 @@ def _config() -> Schema:
     }
 
 
+def _variant() -> Schema:
+    return _with_keys(VariantKeys)
+
+
 def _evaluation() -> Schema:
-    own, config = _schema(Evaluation), _config()
+    return _with_keys(Evaluation)
+
+
+def _with_keys(model: type[BaseModel]) -> Schema:
+    """A change of a TrialConfig, and the keys of a model."""
+    own, config = _schema(model), _config()
     return {**config, "description": own["description"], "properties": own["properties"] | config["properties"]}
 
 
@@ -139,6 +148,7 @@ def _metric() -> Schema:
 
 _DEFINED: dict[str, Callable[[], Schema]] = {
     "config": _config,
+    "variant": _variant,
     "evaluation": _evaluation,
     "space": _space,
     "sampler": _sampler,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config
+from hmtl_ablate.study.controls import Controls
 from hmtl_ablate.study.declaration import Resources, Verdict
 from hmtl_ablate.study.space import Search, combinations, resolved
 
@@ -46,8 +47,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """A study at one profile. The first variant is the baseline; search trials use the first seed. The evaluations
-    follow the variants of the study itself; stages are trials that others start from."""
+    """A study at one profile. The first variant is the baseline; search trials use the first seed. The controls that
+    are added follow the variants of the study itself, the evaluations come last; stages are trials that others start
+    from."""
 
     name: str
     profile: str
@@ -64,6 +66,8 @@ class Study:
     stages: tuple[Variant, ...] = ()
     verdict: Verdict = field(default_factory=Verdict)
     """The rule of the verdict on arms with controls."""
+    controls: Mapping[str, Controls] = field(default_factory=dict)
+    """Variant that asks for controls → its controls, in the order of the variants."""
 
     def source(self, name: str) -> Variant | None:
         """The stage or variant of this name."""

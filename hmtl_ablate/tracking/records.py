@@ -410,7 +410,7 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
         raise _unreadable(run, tag) from None
     if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
         raise _unreadable(run, tag)
-    if tag == CONTROLS and not (isinstance(value, dict) and all(isinstance(one, dict) for one in value.values())):
+    if tag == CONTROLS and not all(isinstance(one, dict) for one in value.values()):
         raise _unreadable(run, tag)
     return value
 

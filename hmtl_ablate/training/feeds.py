@@ -59,6 +59,20 @@ class HeadQuery:
     before: Tensor
     """The images before this task changed them, [m, 3, s, s]."""
 
+    def answered_by(self, draw: Tensor | None, whole: Tensor, first: int) -> HeadQuery:
+        """The query with answers that have nothing to do with its images: another draw, and the pixels of other images.
+
+        draw: None where the draw is not what the head predicts; whole: the view that the images are from,
+        [b, 3, s, s]; first: row of the first one in it. Each image gets those of the next one, the last those of the
+        first, a lone one those of the next whole image; only the image of a share of one keeps its own.
+        """
+        if len(self.before) == 1:
+            start = (first + 1) % len(whole)
+            before = whole[start : start + 1]
+        else:
+            before = torch.cat([self.before[1:], self.before[:1]])
+        return HeadQuery(self.rows, self.draw if draw is None else draw, before)
+
 
 @dataclass(frozen=True)
 class ModelInput:
@@ -101,14 +115,17 @@ def build_inputs(
     rows: Tensor,
     batch: int,
     generator: Generator,
+    redrawn: Mapping[str, Generator] | None = None,
 ) -> list[ModelInput]:
     """Change the views as planned, and concatenate those of one size for one pass through the backbone.
 
     views: normalised [V, b, 3, S, S]; rows: int64 [b], ascending: this worker's rows of the global batch of `batch`
-    images. All random numbers are drawn for the global batch, so they do not depend on how it is split over workers.
+    images; redrawn: pretext task with random answers → what they are drawn from, apart from the draws of the changes.
+    All random numbers are drawn for the global batch, so they do not depend on how it is split over workers; the other
+    images of random answers are from this worker's share.
     """
     by_side: dict[int, list[ModelInput]] = {}
-    drawn: dict[str, Tensor] = {}
+    drawn, others = _Draws(tasks), _Draws(tasks)
     channels_last = views[0].is_contiguous(memory_format=torch.channels_last)
     memory = torch.channels_last if channels_last else torch.contiguous_format
     for number, (stream, whole) in enumerate(zip(plan, views, strict=True)):
@@ -122,13 +139,16 @@ def build_inputs(
             first, last = torch.searchsorted(rows.contiguous(), torch.tensor([segment.low, segment.high])).tolist()
             weights[first:last] = stream.weight
             index, shown = to_device(torch.arange(first, last), whole.device), whole[first:last]
+            mine = rows[first:last] - segment.low
             for name in segment.tasks:
-                if name not in drawn or not segment.same_draw:
-                    drawn[name] = tasks[name].draw(segment.high - segment.low, generator)
-                draw = drawn[name][rows[first:last] - segment.low]
-                queries[name] = HeadQuery(index, to_device(draw, whole.device), shown)
+                draw = to_device(drawn(name, segment, generator)[mine], whole.device)
+                queries[name] = HeadQuery(index, draw, shown)
+                if redrawn and name in redrawn:
+                    other = others(name, segment, redrawn[name])[mine] if tasks[name].draw_is_answer else None
+                    moved = None if other is None else to_device(other, whole.device)
+                    queries[name] = queries[name].answered_by(moved, whole, first)
                 if len(shown):  # a task never sees an empty batch; a worker's share may have no changed image
-                    shown = tasks[name].change(shown, queries[name].draw)
+                    shown = tasks[name].change(shown, draw)
             if len(shown) == len(rows):
                 images = shown
             else:  # not torch.cat, which loses channels-last when one of its parts is empty
@@ -139,6 +159,20 @@ def build_inputs(
             ModelInput(images, to_device(weights, whole.device), (number,), queries)
         )
     return [_together(items) for items in by_side.values()]
+
+
+class _Draws:
+    """Draws the random part of each task's changes to a segment of the global batch."""
+
+    def __init__(self, tasks: Mapping[str, PretextTask]) -> None:
+        self.tasks = tasks
+        self.last: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, segment: Segment, generator: Generator) -> Tensor:
+        """[high − low, …]; the same in all streams where the segment says so."""
+        if name not in self.last or not segment.same_draw:
+            self.last[name] = self.tasks[name].draw(segment.high - segment.low, generator)
+        return self.last[name]
 
 
 def _together(items: list[ModelInput]) -> ModelInput:

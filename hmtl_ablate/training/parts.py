@@ -141,5 +141,8 @@ def _model(config: TrialConfig, supervised: Mapping[str, SupervisedTask], folder
     model = HMTLModel(config, sum(task.width for task in supervised.values()) or 1)
     if not supervised:
         model.inference.head.requires_grad_(False)
+    for name, options in config.pretext.items():
+        if options.answers == "ignored":  # frozen: DDP would wait for gradients that never come
+            model.pretext[name].requires_grad_(False)
     model.load_sources(config, folder.path.parent)
     return model

@@ -73,7 +73,7 @@ class TrainingStep:
 
         def weighted(piece: int) -> dict[str, Tensor]:
             losses, _ = self._forward(parts.model, batch, seed, piece)
-            return {name: parts.weights[name] * loss for name, loss in losses.items()}
+            return {name: parts.weights[name] * loss for name, loss in self._combined(losses).items()}
 
         with untouched(parts.model, parts.setup.device):
             return measure_gradients(
@@ -98,7 +98,12 @@ class TrainingStep:
         views = parts.setup.images(stored.flatten(0, 1), *parts.norm).unflatten(0, stored.shape[:2])
         generator = Generator().manual_seed(seed)
         whole = parts.batches.batch_size
-        return feeds.build_inputs(parts.plan, parts.pretext, views, parts.rows[rows], whole, generator)
+        redrawn = {
+            name: Generator().manual_seed(seed_of(seed, 2, number))
+            for number, (name, options) in enumerate(parts.config.pretext.items())
+            if options.answers == "random"
+        }
+        return feeds.build_inputs(parts.plan, parts.pretext, views, parts.rows[rows], whole, generator, redrawn)
 
     def _targets(self, batch: Batch, rows: slice) -> dict[str, Tensor]:
         return {name: to_device(values[:, rows], self.parts.setup.device) for name, values in batch.targets.items()}
@@ -137,6 +142,8 @@ class TrainingStep:
                     )
             for name, query in group.queries.items():
                 errors = answers[name]  # of no rows: their sum is 0, with a gradient of 0 for each weight
+                if name not in parts.config.combined:
+                    errors = errors.detach()
                 if len(query.rows):
                     with parts.setup.autocast():  # a perceptual network runs in the step's own precision
                         errors = parts.pretext[name].loss(errors.float(), query.before, query.draw)
@@ -174,9 +181,13 @@ class TrainingStep:
         if self.parts.workers.count > 1 or self.pieces > 1:
             return self._combine_in_parts(forward, history)
         losses, accuracies = forward(0)
-        loss = self._combine(losses, history)
+        loss = self._combine(self._combined(losses), history)
         loss.backward()
         return loss.detach(), losses, accuracies
+
+    def _combined(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The losses that are trained; those with ignored answers are logged alone."""
+        return {name: loss for name, loss in losses.items() if name in self.parts.config.combined}
 
     def _combine(self, losses: Mapping[str, Tensor], history: Sequence[Mapping[str, float]]) -> Tensor:
         """One loss from all, as loss.combine says."""
@@ -212,6 +223,7 @@ class TrainingStep:
         else:
             with torch.no_grad():
                 local = _added(forward(piece)[0] for piece in range(self.pieces))
+        local = self._combined(local)
         whole = self.parts.workers.mean(torch.stack(list(local.values())).detach()).requires_grad_()
         total = self._combine(dict(zip(local, whole.unbind(), strict=True)), history)
         learned = list(self.parts.model.learned.values())
@@ -222,7 +234,7 @@ class TrainingStep:
             last = piece == self.pieces - 1
             with nullcontext() if last or self.model is self.parts.model else self.model.no_sync():
                 values, correct = first or forward(piece)
-                surrogate = (slopes * torch.stack(list(values.values()))).sum()
+                surrogate = (slopes * torch.stack(list(self._combined(values).values()))).sum()
                 for parameter, slope in zip(learned, own, strict=True) if last else ():
                     surrogate = surrogate + slope * parameter
                 surrogate.backward()
@@ -243,7 +255,7 @@ class TrainingStep:
             values, correct = forward(piece)
             grads: list[tuple[Tensor | None, ...]] = [
                 torch.autograd.grad(parts.weights[name] * loss, parameters, retain_graph=True, allow_unused=True)
-                for name, loss in values.items()
+                for name, loss in self._combined(values).items()
             ]
             found = [_sum(*pair) for pair in zip(found, grads, strict=True)] if found else grads
             losses = _added([losses, {name: value.detach() for name, value in values.items()}])
@@ -263,7 +275,7 @@ class TrainingStep:
         for k, count in enumerate(owners):
             if count == 1:
                 parameters[k].grad = mean(next(own for grads in found if (own := grads[k]) is not None))
-        return mean(weighted_sum(losses, parts.weights)), losses, accuracies
+        return mean(weighted_sum(self._combined(losses), parts.weights)), losses, accuracies
 
 
 def _added(parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ from hmtl_ablate.study.declaration import (
     StudyFile,
     StudyName,
     TrialCount,
+    VariantKeys,
     Verdict,
     accepts,
     default,
@@ -75,7 +76,7 @@ MAPS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("search", "pruner"): tuple(PRUNERS["patient"].model_fields),
     ("search", "pruner", "wraps"): tuple(PRUNERS["median"].model_fields),
     ("evaluations", "probe"): (*keys(Evaluation), *option_fields()),
-    ("variants", "SL"): tuple(option_fields()),
+    ("variants", "SL"): (*keys(VariantKeys), *option_fields()),
     ("base",): tuple(option_fields()),
 }
 """Maps of a study → the keys that are declared for them."""
@@ -175,6 +176,10 @@ def mutated() -> Iterator[tuple[tuple[str, ...], Any]]:
     yield ("variants", "search"), {}
     yield ("variants", "x" * 81), {}
     yield ("variants", "SL"), 5
+    yield ("variants", "SL"), {"controls": "yes"}
+    yield ("variants", "SL"), {"pretext": {"puzzling": {}}, "controls": ["epoch"]}
+    yield ("stages", "first"), {"controls": True}
+    yield ("evaluations", "probe"), {"controls": True}
     yield ("evaluations", "probe", "of"), []
     yield ("base", "data", "size"), 4
     yield ("base", "data.size"), "48"
