@@ -1,5 +1,7 @@
 """What every pretext task must do, whatever it is."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from hmtl_ablate.model import HMTLModel
 from hmtl_ablate.pretext import PRETEXT_TASKS, FeatureShape, PretextTask, build
 from hmtl_ablate.training import feeds
 
-CASES = [
+CASES: list[tuple[str, dict[str, Any]]] = [
     ("puzzling", {"grid": 2}),
     ("puzzling", {"grid": 3}),
     ("puzzling", {"grid": 5}),
@@ -25,9 +27,14 @@ SIZE, BATCH = 48, 6
 
 @pytest.fixture(
     scope="module",
-    # 138 million random weights take four seconds
-    params=[pytest.param(case, marks=pytest.mark.slow) if "vgg16" in case[1].values() else case for case in CASES],
-    ids=lambda case: f"{case[0]}-{case[1]}",
+    params=[
+        pytest.param(
+            (name, options),
+            id=f"{name}-{options}",
+            marks=[pytest.mark.slow] if "vgg16" in options.values() else [],  # 138 million random weights take 4 s
+        )
+        for name, options in CASES
+    ],
 )
 def task(request: pytest.FixtureRequest) -> PretextTask:
     name, options = request.param
