@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
+from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.listener import ProgressListener
 from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
 from hmtl_ablate.running.search_database import SearchDatabase, database_errors
@@ -26,7 +27,7 @@ from hmtl_ablate.running.task import PRUNE, TrialTask
 from hmtl_ablate.study import WINNER, Study, Variant, planned
 from hmtl_ablate.tracking import Tracking
 from hmtl_ablate.tracking.records import SEARCH
-from hmtl_ablate.training.folder import ASIDE, TrialFolder, TrialResult, is_complete
+from hmtl_ablate.training.folder import ASIDE, TrialFolder, TrialResult
 
 
 @dataclass
@@ -43,48 +44,6 @@ class RunSummary:
     """Name, reason and log file of each failed trial."""
     interrupted: bool = False
     """The run was asked to stop; the next run resumes."""
-
-
-@dataclass
-class Job:
-    """One training run, shared by all variants, stages and draws of the search that have the same config."""
-
-    trial_id: str
-    config: TrialConfig
-    """Resolved: every trial that it starts from is named by its id."""
-    folder: TrialFolder
-    pack: Pack
-    needs: frozenset[str] = frozenset()
-    """Ids of the trials it starts from."""
-    arms: list[Variant] = field(default_factory=list)
-    """Variants and stages it belongs to."""
-    draws: list[Draw] = field(default_factory=list)
-    """The search's draws it belongs to."""
-    searched: bool = False
-    """Whether it is a trial of the search that ended in an earlier run."""
-    source: bool = False
-    """Whether others start from its weights, so that these are compared whole with their checksum."""
-    aside: dict[str, int] = field(default_factory=dict)
-    """`TrialFolder.aside` when it was looked at last."""
-    said: tuple[str, ...] = ()
-    """Damaged files that the user has read of."""
-    retries: int = 0
-    """How often it was started again in this run after a fault of the machine."""
-
-    @property
-    def name(self) -> str:
-        if self.arms:
-            return f"{' = '.join(arm.name for arm in self.arms)} · seed {self.config.seed}"
-        return f"search · {self.trial_id[:6]}"
-
-    @property
-    def evaluate_test(self) -> bool:
-        """A search's trial and a stage never look at the test split."""
-        return any(not arm.stage for arm in self.arms)
-
-    def complete(self, result: TrialResult) -> bool:
-        """Is this all that the job is for? An arm's trial runs to its end; a search's need not."""
-        return not self.arms or is_complete(self.config, result, self.evaluate_test)
 
 
 class Packs:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hmtl_ablate.errors import ClusterError
-from hmtl_ablate.running.conductor import Conductor, Job
+from hmtl_ablate.running.conductor import Conductor
+from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.stop import Stop
 from hmtl_ablate.running.task import Trainer, attempt
 from hmtl_ablate.study import Resources

@@ -47,8 +47,9 @@ from ray.tune.search import Searcher
 
 from hmtl_ablate.errors import ClusterError, RunLost
 from hmtl_ablate.running.actor import run_task
-from hmtl_ablate.running.conductor import Conductor, Job
+from hmtl_ablate.running.conductor import Conductor
 from hmtl_ablate.running.failures import FEWER_AT_ONCE, Failure, failure_of, read_failure
+from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.ray_address import check_address
 from hmtl_ablate.running.ray_sockets import place_sockets
 from hmtl_ablate.running.ray_watch import Watch, answered, resources_of

@@ -9,11 +9,12 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hmtl_ablate.config
 from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.running.failures import OF_STATUS, Failure
+from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.side import Side
 from hmtl_ablate.study import Study, Variant
 from hmtl_ablate.tracking import Registration, StudyRecord, Tracking, TrialRecord
@@ -21,9 +22,6 @@ from hmtl_ablate.tracking.records import SEARCH, rule_hash, text_hash
 from hmtl_ablate.tracking.store import StudyStatus
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
 from hmtl_ablate.training.revision import revision
-
-if TYPE_CHECKING:
-    from hmtl_ablate.running.conductor import Job
 
 EVALUATIONS = {"none": "", "linear": "linear probe", "nonlinear": "nonlinear probe", "knn": "k-NN", "direct": "direct"}
 """Kind of probe → `TrialRecord.evaluation`; the report's claims know these words."""

@@ -405,12 +405,12 @@ def _json(value: Any) -> str:
 
 def _parsed(run: Any, tag: str, kind: type) -> Any:
     try:
-        value = json.loads(_required(run, tag))
+        value: Any = json.loads(_required(run, tag))
     except (ValueError, RecursionError):
         raise _unreadable(run, tag) from None
     if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
         raise _unreadable(run, tag)
-    if tag == CONTROLS and not all(isinstance(one, dict) for one in value.values()):
+    if tag == CONTROLS and not all(isinstance(one, dict) for one in dict(value).values()):
         raise _unreadable(run, tag)
     return value
 
