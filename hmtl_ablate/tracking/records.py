@@ -405,12 +405,12 @@ def _json(value: Any) -> str:
 
 def _parsed(run: Any, tag: str, kind: type) -> Any:
     try:
-        value: Any = json.loads(_required(run, tag))
+        value = json.loads(_required(run, tag))
     except (ValueError, RecursionError):
         raise _unreadable(run, tag) from None
     if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
         raise _unreadable(run, tag)
-    if tag == CONTROLS and not all(isinstance(one, dict) for one in dict(value).values()):
+    if tag == CONTROLS and not _maps(value):
         raise _unreadable(run, tag)
     return value
 
@@ -430,6 +430,10 @@ def _registration(run: Any) -> Registration | None:
         return Registration.of(_parsed(run, REGISTERED, dict))
     except (TrackingError, TypeError):
         return None
+
+
+def _maps(value: Mapping[str, Any]) -> bool:
+    return all(isinstance(one, dict) for one in value.values())
 
 
 def _texts(value: Any) -> bool:
