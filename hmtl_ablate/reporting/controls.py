@@ -7,7 +7,7 @@ from typing import Any
 
 from hmtl_ablate.config import in_percent, metric_info
 from hmtl_ablate.reporting.columns import ControlRow, control_columns, difference_text
-from hmtl_ablate.reporting.decomposition import OVER_EPOCHS, OVER_VIEWS, Decomposition, StudyControls
+from hmtl_ablate.reporting.decomposition import OVER_EPOCHS, OVER_VIEWS, PARTS, Decomposition, StudyControls
 from hmtl_ablate.reporting.document import Table
 from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST
 from hmtl_ablate.reporting.tables import StudyTable
@@ -151,12 +151,12 @@ def _short(text: str) -> str:
 
 
 def _rows(arm: Decomposition) -> tuple[ControlRow, ...]:
-    """The differences, each pair of arms once."""
+    """The differences: the sum whole, and outside it each pair of arms once."""
     seen: set[tuple[str, str]] = set()
     rows = []
     for number, part in enumerate(arm.parts):
         pair = part.variant, part.minus
-        if number < 5 or pair not in seen:
+        if number <= len(PARTS) or pair not in seen:
             rows.append(ControlRow(arm.arm, part.name, part, arm.finding.kind))
         seen.add(pair)
     return tuple(rows)
