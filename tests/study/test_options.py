@@ -44,7 +44,7 @@ def test_a_registered_pretext_task_has_options(monkeypatch: pytest.MonkeyPatch) 
         ("pretext.puzzling.grid", None),
         ("data.sise", ("there is no option 'sise'", "did you mean 'size'?")),
         ("data", ("'data' is a group of options", "name one of them, e.g. data.augment")),
-        ("pretext", ("'pretext' is a group of options", "name one of them, e.g. pretext.inpainting.changed_views")),
+        ("pretext", ("'pretext' is a group of options", "name one of them, e.g. pretext.inpainting.answers")),
         ("pretext.puzzling", ("'pretext.puzzling' is a group of options", "name one of them, e.g. pretext.puzzling.")),
         ("tusk", ("there is no option 'tusk'", "did you mean 'task'?")),
         (
