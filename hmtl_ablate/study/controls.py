@@ -111,7 +111,7 @@ def expand(
     asked: variant → its key `controls`; variants: all of the study's own, valid; taken: names of everything in the
     study. A control that is trained as another variant is that variant. What is wrong goes to faults.
     """
-    known = {_identity(raw): name for name, raw in reversed(variants.items())}
+    known = {_identity(raw): name for name, raw in reversed(list(variants.items()))}
     added: dict[str, Raw] = {}
     controls: dict[str, Controls] = {}
     for arm, node in asked.items():

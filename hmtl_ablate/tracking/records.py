@@ -355,13 +355,17 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
         raise _unreadable(run, tag) from None
     if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
         raise _unreadable(run, tag)
-    if tag == CONTROLS and not all(isinstance(one, dict) for one in value.values()):
+    if tag == CONTROLS and not _maps(value):
         raise _unreadable(run, tag)
     return value
 
 
 def _texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _maps(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, dict) for one in value.values())
 
 
 def _number(run: Any, tag: str) -> int:
