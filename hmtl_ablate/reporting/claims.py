@@ -175,6 +175,7 @@ def _trained_as(claim: Claim, trial: Mapping[Hashable, Any], images: int) -> boo
         and trial["evaluation"] == ""
         and options.get("model.backbone") == claim.backbone
         and pretext_tasks(options) == claim.pretext
+        and all(options.get(f"pretext.{task}.answers", "own") == "own" for task in claim.pretext)  # no control of it
         and (options.get("pretext.inpainting.perceptual") is not None) == claim.perceptual
         and options.get("data.fraction") == claim.fraction
         and options.get("data.views") == 1  # more whole views are our fair baseline, not the paper's

@@ -440,6 +440,10 @@ def _texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
+def _maps(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, dict) for one in value.values())
+
+
 def _number(run: Any, tag: str) -> int:
     text = _required(run, tag)
     if not text.isdecimal():

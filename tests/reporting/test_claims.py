@@ -135,6 +135,7 @@ def test_the_rule_at_its_edges() -> None:
         ({"params": {"model.backbone": "resnet50"}}, "another backbone"),
         ({"params": {"pretext.rotation.weight": "1.0"}}, "another pretext task"),
         ({"params": PUZZLING | INPAINTING}, "two pretext tasks"),
+        ({"params": PUZZLING | {"pretext.puzzling.answers": "ignored"}}, "a control of puzzling"),
         ({"params": INPAINTING}, "in-painting without the perceptual loss"),
         ({"params": INPAINTING | {"pretext.inpainting.perceptual": "None"}}, "the perceptual loss is off"),
         ({"classes": 7}, "7 classes"),

@@ -152,6 +152,26 @@ def test_a_registration_by_hand(study: Study) -> None:
     assert before <= datetime.fromisoformat(found.time) <= datetime.now(UTC)
 
 
+def test_the_study_is_logged_with_its_controls(recorder: Recorder, warnings: list[str]) -> None:
+    variants = {"SL": {}, "HMTL": {"pretext": {"puzzling": {}}, "controls": []}}
+    found = load_study({"name": "p", "variants": variants})
+    recorder.study_run = lambda record, text: recorder.studies.append(record) or "parent"  # type: ignore[method-assign, assignment, func-returns-value]
+    StudyLog(recorder, found, pictures=False, warn=warnings.append).open_study(found.variants)  # type: ignore[arg-type]
+    (record,) = recorder.studies
+    assert record.controls == {
+        "HMTL": {
+            "sl": "SL",
+            "views": "HMTL: whole views",
+            "distortion": "HMTL: distortion",
+            "random_answers": "HMTL: random answers",
+            "arm": "HMTL",
+            "epochs": "",
+            "supervision_off": "",
+            "tasks": {},
+        }
+    }
+
+
 def test_a_job_has_a_run_for_each_arm_and_one_for_its_search(
     study: Study, log: StudyLog, recorder: Recorder, tmp_path: Path
 ) -> None:

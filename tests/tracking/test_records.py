@@ -58,6 +58,9 @@ studies = st.builds(
     question=names,
     variants=maps,
     evaluations=maps,
+    controls=st.dictionaries(
+        names, st.fixed_dictionaries({"sl": names, "tasks": st.dictionaries(names, st.lists(names))})
+    ),
     seeds=st.lists(st.integers(0, 2**31)).map(tuple),
     controls=st.dictionaries(
         names, st.dictionaries(names, names | st.dictionaries(names, st.lists(names))), max_size=2
@@ -268,6 +271,8 @@ def test_a_parameter_that_is_no_value_is_text(text: str) -> None:
         ("study", "variants", "[1]"),
         ("study", "variants", '{"SL": "a' + "1" * 7991),  # cut at 8,000 characters, as earlier versions did
         ("study", "seeds", '["0"]'),
+        ("study", "controls", "[]"),
+        ("study", "controls", '{"HMTL": "SL"}'),
         ("trial", "trial_id", None),
         ("trial", "seed", None),
         ("trial", "seed", "one"),

@@ -33,7 +33,7 @@ class BrightnessOptions(PretextOptions):
 class Brightness(PretextTask):
     """A task of another's, whose answer is in the image and not in the draw; it says nothing of that."""
 
-    metric = "l1"
+    metric = "l2"
     regression = True
 
     def __init__(self, options: PretextOptions, features: FeatureShape) -> None:
@@ -50,7 +50,7 @@ class Brightness(PretextTask):
         return self.head(pooled)[:, 0]
 
     def loss(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
-        return F.l1_loss(output, images.mean(dim=(1, 2, 3)), reduction="none")
+        return F.mse_loss(output, images.mean(dim=(1, 2, 3)), reduction="none")
 
     def score(self, output: Tensor, images: Tensor, draw: Tensor) -> Tensor:
         return self.loss(output, images, draw)

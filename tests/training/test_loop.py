@@ -159,9 +159,11 @@ def test_every_feed_and_combination_trains(make, run, tmp_path: Path, feed: str,
 @pytest.mark.parametrize(
     "combine",
     [
-        "uncertainty",
         "dwa",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("sum", "geometric", "focused", "pcgrad")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("sum", "geometric", "focused", "uncertainty", "pcgrad")
+        ),
     ],
 )
 def test_every_combination_continues_as_if_it_never_stopped(make, run, tmp_path: Path, combine: str) -> None:
