@@ -62,9 +62,6 @@ studies = st.builds(
         names, st.fixed_dictionaries({"sl": names, "tasks": st.dictionaries(names, st.lists(names))})
     ),
     seeds=st.lists(st.integers(0, 2**31)).map(tuple),
-    controls=st.dictionaries(
-        names, st.dictionaries(names, names | st.dictionaries(names, st.lists(names))), max_size=2
-    ),
     file=names,
     verdict=st.just({}) | st.fixed_dictionaries({"smallest": st.floats(0.1, 1), "alpha": st.floats(0.01, 0.5)}),
     registered=st.none()

@@ -178,7 +178,8 @@ def test_every_combination_continues_as_if_it_never_stopped(make, run, tmp_path:
         assert row == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("backbone", ["test_vit", pytest.param("test_mambaout", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["test_vit", "test_mambaout"])
 def test_backbones_without_a_convolutional_map_train(make, run, tmp_path: Path, backbone: str) -> None:
     views = {"feed": "siamese", "changed_views": [[0.6, 1.0]]}
     config = make(model__backbone=backbone, pretext={"puzzling": views, "inpainting": views}, training__epochs=8)
