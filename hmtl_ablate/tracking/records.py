@@ -432,10 +432,6 @@ def _registration(run: Any) -> Registration | None:
         return None
 
 
-def _maps(value: Mapping[str, Any]) -> bool:
-    return all(isinstance(one, dict) for one in value.values())
-
-
 def _texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 

@@ -38,6 +38,7 @@ def measures(views: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
     ("stored", "size", "channels"), [pytest.param(64, 64, 3, marks=pytest.mark.slow), (64, 40, 3), (64, 40, 1)]

@@ -280,6 +280,7 @@ def test_a_diverged_trial_is_failed_for_good(bench) -> None:
     assert [name for name, _, _ in again.summary.failed] == ["SL · seed 0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b'{"status"', None])
 @pytest.mark.parametrize("name", ["result.json", "metrics.jsonl", "best.safetensors", "config.json"])
 def test_a_finished_trial_with_a_damaged_file_is_trained_again(bench, name: str, content: bytes | None) -> None:

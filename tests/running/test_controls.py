@@ -52,6 +52,7 @@ def run(study: Study, pack: Pack, store: Path, tracking: Tracking, **given: Any)
     return run_study(study, packs=packs_of(study, pack), store=store, tracking=tracking, options=options, **given)
 
 
+@pytest.mark.slow
 def test_every_control_is_trained_at_every_seed_and_logged_as_a_variant(
     pack: Pack, store: Path, tracking: Tracking, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_every_sampler_reaches_the_total_with_distinct_trials(tmp_path: Path, sa
     assert finish(optuna_search(tmp_path, sampler)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SPACES)
 def test_every_sampler_goes_on_after_a_restart_without_repeats(tmp_path: Path, sampler: str) -> None:
     first = finish(optuna_search(tmp_path, sampler), 3)

@@ -221,8 +221,9 @@ def test_the_schema_refuses_what_the_reader_refuses(path: tuple[str, ...], value
     assert not validator().is_valid(study)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize(
+    ("sampler", "pruner"), [*((name, "none") for name in SAMPLERS), *(("tpe", name) for name in PRUNERS)]
+)
 def test_every_sampler_and_pruner_is_in_the_schema_and_the_reference(sampler: str, pruner: str) -> None:
     for declared in (pruner, {"name": pruner}):
         study = with_key(("search",), "pruner", declared)

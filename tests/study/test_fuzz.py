@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -131,6 +132,7 @@ def test_changed_values(text: str, data: st.DataObject) -> None:
     load(_yaml(changed(text, data)))
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.sampled_from(TEXTS), st.data())
 def test_changed_values_of_a_mapping(text: str, data: st.DataObject) -> None:

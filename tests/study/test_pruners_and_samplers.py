@@ -91,6 +91,7 @@ def test_the_suite_has_every_pruner() -> None:
 @pytest.mark.parametrize("pruner", PRUNING)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 class TestEverySamplerWithEveryPruner:
+    @pytest.mark.slow
     def test_reaches_its_total_exactly_and_never_repeats(
         self, sampler: str, pruner: str, storage: optuna.storages.BaseStorage
     ) -> None:
@@ -103,6 +104,7 @@ class TestEverySamplerWithEveryPruner:
         complete = search.study.get_trials(states=(TrialState.COMPLETE,))
         assert level(best.config) == max(level(search.search.resolve(trial.params, 0)) for trial in complete)
 
+    @pytest.mark.slow
     def test_adopts_a_running_trial_after_a_restart(
         self, sampler: str, pruner: str, storage: optuna.storages.BaseStorage
     ) -> None:

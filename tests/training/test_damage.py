@@ -27,11 +27,6 @@ DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
     "garbage": lambda content: b"\x00\xffgarbage\n" * 40,
     "one byte": lambda content: content[:-30] + bytes([content[-30] ^ 1]) + content[-29:],
 }
-HOW = [
-    "half",
-    "missing",
-    *(pytest.param(how, marks=pytest.mark.slow) for how in DAMAGES if how not in ("half", "missing")),
-]
 OUTPUTS = ("metrics.jsonl", "best.safetensors", "predictions.npz", "result.json")
 TIMED = {"seconds", "images_per_second"}
 
@@ -87,7 +82,8 @@ def check_equal(result: TrialResult, folder: Path, whole: Path) -> None:
         assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_finished_trial_with_a_damaged_file_is_trained_again(
     finished: Path, pack: Pack, tmp_path: Path, name: str, how: str
@@ -103,7 +99,8 @@ def test_a_finished_trial_with_a_damaged_file_is_trained_again(
     assert train(CONFIG, pack, folder.path, evaluate_test=True) == result  # once
 
 
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("name", ["last.safetensors", "best.safetensors", "metrics.jsonl", "config.json"])
 def test_a_stopped_trial_with_a_damaged_file_is_trained_again(
     stopped: Path, finished: Path, pack: Pack, tmp_path: Path, name: str, how: str
@@ -116,13 +113,14 @@ def test_a_stopped_trial_with_a_damaged_file_is_trained_again(
     assert folder.config() == CONFIG
 
 
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("how", DAMAGES)
 def test_a_finished_trial_needs_no_checkpoint(finished: Path, pack: Pack, tmp_path: Path, how: str) -> None:
     folder = damaged(finished, tmp_path / "x", "last.safetensors", how)
     assert train(CONFIG, pack, folder.path, evaluate_test=True) == folder.result()
     assert folder.aside() == {}
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_measured_later_survives_a_damaged_checkpoint(
     finished: Path, pack: Pack, tmp_path: Path
 ) -> None:

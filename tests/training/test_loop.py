@@ -41,6 +41,7 @@ def test_golden_loss_curve(make, run, tmp_path: Path) -> None:
             assert row[name] == pytest.approx(value, rel=2e-3, abs=2e-3), (row["epoch"], name)
 
 
+@pytest.mark.slow
 def test_the_same_config_gives_the_same_numbers(make, run, tmp_path: Path) -> None:
     config = make(pretext=HMTL, training__epochs=2)
     run(config, "a")
@@ -156,14 +157,16 @@ def test_every_feed_and_combination_trains(make, run, tmp_path: Path, feed: str,
     assert math.isfinite(curve(tmp_path / "x")[0]["train/inpainting"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "combine",
     [
         "dwa",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("sum", "geometric", "focused", "uncertainty", "pcgrad")
-        ),
+        "sum",
+        "geometric",
+        "focused",
+        "uncertainty",
+        "pcgrad",
     ],
 )
 def test_every_combination_continues_as_if_it_never_stopped(make, run, tmp_path: Path, combine: str) -> None:

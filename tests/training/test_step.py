@@ -134,10 +134,8 @@ class Card:
         monkeypatch.setattr(TrainingStep, "_losses", limited)
 
 
-@pytest.mark.parametrize(
-    "combine",
-    ["sum", "pcgrad", *(pytest.param(one, marks=pytest.mark.slow) for one in ("geometric", "uncertainty", "dwa"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("combine", ["sum", "geometric", "uncertainty", "dwa", "pcgrad"])
 def test_a_step_that_needs_too_much_memory_is_done_in_two_pieces_with_equal_numbers(
     make, run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, combine: str
 ) -> None:
