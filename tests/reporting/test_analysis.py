@@ -126,6 +126,7 @@ evaluations:
 """
 
 
+@pytest.mark.slow
 def test_inference_cost_is_that_of_sl(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "costs.yaml"
     file.write_text(COSTS)

@@ -26,7 +26,7 @@ PASSES = 200 * 258_000.0
 
 
 def log(
-    store: Any,
+    records: Any,
     scores: dict[int, float],
     *,
     key: str = "k",
@@ -36,9 +36,9 @@ def log(
     passes: float = PASSES,
     **options: Any,
 ) -> None:
-    parent = store.study({key: key}, list(scores), name=f"study {key}", data=data)
+    parent = records.study({key: key}, list(scores), name=f"study {key}", data=data)
     for seed, score in scores.items():
-        store.trial(
+        records.trial(
             parent,
             key,
             key,
@@ -52,9 +52,9 @@ def log(
         )
 
 
-def verified(store: Any) -> dict[str, ClaimRow]:
+def verified(records: Any) -> dict[str, ClaimRow]:
     """The rows that anything speaks for, by model."""
-    return {row.model: row for row in claims_table(load_results(None, store.path)) if row.status != "Unverified"}
+    return {row.model: row for row in claims_table(records.results()) if row.status != "Unverified"}
 
 
 def test_the_nine_claims_as_published(tmp_path: Path) -> None:
@@ -80,17 +80,17 @@ def test_the_nine_claims_as_published(tmp_path: Path) -> None:
     )
 
 
-def test_reproduced(store: Any) -> None:
-    log(store, {0: 0.6021, 1: 0.6043, 2: 0.6032})
-    (row,) = verified(store).values()
+def test_reproduced(records: Any) -> None:
+    log(records, {0: 0.6021, 1: 0.6043, 2: 0.6032})
+    (row,) = verified(records).values()
     assert (row.model, row.status, row.n_seeds, row.protocol) == ("SL (B0)", "Reproduced", 3, "paper")
     assert row.verified == pytest.approx(60.32)
     assert row.sd == pytest.approx(0.11)
 
 
-def test_not_reproduced(store: Any) -> None:
-    log(store, {0: 0.581, 1: 0.580, 2: 0.582})
-    assert verified(store)["SL (B0)"].status == "Not reproduced"
+def test_not_reproduced(records: Any) -> None:
+    log(records, {0: 0.581, 1: 0.580, 2: 0.582})
+    assert verified(records)["SL (B0)"].status == "Not reproduced"
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_not_reproduced(store: Any) -> None:
         {0: 0.590, 1: 0.610, 2: 0.603},  # three seeds, too far apart
     ],
 )
-def test_partial(store: Any, scores: dict[int, float]) -> None:
-    log(store, scores)
-    row = verified(store)["SL (B0)"]
+def test_partial(records: Any, scores: dict[int, float]) -> None:
+    log(records, scores)
+    row = verified(records)["SL (B0)"]
     assert (row.status, row.n_seeds) == ("Partial", len(scores))
 
 
@@ -144,10 +144,10 @@ def test_the_rule_at_its_edges() -> None:
         ({"status": "failed"}, "not finished"),
     ],
 )
-def test_anything_else_verifies_nothing(store: Any, change: dict[str, Any], why: str) -> None:
+def test_anything_else_verifies_nothing(records: Any, change: dict[str, Any], why: str) -> None:
     """Fault A4: a claim needs the authors' epochs, grid, crop and weight."""
-    log(store, {0: 0.6034, 1: 0.6035, 2: 0.6036}, **change)
-    assert verified(store) == {}, why
+    log(records, {0: 0.6034, 1: 0.6035, 2: 0.6036}, **change)
+    assert verified(records) == {}, why
 
 
 @pytest.mark.parametrize(
@@ -165,16 +165,16 @@ def test_anything_else_verifies_nothing(store: Any, change: dict[str, Any], why:
         ),
     ],
 )
-def test_each_claim_finds_its_own_trials(store: Any, model: str, params: dict[str, str]) -> None:
-    log(store, {0: 0.6}, params=params)
-    log(store, {0: 0.1}, key="other data", data="rendered", params=params)
-    (row,) = verified(store).values()
+def test_each_claim_finds_its_own_trials(records: Any, model: str, params: dict[str, str]) -> None:
+    log(records, {0: 0.6}, params=params)
+    log(records, {0: 0.1}, key="other data", data="rendered", params=params)
+    (row,) = verified(records).values()
     assert (row.model, row.verified) == (model, 60.0)
 
 
-def test_the_probe_claim_needs_a_probe(store: Any) -> None:
-    log(store, {0: 0.98}, data="ckplus", classes=7, params=PUZZLING)
-    assert verified(store) == {}
+def test_the_probe_claim_needs_a_probe(records: Any) -> None:
+    log(records, {0: 0.98}, data="ckplus", classes=7, params=PUZZLING)
+    assert verified(records) == {}
     source = {"model.weights": "trial:source", "training.epochs": "20"}
     probe: dict[str, Any] = {
         "key": "probe",
@@ -184,10 +184,10 @@ def test_the_probe_claim_needs_a_probe(store: Any) -> None:
         "images": 327,
         "params": PUZZLING | source | {name: "None" for name in PUZZLING if name.startswith("pretext.")},
     }
-    log(store, {0: 0.98}, **probe)
-    assert verified(store) == {}  # of a trial that nobody knows
-    parent = store.study({"SL + puzzling": "source"}, [0], name="source", data="affectnet")
-    store.trial(
+    log(records, {0: 0.98}, **probe)
+    assert verified(records) == {}  # of a trial that nobody knows
+    parent = records.study({"SL + puzzling": "source"}, [0], name="source", data="affectnet")
+    records.trial(
         parent,
         "SL + puzzling",
         "source",
@@ -198,41 +198,41 @@ def test_the_probe_claim_needs_a_probe(store: Any) -> None:
         trial_id="source",
         params=PAPER | PUZZLING,
     )
-    assert CLAIMS[8].model in verified(store)
+    assert CLAIMS[8].model in verified(records)
 
 
-def test_a_pre_trained_trial_is_no_run_of_the_paper(store: Any) -> None:
-    log(store, {0: 0.6}, params={"model.weights": "trial:x"})
-    assert verified(store) == {}
+def test_a_pre_trained_trial_is_no_run_of_the_paper(records: Any) -> None:
+    log(records, {0: 0.6}, params={"model.weights": "trial:x"})
+    assert verified(records) == {}
 
 
-def test_configurations_are_not_pooled_and_the_best_is_not_picked(store: Any) -> None:
-    log(store, {0: 0.61, 1: 0.61, 2: 0.61}, key="small batch", params=PUZZLING)
-    log(store, {0: 0.66, 1: 0.66}, key="large batch", params=PUZZLING | {"training.batch_size": "256"})
-    row = verified(store)["SL + SSL puzzling (B0)"]
+def test_configurations_are_not_pooled_and_the_best_is_not_picked(records: Any) -> None:
+    log(records, {0: 0.61, 1: 0.61, 2: 0.61}, key="small batch", params=PUZZLING)
+    log(records, {0: 0.66, 1: 0.66}, key="large batch", params=PUZZLING | {"training.batch_size": "256"})
+    row = verified(records)["SL + SSL puzzling (B0)"]
     assert row.n_seeds == 3
     assert row.verified == pytest.approx(61.0)
     # Of equals the one with the published protocol, though another is newer and better.
-    log(store, {0: 0.64, 1: 0.64, 2: 0.64}, key="selection", params=PUZZLING, protocol="selection")
-    assert verified(store)["SL + SSL puzzling (B0)"].verified == pytest.approx(61.0)
+    log(records, {0: 0.64, 1: 0.64, 2: 0.64}, key="selection", params=PUZZLING, protocol="selection")
+    assert verified(records)["SL + SSL puzzling (B0)"].verified == pytest.approx(61.0)
 
 
-def test_trials_of_different_numerics_are_not_pooled(store: Any) -> None:
+def test_trials_of_different_numerics_are_not_pooled(records: Any) -> None:
     """Fault numerics: two seeds of version 3 and two of version 2, in two studies, are two configurations."""
-    log(store, {0: 0.61, 1: 0.61}, key="k", numerics=3)
-    log(store, {2: 0.5, 3: 0.5}, key="k", numerics=2)
-    assert verified(store)["SL (B0)"].n_seeds == 2
+    log(records, {0: 0.61, 1: 0.61}, key="k", numerics=3)
+    log(records, {2: 0.5, 3: 0.5}, key="k", numerics=2)
+    assert verified(records)["SL (B0)"].n_seeds == 2
 
 
-def test_a_trial_that_two_studies_share_counts_once(store: Any) -> None:
+def test_a_trial_that_two_studies_share_counts_once(records: Any) -> None:
     for name in ("one", "two"):
-        parent = store.study({"SL": "k"}, [0, 1], name=name, data="affectnet")
+        parent = records.study({"SL": "k"}, [0, 1], name=name, data="affectnet")
         for seed in (0, 1):
-            store.trial(parent, "SL", "k", seed, 0.603, data="affectnet", passes=PASSES, params=PAPER)
-    assert verified(store)["SL (B0)"].n_seeds == 2
+            records.trial(parent, "SL", "k", seed, 0.603, data="affectnet", passes=PASSES, params=PAPER)
+    assert verified(records)["SL (B0)"].n_seeds == 2
 
 
-def test_superseded_trials_do_not_count(store: Any) -> None:
-    parent = store.study({"SL": "new"}, [0], data="affectnet")
-    store.trial(parent, "SL", "old", 0, 0.6034, data="affectnet", passes=PASSES, params=PAPER)
-    assert verified(store) == {}
+def test_superseded_trials_do_not_count(records: Any) -> None:
+    parent = records.study({"SL": "new"}, [0], data="affectnet")
+    records.trial(parent, "SL", "old", 0, 0.6034, data="affectnet", passes=PASSES, params=PAPER)
+    assert verified(records) == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,14 +34,14 @@ def without(variant: str, seed: int) -> dict[str, dict[int, float]]:
     }
 
 
-def fill(store: Any, parent: str, scores: Mapping[str, Mapping[int, float]], **options: Any) -> None:
+def fill(records: Any, parent: str, scores: Mapping[str, Mapping[int, float]], **options: Any) -> None:
     for variant, values in scores.items():
         for seed, value in values.items():
-            store.trial(parent, variant, variant, seed, value, **options)
+            records.trial(parent, variant, variant, seed, value, **options)
 
 
-def controlled(store: Any, **options: Any) -> str:
-    parent: str = store.study({name: name for name in BY_HAND}, [0, 1, 2], controls={ARM: PUZZLING}, **options)
+def controlled(records: Any, **options: Any) -> str:
+    parent: str = records.study({name: name for name in BY_HAND}, [0, 1, 2], controls={ARM: PUZZLING}, **options)
     return parent
 
 
@@ -212,11 +213,11 @@ def test_changes_since_the_registration() -> None:
     assert changes({**later, "registered": {}}) == {}
 
 
-def test_from_a_store(store: Any) -> None:
+def test_from_a_store(records: Any) -> None:
     registered = Registration(study="a", verdict="b", metric="test/accuracy", seeds=(0, 1, 2), time="2026-11-26")
-    fill(store, controlled(store, verdict={"alpha": 0.01}, registered=registered, file="c"), BY_HAND)
-    fill(store, store.study({"SL": "SL"}, [0], name="plain"), {"SL": {0: 0.7}})
-    results = load_results(None, store.path)
+    fill(records, controlled(records, verdict={"alpha": 0.01}, registered=registered, file="c"), BY_HAND)
+    fill(records, records.study({"SL": "SL"}, [0], name="plain"), {"SL": {0: 0.7}})
+    results = records.results()
     first, second = study_tables(results)
     assert second.controls is None
     assert first.controls is not None
@@ -228,9 +229,9 @@ def test_from_a_store(store: Any) -> None:
     assert arm.finding.kind == "undecided"  # p = 0.013 > 0.01
 
 
-def test_frames(store: Any) -> None:
-    fill(store, controlled(store), BY_HAND)
-    results = load_results(None, store.path)
+def test_frames(records: Any, tmp_path: Path) -> None:
+    fill(records, controlled(records), BY_HAND)
+    results = records.results()
     frame = results.controls().set_index("part")
     assert list(frame.index[:5]) == ["in all", *(step.name for step in PARTS)]
     assert frame.loc["information in the task", "difference"] == pytest.approx(0.04)
@@ -242,15 +243,15 @@ def test_frames(store: Any) -> None:
     assert (verdict["arm"], verdict["verdict"]) == (ARM, "helps, cause undecided")
     assert verdict["p_helps"] == pytest.approx(1 - math.sqrt(75 / 77))
     assert verdict["sentence"].startswith(f"{ARM}: helps, cause undecided (test accuracy, %: +5.00 [")
-    empty = load_results(None, store.path / "nothing")
+    empty = load_results(None, tmp_path)
     assert empty.controls().empty
     assert empty.verdicts().empty
 
 
 @pytest.mark.parametrize("what", ["numerics", "fingerprint", "batch norm", "failed", "running", "value"])
-def test_trials_of_another_kind_are_refused(store: Any, what: str) -> None:
+def test_trials_of_another_kind_are_refused(records: Any, what: str) -> None:
     """One seed of one control is of another numerics version, data, batch norm, or is not finished."""
-    parent, odd = controlled(store), f"{ARM}: distortion"
+    parent, odd = controlled(records), f"{ARM}: distortion"
     kinds: dict[str, dict[str, Any]] = {
         "numerics": {"numerics": 1},
         "fingerprint": {"fingerprint": "older"},
@@ -259,29 +260,29 @@ def test_trials_of_another_kind_are_refused(store: Any, what: str) -> None:
         "running": {"status": "running"},
         "value": {"metric": "test/macro_f1"},
     }
-    store.trial(parent, odd, odd, 1, 0.64, **{"numerics": 2, **kinds[what]})
-    fill(store, parent, without(odd, 1), numerics=2, environment={"batch_norm": "batch"})
-    [table] = study_tables(load_results(None, store.path))
+    records.trial(parent, odd, odd, 1, 0.64, **{"numerics": 2, **kinds[what]})
+    fill(records, parent, without(odd, 1), numerics=2, environment={"batch_norm": "batch"})
+    [table] = study_tables(records.results())
     assert table.controls is not None
     [arm] = table.controls.arms
     assert (arm.parts, arm.finding.kind) == ((), "undecided")
     assert f"{odd}: 0, 2" in arm.refused
 
 
-def test_data_that_differ_in_one_control_are_refused(store: Any) -> None:
+def test_data_that_differ_in_one_control_are_refused(records: Any) -> None:
     """It asks for other data than the arm, so that its fingerprint is no older version of the same."""
-    parent, odd = controlled(store), f"{ARM}: more epochs"
-    fill(store, parent, {odd: BY_HAND[odd]}, fingerprint="f1", params={"data.images": "64"})
-    fill(store, parent, {name: values for name, values in BY_HAND.items() if name != odd})
-    [table] = study_tables(load_results(None, store.path))
+    parent, odd = controlled(records), f"{ARM}: more epochs"
+    fill(records, parent, {odd: BY_HAND[odd]}, fingerprint="f1", params={"data.images": "64"})
+    fill(records, parent, {name: values for name, values in BY_HAND.items() if name != odd})
+    [table] = study_tables(records.results())
     assert table.controls is not None
     assert table.controls.arms[0].refused == "its trials and those of its controls do not have one data fingerprint"
 
 
-def test_evaluations_have_no_controls_of_their_own(store: Any) -> None:
+def test_evaluations_have_no_controls_of_their_own(records: Any) -> None:
     variants = {**{name: name for name in BY_HAND}, f"{ARM} → probe": "probed"}
-    parent = store.study(variants, [0], controls={ARM: PUZZLING}, evaluations={f"{ARM} → probe": "probe"})
-    store.trial(parent, f"{ARM} → probe", "probed", 0, 0.5)
-    own, probed = study_tables(load_results(None, store.path))
+    parent = records.study(variants, [0], controls={ARM: PUZZLING}, evaluations={f"{ARM} → probe": "probe"})
+    records.trial(parent, f"{ARM} → probe", "probed", 0, 0.5)
+    own, probed = study_tables(records.results())
     assert own.controls is not None
     assert probed.controls is None

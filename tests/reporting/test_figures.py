@@ -16,24 +16,24 @@ METHODS: dict[str, dict[str, str]] = {
 
 
 @pytest.fixture
-def low_data(store: Any) -> Any:
+def low_data(records: Any) -> Any:
     variants = {
         f"{method} {fraction}": f"{method}-{fraction}" for fraction in ("0.05", "0.2", "1.0") for method in METHODS
     }
-    parent = store.study(variants, [0, 1, 2], name="low_data")
+    parent = records.study(variants, [0, 1, 2], name="low_data")
     for variant, key in variants.items():
         method, fraction = key.split("-0.") if "-0." in key else (key.removesuffix("-1.0"), "")
         share = f"0.{fraction}" if fraction else "1.0"
         for seed in range(3):
             score = 0.4 + 0.3 * float(share) ** 0.5 + 0.01 * seed + 0.01 * list(METHODS).index(method)
-            store.trial(
+            records.trial(
                 parent, variant, key, seed, score, params=METHODS[method] | {"data.fraction": share, "seed": str(seed)}
             )
-    return store
+    return records
 
 
 def test_a_line_a_method(low_data: Any) -> None:
-    results = load_results(None, low_data.path)
+    results = low_data.results()
     lines = low_data_lines(results, results.studies.iloc[0]["run_id"], "test/accuracy")
     assert [line.method for line in lines] == ["SL, 2 views", "SL + puzzling", "SL + in-painting"]
     assert [fraction for fraction, _ in lines[1].points] == [0.05, 0.2, 1.0]
@@ -42,17 +42,17 @@ def test_a_line_a_method(low_data: Any) -> None:
     assert score.mean == pytest.approx(0.72)
 
 
-def test_configurations_of_one_method_keep_lines_of_their_own(store: Any) -> None:
-    parent = store.study({"grid 2": "a", "grid 3": "b"}, [0], name="low_data")
+def test_configurations_of_one_method_keep_lines_of_their_own(records: Any) -> None:
+    parent = records.study({"grid 2": "a", "grid 3": "b"}, [0], name="low_data")
     for name, key in (("grid 2", "a"), ("grid 3", "b")):
-        store.trial(parent, name, key, 0, 0.5, params={"pretext.puzzling.grid": name[-1]})
-    results = load_results(None, store.path)
+        records.trial(parent, name, key, 0, 0.5, params={"pretext.puzzling.grid": name[-1]})
+    results = records.results()
     lines = low_data_lines(results, parent, "test/accuracy")
     assert [(line.method, line.points[0][1].n) for line in lines] == [("grid 2", 1), ("grid 3", 1)]
 
 
 def test_the_figure_shows_intervals_in_percent(low_data: Any, tmp_path: Path) -> None:
-    figure: Any = low_data_figure(load_results(None, low_data.path))
+    figure: Any = low_data_figure(low_data.results())
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         "SL, 2 views",
@@ -76,11 +76,11 @@ def test_no_study_no_figure(tmp_path: Path) -> None:
         low_data_figure(load_results(None, tmp_path))
 
 
-def test_one_panel_a_dataset(store: Any) -> None:
+def test_one_panel_a_dataset(records: Any) -> None:
     for data in ("rendered", "ferplus"):
-        parent = store.study({"SL": data}, [0], name="low_data", data=data)
-        store.trial(parent, "SL", data, 0, 0.5, data=data)
-    figure = low_data_figure(load_results(None, store.path))
+        parent = records.study({"SL": data}, [0], name="low_data", data=data)
+        records.trial(parent, "SL", data, 0, 0.5, data=data)
+    figure = low_data_figure(records.results())
     assert [axes.get_title().split("\n")[0] for axes in figure.axes] == [
         "low_data (quick), rendered",
         "low_data (quick), ferplus",

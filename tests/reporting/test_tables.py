@@ -10,17 +10,17 @@ from hmtl_ablate.reporting.results import load_results
 from hmtl_ablate.reporting.tables import study_tables
 
 
-def fill(store: Any, parent: str, scores: dict[str, dict[int, float]], **options: Any) -> None:
+def fill(records: Any, parent: str, scores: dict[str, dict[int, float]], **options: Any) -> None:
     for variant, values in scores.items():
         for seed, value in values.items():
-            store.trial(parent, variant, variant, seed, value, **options)
+            records.trial(parent, variant, variant, seed, value, **options)
 
 
-def test_a_table(store: Any) -> None:
-    parent = store.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2])
-    fill(store, parent, {"puzzling": {0: 0.72, 1: 0.74, 2: 0.73}}, passes=48_000, seconds=60)
-    fill(store, parent, {"SL": {0: 0.70, 1: 0.73, 2: 0.72}})
-    (table,) = study_tables(load_results(None, store.path))
+def test_a_table(records: Any) -> None:
+    parent = records.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2])
+    fill(records, parent, {"puzzling": {0: 0.72, 1: 0.74, 2: 0.73}}, passes=48_000, seconds=60)
+    fill(records, parent, {"SL": {0: 0.70, 1: 0.73, 2: 0.72}})
+    (table,) = study_tables(records.results())
     baseline, other = table.rows
     assert (table.name, table.profile, table.data, table.protocol, table.notes) == (
         "puzzling",
@@ -38,14 +38,14 @@ def test_a_table(store: Any) -> None:
     assert (other.difference.low, other.difference.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_the_notes_say_what_is_missing_or_left_out(store: Any) -> None:
-    parent = store.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2])
-    fill(store, parent, {"SL": {0: 0.7, 1: 0.6}, "puzzling": {0: 0.8}})
-    store.trial(parent, "puzzling", "puzzling", 1, status="failed", reason="the loss became NaN in epoch 3")
-    store.trial(parent, "puzzling", "puzzling", 2, math.nan)
-    store.trial(parent, "SL", "an older key", 0, 0.1)
-    store.trial(parent, "search", "s", 0)
-    (table,) = study_tables(load_results(None, store.path))
+def test_the_notes_say_what_is_missing_or_left_out(records: Any) -> None:
+    parent = records.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2])
+    fill(records, parent, {"SL": {0: 0.7, 1: 0.6}, "puzzling": {0: 0.8}})
+    records.trial(parent, "puzzling", "puzzling", 1, status="failed", reason="the loss became NaN in epoch 3")
+    records.trial(parent, "puzzling", "puzzling", 2, math.nan)
+    records.trial(parent, "SL", "an older key", 0, 0.1)
+    records.trial(parent, "search", "s", 0)
+    (table,) = study_tables(records.results())
     assert table.notes == (
         "1 of 6 trials failed: puzzling, seed 1 (the loss became NaN in epoch 3)",
         "1 of 6 trials finished without a value for test/accuracy",
@@ -60,12 +60,12 @@ def test_the_notes_say_what_is_missing_or_left_out(store: Any) -> None:
     assert puzzling.difference.mean == pytest.approx(0.1)
 
 
-def test_failed_trials_are_counted_by_their_class(store: Any) -> None:
-    parent = store.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2, 3])
-    fill(store, parent, {"SL": {0: 0.7}})
+def test_failed_trials_are_counted_by_their_class(records: Any) -> None:
+    parent = records.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2, 3])
+    fill(records, parent, {"SL": {0: 0.7}})
     for seed, ending in enumerate(("crashed", "node lost", "crashed", "")):
-        store.trial(parent, "puzzling", "puzzling", seed, status="failed", reason="why", ending=ending)
-    (table,) = study_tables(load_results(None, store.path))
+        records.trial(parent, "puzzling", "puzzling", seed, status="failed", reason="why", ending=ending)
+    (table,) = study_tables(records.results())
     assert dict(table.rows[0].failed) == {}
     assert dict(table.rows[1].failed) == {"crashed": 2, "node lost": 1, "unknown": 1}
     assert table.notes[0] == (
@@ -76,34 +76,34 @@ def test_failed_trials_are_counted_by_their_class(store: Any) -> None:
     assert [column.value(row) for row in table.rows] == ["", "2 crashed, 1 node lost, 1 unknown"]
 
 
-def test_a_note_when_there_are_fewer_pairs_than_seeds(store: Any) -> None:
-    parent = store.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2])
-    fill(store, parent, {"SL": {0: 0.7}, "puzzling": {0: 0.8, 1: 0.9, 2: 0.9}})
-    (table,) = study_tables(load_results(None, store.path))
+def test_a_note_when_there_are_fewer_pairs_than_seeds(records: Any) -> None:
+    parent = records.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2])
+    fill(records, parent, {"SL": {0: 0.7}, "puzzling": {0: 0.8, 1: 0.9, 2: 0.9}})
+    (table,) = study_tables(records.results())
     assert "puzzling: 1 seed in common with the baseline" in table.notes
 
 
-def test_a_variant_without_trials_keeps_its_row(store: Any) -> None:
-    parent = store.study({"SL": "SL", "puzzling": "puzzling"}, [0])
-    fill(store, parent, {"SL": {0: 0.7}})
-    (table,) = study_tables(load_results(None, store.path))
+def test_a_variant_without_trials_keeps_its_row(records: Any) -> None:
+    parent = records.study({"SL": "SL", "puzzling": "puzzling"}, [0])
+    fill(records, parent, {"SL": {0: 0.7}})
+    (table,) = study_tables(records.results())
     row = table.rows[1]
     assert (row.score.n, row.score.mean, row.image_passes, row.seconds) == (0, None, None, None)
     assert row.difference is not None
     assert row.difference.mean is None
 
 
-def test_one_table_per_dataset(store: Any) -> None:
+def test_one_table_per_dataset(records: Any) -> None:
     for data in ("rendered", "ferplus"):
-        parent = store.study({"SL": data}, [0], data=data)
-        store.trial(parent, "SL", data, 0, 0.7, data=data)
-    assert [table.data for table in study_tables(load_results(None, store.path))] == ["rendered", "ferplus"]
+        parent = records.study({"SL": data}, [0], data=data)
+        records.trial(parent, "SL", data, 0, 0.7, data=data)
+    assert [table.data for table in study_tables(records.results())] == ["rendered", "ferplus"]
 
 
-def test_a_study_by_name(store: Any) -> None:
-    store.study({"SL": "k"}, [0], name="puzzling")
-    store.study({"SL": "k"}, [0], name="low_data")
-    results = load_results(None, store.path)
+def test_a_study_by_name(records: Any) -> None:
+    records.study({"SL": "k"}, [0], name="puzzling")
+    records.study({"SL": "k"}, [0], name="low_data")
+    results = records.results()
     assert [table.name for table in study_tables(results, "low_data")] == ["low_data"]
     with pytest.raises(StudyError, match=r"'puzling'.*did you mean 'puzzling'"):
         study_tables(results, "puzling")
@@ -113,11 +113,11 @@ def test_an_empty_store_has_no_tables(tmp_path: Any) -> None:
     assert study_tables(load_results(None, tmp_path), "puzzling") == []
 
 
-def test_the_notes_name_weights_and_perceptual_networks(store: Any) -> None:
-    parent = store.study({"SL": "a", "ImageNet": "b", "pl": "c"}, [0])
-    store.trial(parent, "SL", "a", 0, 0.5)
-    store.trial(parent, "ImageNet", "b", 0, 0.5, params={"model.weights": "imagenet"})
-    store.trial(
+def test_the_notes_name_weights_and_perceptual_networks(records: Any) -> None:
+    parent = records.study({"SL": "a", "ImageNet": "b", "pl": "c"}, [0])
+    records.trial(parent, "SL", "a", 0, 0.5)
+    records.trial(parent, "ImageNet", "b", 0, 0.5, params={"model.weights": "imagenet"})
+    records.trial(
         parent,
         "pl",
         "c",
@@ -129,6 +129,6 @@ def test_the_notes_name_weights_and_perceptual_networks(store: Any) -> None:
             "pretext.inpainting.perceptual_layers": "['relu2_2']",
         },
     )
-    (table,) = study_tables(load_results(None, store.path))
+    (table,) = study_tables(records.results())
     assert "ImageNet: starts from imagenet weights" in table.notes
     assert "pl: perceptual network vgg16, weights random, relu2_2" in table.notes

@@ -89,6 +89,7 @@ def test_a_trial_killed_between_ask_and_its_attributes_is_not_counted(tmp_path: 
     assert [t.state for t in alive.study.trials if "trial_id" not in t.user_attrs] == [TrialState.FAIL]
 
 
+@pytest.mark.slow
 def test_a_repeated_configuration_is_told_and_not_counted_and_a_small_space_ends(tmp_path: Path) -> None:
     decide = optuna_search(tmp_path, trials=10, space="pretext.puzzling.grid: {choice: [2, 3, 4]}")
     ended = finish(decide)

@@ -32,6 +32,7 @@ def test_neighbours_vote_by_similarity() -> None:
     assert votes[1, 1].exp().item() == pytest.approx(share, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["linear", "nonlinear", "knn"])
 def test_every_probe_measures_val_and_test_and_repeats(make, run, trained: str, tmp_path: Path, kind: str) -> None:
     config = make(model__weights=trained, probe={"kind": kind}, training__epochs=4)
