@@ -10,7 +10,7 @@ store holds at the end is compared with the store of a run that nobody disturbed
 
 Counted, and 0 when all is well (the exit code is 1 otherwise): trials lost; trials, epochs or runs doubled; totals and
 metrics that differ from the undisturbed run's, in trial folders, MLflow, Optuna and the report; commands that make no
-progress for two minutes; processes that outlive their command by 60 s; commands that end without a clear message.
+progress for two minutes; processes that outlive their command by 90 s; commands that end without a clear message.
 
 The same seed draws the same blows. `--from K` takes up at blow K after an interruption; with the same `--store` the
 undisturbed runs are not repeated. Only processes that descend from the commands started here are touched.

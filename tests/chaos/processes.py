@@ -14,8 +14,9 @@ import psutil
 
 from tests.conftest import environment  # type: ignore[import-not-found]
 
-GRACE = 60.0
-"""Seconds after its end within which all processes of a command must be gone; Ray's own take 4 s on idle cores."""
+GRACE = 90.0
+"""Seconds after its end within which all processes of a command must be gone. Ray's own take 4 s on idle cores, but
+its agents look for a killed head node for 60 s, to report to it that their raylet has died, before they end."""
 
 Matches = Callable[[psutil.Process, "Family"], bool]
 
