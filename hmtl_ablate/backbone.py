@@ -16,7 +16,7 @@ import torch
 from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
-from hmtl_ablate.errors import ConfigError, Fault
+from hmtl_ablate.errors import ConfigError, Fault, first_line
 from hmtl_ablate.weights import check_network
 
 
@@ -162,7 +162,7 @@ def _check_patches(network: Any, name: str, size: int) -> None:
 
 
 def _unsuitable(name: str, size: int, error: Exception) -> ConfigError:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    first = first_line(error)
     return ConfigError(
         [
             Fault(

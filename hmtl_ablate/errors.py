@@ -103,3 +103,8 @@ def nearest_registered(word: object, valid: Iterable[str]) -> str:
 
 class TrialInterrupted(HmtlError):
     """A trial was asked to stop and has written its checkpoint; the same call continues it."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line: its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

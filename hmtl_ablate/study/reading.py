@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from hmtl_ablate.config import PRETEXT_OPTIONS, model_faults, parse_config
 from hmtl_ablate.errors import Fault, nearest, nearest_registered
 from hmtl_ablate.study.command import Command, command_node
@@ -405,19 +407,13 @@ class _Reader:
         _map(node, self.faults)
         if not node.is_map:
             return Resources()
-        raw = node.plain()
-        faults = model_faults(Resources, raw)
-        for fault in faults:
-            self._fault_in(node, fault)
-        for key, entry in node.entries.items():
-            if not faults and isinstance(entry.content, str | bool) and key in Resources.model_fields:
-                self._fault(entry, f"should be a number, not {entry.plain()!r}")
+        raw = self._numbers(Resources, node)
         gpus = node.entries.get("gpus")
-        if not faults and gpus and isinstance(gpus.content, float) and gpus.content > 1 and gpus.content % 1:
+        if raw is not None and gpus and isinstance(gpus.content, float) and gpus.content > 1 and gpus.content % 1:
             self._fault(
                 gpus, f"{gpus.content:g} GPUs can't be assigned", "use a whole number, or a share of one below 1"
             )
-        resources = Resources() if faults else Resources.model_validate(raw)
+        resources = Resources() if raw is None else Resources.model_validate(raw)
         if gpus and 0 < resources.gpus < 1 < resources.workers:  # NCCL, which joins them, wants a GPU for each
             self._fault(
                 gpus,
@@ -430,15 +426,19 @@ class _Reader:
         node = self.root.entries.get("verdict")
         if not _map(node, self.faults) or node is None:
             return Verdict()
-        raw = node.plain()
-        faults = model_faults(Verdict, raw)
+        raw = self._numbers(Verdict, node)
+        return Verdict() if raw is None else Verdict.model_validate(raw)
+
+    def _numbers(self, model: type[BaseModel], node: Node) -> dict[str, Any] | None:
+        """The data of a section whose values are numbers; None when it does not fit its model."""
+        raw: dict[str, Any] = node.plain()
+        faults = model_faults(model, raw)
         for fault in faults:
             self._fault_in(node, fault)
         for key, entry in node.entries.items():
-            if not faults and isinstance(entry.content, str | bool):
-                faults.append(Fault((key,), f"should be a number, not {entry.plain()!r}"))
-                self._fault_in(node, faults[-1])
-        return Verdict() if faults else Verdict.model_validate(raw)
+            if not faults and isinstance(entry.content, str | bool) and key in model.model_fields:
+                self._fault(entry, f"should be a number, not {entry.plain()!r}")
+        return None if faults else raw
 
     def _fault_in(self, node: Node, fault: Fault) -> None:
         entry = node.entries.get(str(fault.path[0])) if fault.path else None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hmtl_ablate.config import TrialConfig, trial_id
 from hmtl_ablate.data.pack import Pack
-from hmtl_ablate.errors import CheckpointError, OutOfMemory, TrialDiverged, TrialInterrupted
+from hmtl_ablate.errors import CheckpointError, OutOfMemory, TrialDiverged, TrialInterrupted, first_line
 from hmtl_ablate.training.batches import Batch, stream
 from hmtl_ablate.training.checkpoint import load_state, load_tensors, save_state
 from hmtl_ablate.training.device import (
@@ -144,7 +144,7 @@ def _within_memory(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         if pieces > 1 or workers.count > 1:
             raise OutOfMemory(
                 f"the GPU's memory ran out: {reason} (each batch in {pieces} {'piece' if pieces == 1 else 'pieces'}); "
