@@ -17,14 +17,15 @@ from optuna.trial import TrialState
 
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
 from hmtl_ablate.data.pack import Pack
+from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.listener import ProgressListener
 from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
-from hmtl_ablate.running.search_database import SearchDatabase, database_errors
+from hmtl_ablate.running.search_database import SearchDatabase
 from hmtl_ablate.running.study_log import StudyLog
 from hmtl_ablate.running.task import PRUNE, TrialTask
-from hmtl_ablate.study import WINNER, Study, Variant, planned
+from hmtl_ablate.study import Study, Variant, planned
 from hmtl_ablate.tracking import Tracking
 from hmtl_ablate.tracking.records import SEARCH
 from hmtl_ablate.training.folder import ASIDE, TrialFolder, TrialResult
@@ -115,6 +116,7 @@ class Conductor:
         self.summary = RunSummary()
         self.running: dict[str, Job] = {}
         self.variants = list(study.variants)
+        self.continuations = continuations(study, optuna_search)
         self.log = StudyLog(tracking, study, pictures=pictures, warn=progress.warn)
         arms = planned(study)
         if study.search is not None:  # what the search's trials start from
@@ -227,26 +229,28 @@ class Conductor:
         )
         self.queue.insert(0, job)
 
-    def confirm(self) -> None:
-        """Queue the search's best configuration, and SL with all its other options, at equal epochs and at equal image
-        passes, as variants of their own.
+    def more(self) -> bool:
+        """Queue what depends on the results so far: `continuing`. False when nothing does any more; call it when all
+        jobs are over. Raises RunLost when the search's database can't be read."""
+        for continuation in self.continuations:
+            found = continuation.more(self.score)
+            if found is None:
+                continue
+            known = {variant.name for variant in self.variants}
+            new = [variant for variant in dict.fromkeys(one.name for one, _ in found.trials) if variant not in known]
+            if new:
+                self.variants += [next(one for one, _ in found.trials if one.name == name) for name in new]
+                self.log.open_study(self.variants)
+            self.progress.say(found.why)
+            self.queue = self._missing(self._jobs([(one, seed, one.config(seed)) for one, seed in found.trials]))
+            return True
+        return False
 
-        They get the seeds that the search has not seen: its own is where the best was picked for being lucky, too.
-        Raises RunLost when the search's database can't be read.
-        """
-        search = self.study.search
-        if search is None or not search.confirm or self.optuna_search is None:
-            return
-        with database_errors():
-            best = self.optuna_search.best()
-        if best is None:
-            return
-        seeds = self.study.seeds[1:] or self.study.seeds
-        winners = winners_of(best.config)
-        self.variants += winners
-        self.log.open_study(self.variants)
-        self.progress.say(f"confirming the search's best, {best.trial_id[:6]}, with seeds {', '.join(map(str, seeds))}")
-        self.queue = self._missing(self._jobs([(one, seed, one.config(seed)) for seed in seeds for one in winners]))
+    def score(self, variant: Variant, seed: int, metric: str) -> float | None:
+        """A metric of a variant's finished trial, in its own unit; None without one."""
+        result = self._job(variant.config(seed)).folder.sound_result()
+        value = result.metrics.get(metric) if result is not None and result.status == "finished" else None
+        return value if value is not None and math.isfinite(value) else None
 
     def task(self, job: Job, stop: Path) -> TrialTask:
         """The job for a worker of this process; stop: the file that asks it to stop."""
@@ -405,22 +409,3 @@ class Conductor:
     def finish_study(self) -> None:
         """Write down that the study's run is over."""
         self.log.finish_study(failed=bool(self.summary.failed), interrupted=self.summary.interrupted)
-
-
-def winners_of(best: TrialConfig) -> list[Variant]:
-    """A search's best configuration as a variant, behind what it must beat: SL with the same options, and, when it
-    costs more than one pass an image, SL with as many views."""
-    raw = best.declared()
-    raw.pop("seed", None)
-    winner = Variant(WINNER, raw)
-    if not best.pretext or not best.training.supervised:
-        return [winner]
-    alone = {key: value for key, value in raw.items() if key != "pretext"}
-    alone["loss"] = {key: value for key, value in raw.get("loss", {}).items() if key != "combine"}
-    found = [Variant(f"{WINNER}, SL alone", alone)]
-    views = best.passes_per_image
-    if views > best.data.views:
-        found.append(
-            Variant(f"{WINNER}, SL with {views} views", {**alone, "data": {**raw.get("data", {}), "views": views}})
-        )
-    return [*found, winner]

@@ -59,6 +59,8 @@ def run_study(
         conductor = Conductor(study, packs, store, tracking, optuna_search, progress, options.pictures)
         conductor.summary.skipped += earlier
         try:
+            while optuna_search is None and not conductor.queue and conductor.more():
+                pass  # an earlier run has trained these: without a trial to train no engine is started
             if conductor.queue or optuna_search is not None:
                 with _engine(study, store, options, trainer) as (conduct, stop):
                     _conduct_all(conductor, conduct, stop)
@@ -72,7 +74,7 @@ def run_study(
 
 
 def _conduct_all(conductor: Conductor, conduct: Conduct, stop: Stop) -> None:
-    """The study's trials and the search's, then the confirmation. Raises RunLost."""
+    """The study's trials and the search's, then those that depend on their results. Raises RunLost."""
     conduct(conductor)
     for _ in range(RECOVERIES):
         if stop.requested or not conductor.database.recovered():
@@ -81,10 +83,10 @@ def _conduct_all(conductor: Conductor, conduct: Conduct, stop: Stop) -> None:
     if stop.requested:
         return
     conductor.database.close()
-    conductor.confirm()
-    if conductor.queue:
-        conduct(conductor)
-        conductor.database.close()
+    while not stop.requested and conductor.more():
+        if conductor.queue:
+            conduct(conductor)
+            conductor.database.close()
 
 
 @contextmanager

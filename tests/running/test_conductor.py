@@ -20,6 +20,7 @@ from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import RunLost, TrackingError
 from hmtl_ablate.running.conductor import Conductor, Resolver
+from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.failures import RETRIED, Ending, Failure, failure_of
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.optuna_search import OptunaSearch
@@ -697,12 +698,12 @@ def test_a_larger_total_starts_the_difference(bench) -> None:
 def test_the_winner_is_confirmed_with_unseen_seeds_against_sl(bench) -> None:
     made = bench(searched(confirm="true"))
     conductor = made.conductor()
-    conductor.confirm()
+    conductor.more()
     assert conductor.queue == []  # nothing to confirm yet
     for _ in range(3):
         train(conductor, take(conductor), StubTrainer(lambda config, epoch: config.pretext["puzzling"].weight / 10))
     assert conductor.next() is None
-    conductor.confirm()
+    conductor.more()
     assert names(conductor.queue) == ["best of search, SL alone · seed 1", "best of search · seed 1"]
     assert weights(conductor.queue[1:]) == [4.0]
     assert made.recorder.said[0].endswith("with seeds 1")
@@ -719,13 +720,12 @@ def test_a_lone_seed_confirms_with_itself_and_confirm_false_with_none(bench) -> 
     text = searched(confirm="true").replace("seeds: [0, 1]", "seeds: [7]").replace("[2.0, 3.0, 4.0]", "[2.0]")
     conductor = bench(text).conductor()
     train(conductor, take(conductor))
-    conductor.confirm()
+    conductor.more()
     # The winner's trial of this seed is there, but it has not seen the test split.
     assert names(conductor.queue) == ["best of search, SL alone · seed 7", "best of search · seed 7"]
-    conductor.study = read_study(conductor.store, text.replace("confirm: true", "confirm: false"))
-    conductor.queue = []
-    conductor.confirm()
-    assert conductor.queue == []
+    assert not conductor.more()
+    unconfirmed = read_study(conductor.store, text.replace("confirm: true", "confirm: false"))
+    assert continuations(unconfirmed, conductor.optuna_search) == ()
 
 
 def test_a_search_s_trials_return_to_a_new_mlflow(bench, mlflow_database: Path, tmp_path: Path) -> None:

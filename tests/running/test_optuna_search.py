@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from hmtl_ablate.config import TrialConfig, parse_config, trial_id
 from hmtl_ablate.errors import SearchError
-from hmtl_ablate.running.conductor import winners_of
+from hmtl_ablate.running.continuing import winners_of
 from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.optuna_search import OptunaSearch, connect
 from hmtl_ablate.study import load_study

@@ -1,0 +1,90 @@
+"""What a run trains after its first trials: trials that depend on the results of others.
+
+A `Continuation` looks at results and asks for more trials; the conductor trains them and asks again, until no
+continuation asks for any. What a continuation asks for must follow from the results alone, so that a run that resumes
+asks for the same trials again, and finds them finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hmtl_ablate.config import TrialConfig
+from hmtl_ablate.running.optuna_search import OptunaSearch
+from hmtl_ablate.running.search_database import database_errors
+from hmtl_ablate.study import WINNER, Study, Variant
+
+Score = Callable[[Variant, int, str], float | None]
+"""score(variant, seed, metric): of the finished trial, in the metric's own unit; None without one."""
+
+
+@dataclass(frozen=True)
+class More:
+    """Trials that a continuation asks for."""
+
+    trials: tuple[tuple[Variant, int], ...]
+    """Variants with a seed each, in the order they run. A variant that the study does not have becomes one of it."""
+    why: str
+    """One line for the user."""
+
+
+class Continuation(Protocol):
+    """Asks for trials that depend on the results of others."""
+
+    def more(self, score: Score) -> More | None:
+        """The trials to train next, now that all that were asked for are over; None when there are none."""
+
+
+def continuations(study: Study, optuna_search: OptunaSearch | None) -> tuple[Continuation, ...]:
+    """What a study declares that depends on results, in the order in which it is trained."""
+    found: list[Continuation] = []
+    if study.search is not None and study.search.confirm and optuna_search is not None:
+        found.append(Confirmation(study, optuna_search))
+    return tuple(found)
+
+
+class Confirmation:
+    """The search's best configuration, and SL with all its other options, at equal epochs and at equal image passes.
+
+    They get the seeds that the search has not seen: its own is where the best was picked for being lucky, too.
+    """
+
+    def __init__(self, study: Study, optuna_search: OptunaSearch) -> None:
+        self._study, self._search = study, optuna_search
+        self._asked = False
+
+    def more(self, score: Score) -> More | None:
+        """Raises RunLost when the search's database can't be read."""
+        if self._asked:
+            return None
+        with database_errors():
+            best = self._search.best()
+        if best is None:
+            return None
+        self._asked = True
+        seeds = self._study.seeds[1:] or self._study.seeds
+        return More(
+            tuple((one, seed) for seed in seeds for one in winners_of(best.config)),
+            f"confirming the search's best, {best.trial_id[:6]}, with seeds {', '.join(map(str, seeds))}",
+        )
+
+
+def winners_of(best: TrialConfig) -> list[Variant]:
+    """A search's best configuration as a variant, behind what it must beat: SL with the same options, and, when it
+    costs more than one pass an image, SL with as many views."""
+    raw = best.declared()
+    raw.pop("seed", None)
+    winner = Variant(WINNER, raw)
+    if not best.pretext or not best.training.supervised:
+        return [winner]
+    alone = {key: value for key, value in raw.items() if key != "pretext"}
+    alone["loss"] = {key: value for key, value in raw.get("loss", {}).items() if key != "combine"}
+    found = [Variant(f"{WINNER}, SL alone", alone)]
+    views = best.passes_per_image
+    if views > best.data.views:
+        found.append(
+            Variant(f"{WINNER}, SL with {views} views", {**alone, "data": {**raw.get("data", {}), "views": views}})
+        )
+    return [*found, winner]
