@@ -24,6 +24,7 @@ STUDY_COLUMNS = (
     "variants",
     "evaluations",
     "seeds",
+    "asked",
     "controls",
     "verdict",
     "file",
@@ -64,10 +65,10 @@ class Results:
 
     studies: pd.DataFrame
     """STUDY_COLUMNS, the oldest first. `variants` is {variant: variant key} in the declared order, the baseline first;
-    `evaluations` is {variant: evaluation} of those that evaluate another; `seeds` is a list; `controls` is {arm: {kind
-    of control: variant}}; `verdict` is the rule of the verdict; `file` is the SHA-256 of the study file in its last
-    run, `registered` what the study was before its first trial (`tracking.Registration` as a dict, empty without one);
-    `started` is in milliseconds since 1970."""
+    `evaluations` is {variant: evaluation} of those that evaluate another; `seeds` is a list, `asked` is {variant: seeds
+    that its last run asked for}; `controls` is {arm: {kind of control: variant}}; `verdict` is the rule of the verdict;
+    `file` is the SHA-256 of the study file in its last run, `registered` what the study was before its first trial
+    (`tracking.Registration` as a dict, empty without one); `started` is in milliseconds since 1970."""
     trials: pd.DataFrame
     """TRIAL_COLUMNS, then `params.<key>` (each option as text) and `metrics.<key>` (the last value; accuracies from 0
     to 1), the oldest first.
@@ -172,6 +173,7 @@ def _study_row(study: StudyRecord) -> dict[str, Any]:
         "variants": study.variants,
         "evaluations": study.evaluations,
         "seeds": list(study.seeds),
+        "asked": dict(study.asked),
         "controls": study.controls,
         "verdict": study.verdict,
         "file": study.file,

@@ -121,7 +121,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
         protocol=_joined(trial["protocol"] for trial in done),
         rows=rows,
         notes=(
-            *_gaps(_expected(names, study["seeds"]), declared, len(done), metric),
+            *_gaps(_expected(names, study["seeds"], study["asked"]), declared, len(done), metric),
             *(_left_out(study, results) if not evaluation else ()),
             *_pairing(rows),
             *_weights(done),
@@ -144,8 +144,11 @@ def _joined(words: Any) -> str:
     return ", ".join(dict.fromkeys(str(word) for word in words if word))
 
 
-def _expected(names: list[str], seeds: list[int]) -> int:
-    """Number of trials that the rows should have; a search's winner gets the seeds that the search has not used."""
+def _expected(names: list[str], seeds: list[int], asked: Mapping[str, list[int]]) -> int:
+    """Number of trials that the rows should have: those that were asked for. Stores from before that was recorded: a
+    search's winner gets the seeds that the search has not used."""
+    if asked:
+        return sum(len(asked.get(name, ())) for name in names)
     winners = sum(name.partition(",")[0] == WINNER for name in names)
     return (len(names) - winners) * len(seeds) + winners * max(len(seeds) - 1, 1)
 

@@ -7,7 +7,7 @@ what it could not write before a crash, it writes in the next run.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -116,9 +116,12 @@ class Conductor:
         self.summary = RunSummary()
         self.running: dict[str, Job] = {}
         self.variants = list(study.variants)
+        self.asked: dict[str, list[int]] = {}
+        """Variant → the seeds of it that were asked for."""
         self.continuations = continuations(study, optuna_search)
         self.log = StudyLog(tracking, study, pictures=pictures, warn=progress.warn)
         arms = planned(study)
+        self._ask(arms)
         if study.search is not None:  # what the search's trials start from
             seed = study.seeds[0]
             arms += [
@@ -126,7 +129,7 @@ class Conductor:
                 for source in self.resolver.sources(parse_config({**study.search.base, "seed": seed})).values()
             ]
         jobs = self._jobs(arms)
-        self.log.open_study(self.variants, sum((job.folder.path / "result.json").exists() for job in jobs))
+        self.log.open_study(self.variants, self.asked, sum((job.folder.path / "result.json").exists() for job in jobs))
         self.database = SearchDatabase(progress, lambda: self._optuna_search.counted())
         self.queue = self._missing(jobs)
         self._deliver_search()
@@ -236,15 +239,21 @@ class Conductor:
             found = continuation.more(self.score)
             if found is None:
                 continue
-            known = {variant.name for variant in self.variants}
-            new = [variant for variant in dict.fromkeys(one.name for one, _ in found.trials) if variant not in known]
-            if new:
-                self.variants += [next(one for one, _ in found.trials if one.name == name) for name in new]
-                self.log.open_study(self.variants)
+            self._ask(found.trials)
+            self.log.open_study(self.variants, self.asked)
             self.progress.say(found.why)
             self.queue = self._missing(self._jobs([(one, seed, one.config(seed)) for one, seed in found.trials]))
             return True
         return False
+
+    def _ask(self, trials: Iterable[tuple[Variant, int, *tuple[object, ...]]]) -> None:
+        """Note what is asked for; a variant that the study does not have becomes one of it."""
+        for variant, seed, *_ in trials:
+            if all(variant.name != known.name for known in self.variants):
+                self.variants.append(variant)
+            seeds = self.asked.setdefault(variant.name, [])
+            if seed not in seeds:
+                seeds.append(seed)
 
     def score(self, variant: Variant, seed: int, metric: str) -> float | None:
         """A metric of a variant's finished trial, in its own unit; None without one."""

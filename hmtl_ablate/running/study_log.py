@@ -73,8 +73,8 @@ class StudyLog:
         self._probed = -math.inf
         """When MLflow was looked at last while it was down."""
 
-    def open_study(self, variants: Sequence[Variant], trained: int = 0) -> None:
-        """Create the study's run, or bring it up to date: its variants as they are now.
+    def open_study(self, variants: Sequence[Variant], asked: Mapping[str, Sequence[int]], trained: int = 0) -> None:
+        """Create the study's run, or bring it up to date: its variants as they are now, and the seeds asked of each.
 
         A new run registers the study as it is; trained: how many of its trials are complete already. Raises
         TrackingError when that fails at the start of a run; later a failure is one of those that stop nothing.
@@ -90,6 +90,7 @@ class StudyLog:
             evaluations={variant.name: variant.evaluation for variant in variants if variant.evaluation},
             controls={arm: asdict(controls) for arm, controls in study.controls.items()},
             seeds=study.seeds,
+            asked={name: list(seeds) for name, seeds in asked.items()},
             commit=self._commit,
             file=text_hash(study.text),
             verdict=study.verdict.model_dump(),

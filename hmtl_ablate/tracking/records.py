@@ -52,6 +52,7 @@ CONFIG = "hmtl.config"
 VARIANTS = "hmtl.variants"
 EVALUATIONS = "hmtl.evaluations"
 CONTROLS = "hmtl.controls"
+ASKED = "hmtl.asked"
 SEEDS = "hmtl.seeds"
 VERDICT = "hmtl.verdict"
 REGISTERED = "hmtl.registered"
@@ -153,6 +154,8 @@ class StudyRecord:
     controls: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Variant → its controls, the fields of `hmtl_ablate.study.Controls`; {} in runs from before there were any."""
     seeds: tuple[int, ...]
+    asked: Mapping[str, list[int]] = field(default_factory=dict)
+    """Variant → the seeds that its last run asked for; {} in runs from before this was recorded."""
     commit: str = ""
     """Commit of the code that ran it last."""
     file: str = ""
@@ -186,6 +189,7 @@ class StudyRecord:
             EVALUATIONS: _json(dict(self.evaluations)),
             CONTROLS: _json(self.controls),
             SEEDS: _json(list(self.seeds)),
+            ASKED: _json(dict(self.asked)),
             VERDICT: _json(dict(self.verdict)),
         }
         if self.registered is not None:
@@ -207,6 +211,7 @@ class StudyRecord:
             evaluations=_parsed(run, EVALUATIONS, dict) if EVALUATIONS in tags else {},
             controls=_parsed(run, CONTROLS, dict) if CONTROLS in tags else {},
             seeds=tuple(seeds),
+            asked=_parsed(run, ASKED, dict) if ASKED in tags else {},
             verdict=_rule(run),
             registered=_registration(run),
             run_id=run.info.run_id,
@@ -410,7 +415,7 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
         raise _unreadable(run, tag) from None
     if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
         raise _unreadable(run, tag)
-    if tag == CONTROLS and not _maps(value):
+    if (tag == CONTROLS and not _maps(value)) or (tag == ASKED and not _seeds(value)):
         raise _unreadable(run, tag)
     return value
 
@@ -434,6 +439,10 @@ def _registration(run: Any) -> Registration | None:
 
 def _texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _seeds(value: Any) -> bool:
+    return all(isinstance(one, list) and all(isinstance(seed, int) for seed in one) for one in value.values())
 
 
 def _maps(value: Any) -> bool:

@@ -58,6 +58,7 @@ class Store:
         verdict: dict[str, float] | None = None,
         file: str = "",
         registered: Registration | None = None,
+        asked: dict[str, list[int]] | None = None,
     ) -> str:
         """Log a study; gives its run_id."""
         record = StudyRecord(
@@ -69,6 +70,7 @@ class Store:
             variants=variants,
             evaluations=evaluations or {},
             seeds=tuple(seeds),
+            asked=asked or {},
             controls=controls or {},
             verdict=verdict or {},
             file=file,

@@ -60,6 +60,13 @@ def test_the_notes_say_what_is_missing_or_left_out(records: Any) -> None:
     assert puzzling.difference.mean == pytest.approx(0.1)
 
 
+def test_what_was_asked_for_is_what_is_missing(records: Any) -> None:
+    parent = records.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2], asked={"SL": [0, 1], "puzzling": [0]})
+    fill(records, parent, {"SL": {0: 0.7}, "puzzling": {0: 0.8}})
+    (table,) = study_tables(records.results())
+    assert table.notes == ("1 of 3 trials not finished yet",)
+
+
 def test_failed_trials_are_counted_by_their_class(records: Any) -> None:
     parent = records.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2, 3])
     fill(records, parent, {"SL": {0: 0.7}})

@@ -709,6 +709,7 @@ def test_the_winner_is_confirmed_with_unseen_seeds_against_sl(bench) -> None:
     assert made.recorder.said[0].endswith("with seeds 1")
     tags = conductor.log.tracking.client.get_run(conductor.log.parent).data.tags
     assert json.loads(tags["hmtl.variants"]).keys() == {"best of search", "best of search, SL alone"}
+    assert json.loads(tags["hmtl.asked"]) == {"best of search, SL alone": [1], "best of search": [1]}
     train(conductor, take(conductor))
     winner = take(conductor)
     assert winner.evaluate_test

@@ -94,7 +94,7 @@ def warnings() -> list[str]:
 @pytest.fixture
 def log(study: Study, recorder: Recorder, warnings: list[str]) -> StudyLog:
     log = StudyLog(recorder, study, pictures=False, warn=warnings.append)  # type: ignore[arg-type]
-    log.open_study(study.variants)
+    log.open_study(study.variants, {})
     return log
 
 
@@ -125,7 +125,7 @@ def result(**changes: Any) -> TrialResult:
 
 
 def test_the_study_is_logged_with_its_variants(study: Study, log: StudyLog, recorder: Recorder) -> None:
-    log.open_study([*study.variants, Variant("best of search", {"data": {"size": 32}}, evaluation="probe")])
+    log.open_study([*study.variants, Variant("best of search", {"data": {"size": 32}}, evaluation="probe")], {})
     first, second = recorder.studies
     assert (first.name, first.profile, first.data, first.question) == ("p", study.profile, "rendered", "Does it help?")
     assert first.variants == {variant.name: variant.key for variant in study.variants}
@@ -135,7 +135,7 @@ def test_the_study_is_logged_with_its_variants(study: Study, log: StudyLog, reco
 
 
 def test_the_study_is_registered_as_it_is(study: Study, log: StudyLog, recorder: Recorder) -> None:
-    log.open_study(study.variants, trained=3)
+    log.open_study(study.variants, {}, trained=3)
     record = recorder.studies[-1]
     assert record.registered == replace(registration(study, 3), time=record.registered.time)  # type: ignore[union-attr]
     assert record.file == hashlib.sha256(TEXT.encode()).hexdigest()
@@ -156,7 +156,7 @@ def test_the_study_is_logged_with_its_controls(recorder: Recorder, warnings: lis
     variants = {"SL": {}, "HMTL": {"pretext": {"puzzling": {}}, "controls": []}}
     found = load_study({"name": "p", "variants": variants})
     recorder.study_run = lambda record, text: recorder.studies.append(record) or "parent"  # type: ignore[method-assign, assignment, func-returns-value]
-    StudyLog(recorder, found, pictures=False, warn=warnings.append).open_study(found.variants)  # type: ignore[arg-type]
+    StudyLog(recorder, found, pictures=False, warn=warnings.append).open_study(found.variants, {})  # type: ignore[arg-type]
     (record,) = recorder.studies
     assert record.controls == {
         "HMTL": {
@@ -295,7 +295,7 @@ def test_a_store_that_is_back_at_the_end_gets_all(
     one = job(tmp_path, study.variants[0].config(0), study.variants[:1])
     recorder.down = True
     log.open(one)
-    log.open_study([*study.variants, Variant("best of search", {})])  # in the middle: no reason to stop
+    log.open_study([*study.variants, Variant("best of search", {})], {})  # in the middle: no reason to stop
     log.fail(one, Failure(Ending.HOST_MEMORY, "out of memory"))
     recorder.down = False
     log.finish_study(failed=True, interrupted=False)
@@ -326,7 +326,7 @@ def test_a_store_that_hangs_holds_up_nothing(
     monkeypatch.setattr("hmtl_ablate.running.study_log.LIMIT", 0.05)
     monkeypatch.setattr("hmtl_ablate.running.study_log.PROBE_EVERY", 0.0)
     log = StudyLog(recorder, study, pictures=False, warn=warnings.append)  # type: ignore[arg-type]
-    log.open_study(study.variants)
+    log.open_study(study.variants, {})
     answer = threading.Event()
     trial_run = recorder.trial_run
     recorder.trial_run = lambda record: trial_run(record) if answer.wait(10) else ""  # type: ignore[method-assign]
@@ -349,7 +349,7 @@ def test_a_store_that_is_down_at_the_start_is_an_error(study: Study, recorder: R
     recorder.down = True
     log = StudyLog(recorder, study, pictures=True, warn=pytest.fail)  # type: ignore[arg-type]
     with pytest.raises(TrackingError, match="no route"):
-        log.open_study(study.variants)
+        log.open_study(study.variants, {})
 
 
 def test_every_kind_of_probe_has_its_evaluation() -> None:

@@ -62,6 +62,7 @@ studies = st.builds(
         names, st.fixed_dictionaries({"sl": names, "tasks": st.dictionaries(names, st.lists(names))})
     ),
     seeds=st.lists(st.integers(0, 2**31)).map(tuple),
+    asked=st.dictionaries(names, st.lists(st.integers(0, 2**31))),
     file=names,
     verdict=st.just({}) | st.fixed_dictionaries({"smallest": st.floats(0.1, 1), "alpha": st.floats(0.01, 0.5)}),
     registered=st.none()
@@ -169,11 +170,14 @@ def test_a_registration_that_is_not_what_was_written_is_none(text: str) -> None:
     [
         ("hmtl.controls", "[]"),
         ("hmtl.controls", '{"a": "b"}'),
+        ("hmtl.asked", "[]"),
+        ("hmtl.asked", '{"SL": 3}'),
+        ("hmtl.asked", '{"SL": ["0"]}'),
         ("hmtl.verdict", '{"alpha": "0.1"}'),
         ("hmtl.verdict", '{"alpha": 5}'),
     ],
 )
-def test_controls_and_rules_that_are_no_such_are_refused(tag: str, text: str) -> None:
+def test_controls_seeds_and_rules_that_are_no_such_are_refused(tag: str, text: str) -> None:
     with pytest.raises(TrackingError, match=tag):
         StudyRecord.from_run(stored(RunData({**STUDY.to_run().tags, tag: text})))
 
