@@ -35,7 +35,7 @@ PRETEXT: Mapping[str, Mapping[str, Any]] = {
 def gpu(repeats: int, tiny: bool) -> Record:
     """Images a second over image and batch size, pretext tasks compared with SL, augmentation, peak memory."""
     setup = select_device("auto")
-    net, points = ("test_resnet", {32: (16,)}) if tiny else (NET, {64: (256, 512), 112: (256, 512), 224: (256, 512)})
+    net, points = ("test_resnet", {32: (16,)}) if tiny else (NET, {64: (512,), 112: (256,)})
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
