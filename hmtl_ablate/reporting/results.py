@@ -47,6 +47,8 @@ TRIAL_COLUMNS = (
     "protocol",
     "task",
     "evaluation",
+    "arm",
+    "draw",
     "classes",
     "numerics",
     "commit",
@@ -76,8 +78,10 @@ class Results:
     `parent` is the study's run_id; a trial that two studies share has a row under each. `options` is {dotted key:
     value} of the trial's config, its values typed: None, bool, int, float, str or list. `classes` counts the classes
     whose recall was measured. `numerics` is the numerics version, 0 when unknown; `commit`, `device` and `torch` say
-    what trained it. `ending` is the class of its end (docs/failures.md). `standing` says what the row may be
-    used for:
+    what trained it. `arm` is the arm of the search that a search's trial belongs to, `draw` how its configuration was
+    drawn: "random" or "grid" without a look at any score, "sampler" from the scores before it, "start" and "from" where
+    the study file or another study gave it. `ending` is the class of its end (docs/failures.md). `standing` says
+    what the row may be used for:
 
     - declared: one of the study's variants, seeds and data as they are declared now, whatever its status;
     - superseded: a variant, config or seed that the study no longer declares, an older run of the same, or a trial of
@@ -200,6 +204,8 @@ def _trial_row(trial: TrialRecord, standing: Standing) -> dict[str, Any]:
         "protocol": trial.protocol,
         "task": trial.task,
         "evaluation": trial.evaluation,
+        "arm": trial.arm,
+        "draw": trial.draw,
         "classes": _classes(trial.metrics),
         "numerics": trial.numerics,
         "commit": trial.commit,

@@ -313,9 +313,9 @@ class Conductor:
         """
         ended = [] if self.optuna_search is None else self.optuna_search.ended()
         logged = self.log.ended() if ended else set()
-        for config in ended:
+        for config, arm, kind in ended:
             job = self._job(config)
-            job.searched = True
+            job.searched[arm] = kind
             result = job.folder.sound_result()
             if result is None and job.folder.damage() and job.trial_id not in {other.trial_id for other in self.queue}:
                 self.progress.expect(1)

@@ -26,8 +26,8 @@ class Job:
     """Variants and stages it belongs to."""
     draws: list[Draw] = field(default_factory=list)
     """The search's draws it belongs to."""
-    searched: bool = False
-    """Whether it is a trial of the search that ended in an earlier run."""
+    searched: dict[str, str] = field(default_factory=dict)
+    """Of a trial of the search that ended in an earlier run: arm of the search → how its configuration was drawn."""
     source: bool = False
     """Whether others start from its weights, so that these are compared whole with their checksum."""
     aside: dict[str, int] = field(default_factory=dict)
@@ -42,6 +42,11 @@ class Job:
         if self.arms:
             return f"{' = '.join(arm.name for arm in self.arms)} · seed {self.config.seed}"
         return f"search · {self.trial_id[:6]}"
+
+    @property
+    def searches(self) -> dict[str, str]:
+        """Arm of the search whose trial it is → how its configuration was drawn; {} when it is none."""
+        return self.searched | {draw.arm: draw.kind for draw in self.draws}
 
     @property
     def evaluate_test(self) -> bool:

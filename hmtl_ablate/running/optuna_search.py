@@ -36,6 +36,10 @@ class Draw:
     trial: optuna.Trial
     config: TrialConfig
     trial_id: str
+    kind: str = ""
+    """How it was drawn (`Drawn`); "" in searches of older versions."""
+    arm: str = ""
+    """Arm of the search."""
 
 
 def connect(url: str | None, store: Path) -> optuna.storages.BaseStorage:
@@ -86,7 +90,9 @@ class OptunaSearch:
             for other in sorted(known):
                 if other.startswith(f"{prefix}#"):
                     self._copy(optuna.load_study(study_name=other, storage=storage))
-        self.study.sampler = SAMPLERS[search.sampler].build(seed + len(self.study.trials))
+        self._sampler = SAMPLERS[search.sampler]
+        self._random = optuna.samplers.RandomSampler(seed + len(self.study.trials))
+        self._informed = self._sampler.build(seed + len(self.study.trials))
         self._adopted = self._orphans()
         self._mine: set[int] = set()
 
@@ -107,7 +113,7 @@ class OptunaSearch:
             if asked is not None:
                 self._mine.add(asked.trial.number)
                 return asked
-            if SAMPLERS[self.search.sampler].exhaustive and not self._grid_left():
+            if self._sampler.exhaustive and not self._grid_left():
                 return None
         return None
 
@@ -131,13 +137,15 @@ class OptunaSearch:
     def leave(self, draw: Draw) -> None:
         """Leave a trial RUNNING, for the next run to adopt; it takes up its place in the total until then."""
 
-    def ended(self) -> list[TrialConfig]:
-        """The configurations that were trained, whatever came of it; repeats and impossible draws left out."""
+    def ended(self) -> list[tuple[TrialConfig, str, str]]:
+        """The configurations that were trained, whatever came of it, each with its arm and how it was drawn; repeats
+        and impossible draws left out."""
         found = []
         for trial in self._trials():
             if _counts(trial) and "values" in trial.user_attrs:
                 with suppress(ConfigError):  # of an earlier version
-                    found.append(self.search.resolve(self._values(trial), self.seed))
+                    config = self.search.resolve(self._values(trial), self.seed)
+                    found.append((config, self.search.arm, trial.user_attrs.get("draw", "")))
         return found
 
     def best(self) -> Draw | None:
@@ -148,19 +156,24 @@ class OptunaSearch:
         sign = -1 if self.search.direction == "max" else 1
         trial = min(done, key=lambda t: (sign * (t.value or 0.0), t.number))
         config = self.search.resolve(self._values(trial), self.seed)
-        return Draw(optuna.Trial(self.study, trial._trial_id), config, self.identify(config))
+        return self._draw(optuna.Trial(self.study, trial._trial_id), config, trial.user_attrs.get("draw", ""))
 
     # ----------------------------------------------------------------------------------------------------------
 
     def _trials(self) -> list[optuna.trial.FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
+    def _draw(self, trial: optuna.Trial, config: TrialConfig, kind: str) -> Draw:
+        return Draw(trial, config, self.identify(config), kind, self.search.arm)
+
     def _ask(self) -> Draw | None:
-        if SAMPLERS[self.search.sampler].exhaustive:
+        if self._sampler.exhaustive:
             left = self._grid_left()
             if not left:
                 return None
             self.study.enqueue_trial({key: _encoded(value) for key, value in left[0].items()})
+        kind = self._sampler.drawn(len(self._trials()))
+        self.study.sampler = self._informed if kind == "sampler" else self._random
         trial = self.study.ask()
         values: dict[str, Any] = {}
         for parameter in self.search.parameters:
@@ -175,9 +188,10 @@ class OptunaSearch:
         identity = self.identify(config)
         twin = next((t for t in self._trials() if t.user_attrs.get("trial_id") == identity), None)
         trial.set_user_attr("trial_id", identity)
+        trial.set_user_attr("draw", kind)
         trial.set_user_attr("values", json.dumps(values))
         if twin is None:
-            return Draw(trial, config, identity)
+            return self._draw(trial, config, kind)
         trial.set_user_attr("repeats", twin.number)
         if twin.state == TrialState.COMPLETE:  # what is known already informs the sampler, and costs nothing
             self.study.tell(trial, twin.value)
@@ -211,7 +225,7 @@ class OptunaSearch:
                     self.study.tell(trial, state=TrialState.FAIL)
                     continue
                 config = self.search.resolve(self._values(frozen), self.seed)
-                adopted.append(Draw(trial, config, self.identify(config)))
+                adopted.append(self._draw(trial, config, frozen.user_attrs.get("draw", "")))
         return adopted
 
     def _values(self, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:

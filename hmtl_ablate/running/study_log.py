@@ -243,7 +243,7 @@ class StudyLog:
             config=config.model_dump(mode="json"),
         )
         arms = [replace(record, variant=arm.name, variant_key=arm.key, stage=arm.stage) for arm in job.arms]
-        return [*arms, record] if job.draws or job.searched else arms
+        return [*arms, *(replace(record, arm=arm, draw=kind) for arm, kind in job.searches.items())]
 
     def _artifacts(self, folder: TrialFolder, result: TrialResult) -> dict[str, Path]:
         names = ["config.json", "result.json", "log.txt", "uncommitted.diff"] + (

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hmtl_ablate.errors import SearchError
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
+
+
+Drawn = Literal["random", "grid", "sampler", "start", "from"]
+"""How a configuration came into a search: drawn independently of every score, or in the grid's order; by a sampler from
+the scores before it; declared in the study file; taken from another study."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,14 @@ class Sampler:
     """Takes parameters that exist only `when` another one has some value."""
     exhaustive: bool = False
     """Visits every combination of the values once, in the order of `Search.grid`; Optuna's sampler draws nothing."""
+    startup: int | None = None
+    """Configurations that are drawn at random before it draws any from scores; None: it never looks at a score."""
+
+    def drawn(self, before: int) -> Drawn:
+        """How a configuration is drawn that has so many before it."""
+        if self.exhaustive:
+            return "grid"
+        return "random" if self.startup is None or before < self.startup else "sampler"
 
 
 SAMPLERS: dict[str, Sampler] = {}
@@ -47,7 +60,8 @@ def register_sampler(sampler: Sampler) -> Sampler:
 def _tpe(seed: int) -> BaseSampler:
     from optuna.samplers import TPESampler
 
-    return TPESampler(seed=seed, constant_liar=True)
+    # the first draws are made at random outside of it (`startup`), and one at least must have ended
+    return TPESampler(seed=seed, n_startup_trials=1, multivariate=True, group=True, constant_liar=True)
 
 
 def _random(seed: int) -> BaseSampler:
@@ -59,7 +73,7 @@ def _random(seed: int) -> BaseSampler:
 def _gp(seed: int) -> BaseSampler:
     from optuna.samplers import GPSampler
 
-    return GPSampler(seed=seed)
+    return GPSampler(seed=seed, n_startup_trials=1)
 
 
 def _cmaes(seed: int) -> BaseSampler:
@@ -68,7 +82,14 @@ def _cmaes(seed: int) -> BaseSampler:
     return CmaEsSampler(seed=seed)
 
 
-register_sampler(Sampler("tpe", "Tree-structured Parzen estimator (Bergstra et al. 2011); takes every space.", _tpe))
+register_sampler(
+    Sampler(
+        "tpe",
+        "Tree-structured Parzen estimator (Bergstra et al. 2011), of all options together; takes every space.",
+        _tpe,
+        startup=10,
+    )
+)
 register_sampler(Sampler("random", "Independent random draws; takes every space.", _random))
 register_sampler(
     Sampler(
@@ -80,7 +101,14 @@ register_sampler(
     )
 )
 # Optuna's GP and CMA-ES samplers model only what every trial has, and draw all else at random.
-register_sampler(Sampler("gp", "Gaussian process; takes no conditions.", _gp, conditions=False))
+register_sampler(Sampler("gp", "Gaussian process; takes no conditions.", _gp, conditions=False, startup=10))
 register_sampler(
-    Sampler("cmaes", "CMA-ES; takes numeric ranges only, no conditions.", _cmaes, choices=False, conditions=False)
+    Sampler(
+        "cmaes",
+        "CMA-ES; takes numeric ranges only, no conditions.",
+        _cmaes,
+        choices=False,
+        conditions=False,
+        startup=1,
+    )
 )

@@ -59,6 +59,8 @@ class Search:
     metric: str
     direction: Literal["max", "min"]
     confirm: bool = False
+    arm: str = ""
+    """Name of the arm that it searches; "" in a search without arms."""
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -82,6 +82,8 @@ TRIAL_TEXTS = {
     "task": "hmtl.task",
     "evaluation": "hmtl.evaluation",
     "ending": "hmtl.ending",
+    "arm": "hmtl.arm",
+    "draw": "hmtl.draw",
 }
 """Field of `TrialRecord` → tag, for the fields that are plain text."""
 TRIAL_TAGS = frozenset({*TRIAL_TEXTS.values(), KIND, SEED, NUMERICS, STAGE, STATUS, REASON, CONFIG})
@@ -254,6 +256,10 @@ class TrialRecord:
     status: TrialStatus = "running"
     reason: str = ""
     """Why it failed or was stopped."""
+    arm: str = ""
+    """Of a search's trial: the arm of the search that it belongs to; "" in a search without arms."""
+    draw: str = ""
+    """Of a search's trial: how its configuration was drawn, one of `hmtl_ablate.study.samplers.Drawn`."""
     ending: str = ""
     """How it ended, as docs/failures.md classes it, e.g. node lost; "" while it runs."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -268,14 +274,15 @@ class TrialRecord:
     @property
     def run_name(self) -> str:
         """Title of the run in MLflow's pages."""
-        return f"{self.variant} · seed {self.seed}" if self.variant_key else f"{self.variant} · {self.trial_id[:6]}"
+        if self.variant_key:
+            return f"{self.variant} · seed {self.seed}"
+        return " · ".join(part for part in (self.variant, self.arm, self.trial_id[:6]) if part)
 
     @property
     def identity(self) -> dict[str, str]:
         """Tags by which its run is found again."""
-        return _split(
-            {KIND: "trial"} | {TRIAL_TEXTS[name]: getattr(self, name) for name in ("parent", "trial_id", "variant")}
-        )
+        names = ("parent", "trial_id", "variant", *(("arm",) if self.arm else ()))
+        return _split({KIND: "trial"} | {TRIAL_TEXTS[name]: getattr(self, name) for name in names})
 
     @property
     def id_filter(self) -> str:

@@ -63,6 +63,24 @@ def test_every_sampler_reaches_the_total_with_distinct_trials(tmp_path: Path, sa
     assert finish(optuna_search(tmp_path, sampler)) == []
 
 
+@pytest.mark.parametrize(
+    ("sampler", "first"),
+    [("tpe", 10), ("random", 12), ("grid", 0), pytest.param("gp", 10, marks=pytest.mark.slow), ("cmaes", 1)],
+)
+def test_a_draw_says_whether_it_depends_on_scores(tmp_path: Path, sampler: str, first: int) -> None:
+    """Of a sampler that learns the first draws do not; a restart changes nothing in that."""
+    decide = optuna_search(tmp_path, sampler, trials=12)
+    kinds = []
+    for _ in range(12):
+        decide = decide if len(kinds) != 5 else optuna_search(tmp_path, sampler, trials=12)
+        if (draw := decide.next()) is not None:
+            kinds.append(draw.kind)
+            decide.tell(draw, TrialState.COMPLETE, score(draw.config))
+    independent, others = ("grid", 6) if sampler == "grid" else ("random", first)
+    assert kinds == [independent] * others + ["sampler"] * (0 if sampler == "grid" else 12 - first)
+    assert [kind for _, _, kind in decide.ended()] == kinds
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", SPACES)
 def test_every_sampler_goes_on_after_a_restart_without_repeats(tmp_path: Path, sampler: str) -> None:

@@ -105,8 +105,7 @@ def job(folder: Path, config: TrialConfig, arms: Sequence[Variant] = (), draws: 
         folder=TrialFolder(folder),
         pack=SimpleNamespace(fingerprint="f0"),
         arms=list(arms),
-        draws=[object()] * draws,
-        searched=False,
+        searches={"": "random"} if draws else {},
     )
 
 
@@ -187,13 +186,14 @@ def test_a_job_has_a_run_for_each_arm_and_one_for_its_search(
     assert (record.fingerprint, record.numerics, record.evaluation) == ("f0", NUMERICS_VERSION, "")
     assert record.status == "running"
 
-    one.draws.append(object())  # a search has drawn the very same trial
+    one.searches["an arm"] = "sampler"  # a search has drawn the very same trial
     log.open(one)
     assert [(record.variant, record.variant_key) for record in recorder.opened[2:]] == [
         ("SL", arm.key),
         ("pre", stage.key),
         ("search", ""),
     ]
+    assert (recorder.opened[-1].arm, recorder.opened[-1].draw) == ("an arm", "sampler")
     log.epochs(one, [{"epoch": 1}])
     assert recorder.epochs == [("run of SL", 1), ("run of pre", 1), ("run of search", 1)]
 
