@@ -18,7 +18,7 @@ from typing import Any
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.reporting.pages import write_page
-from hmtl_ablate.reporting.statistics import Estimate, paired_difference
+from hmtl_ablate.reporting.statistics import Estimate, paired_difference, without_interval
 from hmtl_ablate.reporting.wording import label, lower_is_better
 from hmtl_ablate.study import WINNER
 
@@ -137,7 +137,8 @@ def _paired(row: Row, base: Row | None) -> Estimate | None:
     if base is None or row is base:
         return None
     values, others = ({int(seed): value for seed, value in one["values"].items()} for one in (row, base))
-    return paired_difference(values, others)
+    found = paired_difference(values, others)
+    return found if row["mean_ci95_low"] is not None else without_interval(found)  # seeds were added until decided
 
 
 def _score(row: Row, percent: bool) -> str:

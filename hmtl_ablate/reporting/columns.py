@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.reporting.claims import ClaimRow
+from hmtl_ablate.reporting.decisions import Decision
 from hmtl_ablate.reporting.decomposition import Part
-from hmtl_ablate.reporting.document import DASH, Column
+from hmtl_ablate.reporting.document import DASH, Column, Row
 from hmtl_ablate.reporting.statistics import Estimate
 from hmtl_ablate.reporting.tables import StudyRow
 from hmtl_ablate.reporting.wording import count_text, label, number_text
@@ -21,6 +23,8 @@ class ControlRow:
     name: str
     part: Part | None
     verdict: str
+    sequential: bool = False
+    """Whether seeds were added until decided, so that the interval is the sequential one."""
 
 
 def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:
@@ -40,8 +44,10 @@ def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:
             lambda row: "baseline" if row.difference is None else difference_text(row.difference, percent),
             wrap=True,
         ),
-        Column("ci95_low", lambda row: _difference(row).low),
-        Column("ci95_high", lambda row: _difference(row).high),
+        Column("ci95_low", lambda row: None if row.sequential else _difference(row).low),
+        Column("ci95_high", lambda row: None if row.sequential else _difference(row).high),
+        Column("sequential_low", lambda row: _difference(row).low if row.sequential else None),
+        Column("sequential_high", lambda row: _difference(row).high if row.sequential else None),
         Column("image_passes", lambda row: row.image_passes, "Image passes", lambda row: count_text(row.image_passes)),
         Column("seconds", lambda row: row.seconds, "Seconds", lambda row: _seconds_text(row.seconds)),
         Column("failed", lambda row: ", ".join(f"{count} {ending}" for ending, count in sorted(row.failed.items()))),
@@ -66,9 +72,47 @@ def control_columns(metric: str) -> tuple[Column[ControlRow], ...]:
             wrap=True,
         ),
         Column("sd", lambda row: _estimate(row).sd, "SD", lambda row: number_text(_estimate(row).sd, percent)),
-        Column("ci95_low", lambda row: _estimate(row).low),
-        Column("ci95_high", lambda row: _estimate(row).high),
+        Column("ci95_low", lambda row: None if row.sequential else _estimate(row).low),
+        Column("ci95_high", lambda row: None if row.sequential else _estimate(row).high),
+        Column("sequential_low", lambda row: _estimate(row).low if row.sequential else None),
+        Column("sequential_high", lambda row: _estimate(row).high if row.sequential else None),
         Column("status", lambda row: row.verdict),
+    )
+
+
+def decision_columns(metric: str) -> tuple[Column[Decision], ...]:
+    """The columns of the table of a study's decisions, in their order. metric: what its differences are of."""
+    percent = in_percent(metric)
+    return (
+        Column("comparison", lambda row: f"{row.variant} − {row.minus}", "Comparison", align="left", csv="", json=""),
+        Column("minuend", lambda row: row.variant),
+        Column("subtrahend", lambda row: row.minus),
+        Column("n_seeds", lambda row: row.course.estimate.n, "Pairs"),
+        Column(
+            "difference",
+            lambda row: row.course.estimate.mean,
+            "Difference [95 %]" + (", points" if percent else ""),
+            lambda row: difference_text(row.course.estimate, percent),
+            wrap=True,
+        ),
+        Column(
+            "sd", lambda row: row.course.estimate.sd, "SD", lambda row: number_text(row.course.estimate.sd, percent)
+        ),
+        Column("sequential_low", lambda row: row.course.estimate.low),
+        Column("sequential_high", lambda row: row.course.estimate.high),
+        Column("status", lambda row: row.course.state, "State", align="left"),
+    )
+
+
+def of_level(columns: Sequence[Column[Row]], level: float | None) -> tuple[Column[Row], ...]:
+    """The columns with the level of sequential intervals, in percent, in the title of the difference; None: as they
+    are."""
+    if level is None:
+        return tuple(columns)
+    shown = f"[sequential {level:.4g} %]"
+    return tuple(
+        replace(column, title=column.title.replace("[95 %]", shown)) if column.key == "difference" else column
+        for column in columns
     )
 
 

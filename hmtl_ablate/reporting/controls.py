@@ -5,20 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hmtl_ablate.config import in_percent, metric_info
-from hmtl_ablate.reporting.columns import ControlRow, control_columns, difference_text
-from hmtl_ablate.reporting.decomposition import OVER_EPOCHS, OVER_VIEWS, PARTS, Decomposition, StudyControls
+from hmtl_ablate.config import in_percent
+from hmtl_ablate.reporting.columns import ControlRow, control_columns, difference_text, of_level
+from hmtl_ablate.reporting.decisions import STOPPING
+from hmtl_ablate.reporting.decomposition import DECIDED, OVER_EPOCHS, OVER_VIEWS, PARTS, Decomposition, StudyControls
 from hmtl_ablate.reporting.document import Table
+from hmtl_ablate.reporting.registered import registration_notes
 from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST
 from hmtl_ablate.reporting.tables import StudyTable
 from hmtl_ablate.reporting.verdict import CLAIMS, Claim
-from hmtl_ablate.reporting.wording import label, lower_is_better
+from hmtl_ablate.reporting.wording import label, lower_is_better, smallest_text
 
 ORDER = (
     "A4 − A0 = (A1 − A0) + (A2 − A1) + (A3 − A2) + (A4 − A3), always in this order: the points add up (as printed, up "
     "to rounding), the intervals do not. A0: SL, one view. A1: SL, as many whole views. A2: changed images, the task's "
     "loss left out. A3: its answers drawn at random. A4: the arm."
 )
+
+
+DECIDED_RULE = (
+    "Rule: helps: better than whole views and than more epochs; because of the task: also better than A2 and A3; "
+    "augmentation: helps, and between the arm and A2 there is no difference that matters, ±{margin}; hurts: worse than "
+    "whole views. Only the declared comparisons have an interval; the sum is of the seeds that all five arms have."
+)
+"""Of the verdict, where seeds were added until decided."""
 
 
 def control_tables(table: StudyTable) -> tuple[Table[ControlRow], ...]:
@@ -32,7 +42,7 @@ def control_tables(table: StudyTable) -> tuple[Table[ControlRow], ...]:
         Table(
             title=f"Controls: {arm.arm} · {table.name} ({table.profile}), data: {table.data or 'none yet'}",
             lead=sentence(arm, controls),
-            columns=control_columns(controls.metric),
+            columns=of_level(control_columns(controls.metric), _level(controls)),
             rows=_rows(arm),
             notes=_notes(controls) if number == last else (),
         )
@@ -102,6 +112,8 @@ def sentence(arm: Decomposition, controls: StudyControls) -> str:
     kind, p = arm.finding.kind, arm.finding.p
     if arm.refused or arm.unjudged:
         return f"{arm.arm}: {kind}: {arm.refused or arm.unjudged}."
+    if arm.states:
+        return f"{arm.arm}: {kind} ({label(controls.metric)}: {_decided(arm, controls.metric)})."
     reasons = {
         "helps because of the task": f"better than all of its controls, {_p(p, 'task')}",
         "helps as augmentation": f"{_p(p, 'helps')}; the same without the task's loss, within ±{_margin(controls)}, "
@@ -117,6 +129,10 @@ def sentence(arm: Decomposition, controls: StudyControls) -> str:
 def _notes(controls: StudyControls) -> tuple[str, ...]:
     better = "Lower is better: a negative difference is a gain." if lower_is_better(controls.metric) else ""
     margin = _margin(controls)
+    if controls.decisions is not None:
+        rule = DECIDED_RULE.format(margin=margin)
+        own = registration_notes(controls.registered, controls.changed)
+        return tuple(line for line in (better, ORDER, rule, STOPPING, *own) if line)
     rule = (
         "Rule: helps: better than whole views and than more epochs; because of the task: also better than A2 and A3; "
         "augmentation: helps, and A4 − A2 is "
@@ -125,40 +141,21 @@ def _notes(controls: StudyControls) -> tuple[str, ...]:
         f"{len(controls.arms)} controlled arm{'s' * (len(controls.arms) > 1)}, at least {SEEDS_TO_TEST} seeds "
         "(docs/methods.md, Verdict)."
     )
-    return tuple(line for line in (better, ORDER, rule, *_registration(controls)) if line)
-
-
-def _registration(controls: StudyControls) -> list[str]:
-    then = controls.registered
-    if not then:
-        return ["Not registered before the first trial: the study's run is of an earlier version."]
-    date = then["time"].replace("T", " ").replace("+00:00", " UTC")
-    when = f"with {then['trained']} of its trials complete already" if then["trained"] else "before the first trial"
-    seeds = ", ".join(map(str, then["seeds"]))
-    lines = [
-        f"Registered on {date}, {when}: study file {_short(then['study'])}, verdict rule {_short(then['verdict'])}, "
-        f"{then['metric']}, seeds {seeds}."
-    ]
-    return lines + [
-        f"Changed after the first trial: {name}: registered {_short(old)} on {date}, now {_short(new)}."
-        for name, (old, new) in controls.changed.items()
-    ]
-
-
-def _short(text: str) -> str:
-    """The first 12 digits of a SHA-256; any other text as it is."""
-    return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+    return tuple(
+        line for line in (better, ORDER, rule, *registration_notes(controls.registered, controls.changed)) if line
+    )
 
 
 def _rows(arm: Decomposition) -> tuple[ControlRow, ...]:
     """The differences: the sum whole, and outside it each pair of arms once."""
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, bool]] = set()
     rows = []
     for number, part in enumerate(arm.parts):
         pair = part.variant, part.minus
-        if number <= len(PARTS) or pair not in seen:
-            rows.append(ControlRow(arm.arm, part.name, part, arm.finding.kind))
-        seen.add(pair)
+        decided = part.name in arm.states
+        if number <= len(PARTS) or (*pair, decided) not in seen:
+            rows.append(ControlRow(arm.arm, part.name, part, arm.finding.kind, decided))
+        seen.add((*pair, decided))
     return tuple(rows)
 
 
@@ -181,12 +178,25 @@ def _gains(arm: Decomposition, metric: str) -> str:
     return f"{first} {views.name}, {second} {epochs.name}"
 
 
+def _decided(arm: Decomposition, metric: str) -> str:
+    """The comparisons that decide the verdict, each with its state; one where two controls are the same."""
+    parts = {part.name: part for part in arm.parts if part.name in arm.states}
+    shown = {(part.minus, part.variant): name for name, part in reversed(parts.items())}
+    return "; ".join(
+        f"{difference_text(parts[step.name].estimate, in_percent(metric))} {step.name}, {arm.states[step.name]}"
+        for step in DECIDED
+        if step.name in shown.values()
+    )
+
+
+def _level(controls: StudyControls) -> float | None:
+    """Of the sequential intervals, in percent; None where there are none."""
+    return None if controls.decisions is None else controls.decisions.level
+
+
 def _margin(controls: StudyControls) -> str:
     """The smallest difference that matters with its unit, or ""."""
-    if controls.margin is None:
-        return ""
-    unit = metric_info(controls.metric).unit
-    return f"{controls.rule.smallest:g}" + {"%": " points", "°": "°", "": ""}[unit]
+    return "" if controls.margin is None else smallest_text(controls.rule.smallest, controls.metric)
 
 
 def _p(p: Mapping[Claim, float], claim: Claim) -> str:

@@ -7,14 +7,16 @@ answers drawn at random, A4 the arm (docs/methods.md, Controls and the verdict).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from hmtl_ablate.config import metric_info
-from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate, estimate
-from hmtl_ablate.reporting.verdict import Differences, Finding, findings
+from hmtl_ablate.reporting.decisions import StudyDecisions
+from hmtl_ablate.reporting.registered import changes
+from hmtl_ablate.reporting.sequential import Course, State
+from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate, estimate, without_interval
+from hmtl_ablate.reporting.verdict import Differences, Finding, by_states, findings, margin_of
 from hmtl_ablate.study import Verdict
-from hmtl_ablate.tracking.records import rule_hash
 
 Scores = Mapping[str, Mapping[int, float]]
 """Variant → seed → value of the study's metric."""
@@ -29,6 +31,7 @@ class Step(NamedTuple):
 
 
 OVER_VIEWS, OVER_EPOCHS, OVER_DISTORTION = "over whole views", "over more epochs", "over distortion"
+OVER_RANDOM = "over random answers"
 LEVELS = {"sl": "A0", "views": "A1", "distortion": "A2", "random_answers": "A3", "arm": "A4"}
 TOTAL = Step("in all", "arm", "sl")
 PARTS = (
@@ -45,6 +48,13 @@ BESIDES = (
     Step("over supervision off", "arm", "supervision_off"),
 )
 """Outside the sum."""
+DECIDED = (
+    Step(OVER_VIEWS, "arm", "views"),
+    Step(OVER_EPOCHS, "arm", "epochs"),
+    Step(OVER_DISTORTION, "arm", "distortion"),
+    Step(OVER_RANDOM, "arm", "random_answers"),
+)
+"""What is decided of an arm where seeds were added until decided (`study.deciding.comparisons`)."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,8 @@ class Decomposition:
     unjudged: str
     """Why there are numbers but no test, or ""."""
     finding: Finding
+    states: Mapping[str, State] = field(default_factory=dict)
+    """Where seeds were added until decided: name of each part with an interval → the state of that comparison."""
 
 
 @dataclass(frozen=True)
@@ -88,21 +100,26 @@ class StudyControls:
     registered: Mapping[str, Any]
     """`tracking.records.Registration` as plain data; empty where there is none."""
     changed: Mapping[str, tuple[str, str]]
-    """What is not as it was registered: `study file`, `verdict rule`, `metric` or `seeds` → (then, now)."""
+    """What is not as it was registered: `study file`, `verdict rule`, `metric`, `seeds`, `decide` or `comparisons` →
+    (then, now)."""
+    decisions: StudyDecisions | None = None
+    """Where seeds were added until decided."""
 
 
-def study_controls(study: Mapping[Any, Any], trials: Sequence[Mapping[Any, Any]]) -> StudyControls | None:
+def study_controls(
+    study: Mapping[Any, Any], trials: Sequence[Mapping[Any, Any]], decisions: StudyDecisions | None = None
+) -> StudyControls | None:
     """The decompositions and verdicts of a study; None for one without controls.
 
     study: a row of `Results.studies`; trials: its finished trials with standing `declared`, rows of `Results.trials`
-    with a finite value of the study's metric.
+    with a finite value of the study's metric; decisions: where seeds were added until decided.
     """
     if not study["controls"]:
         return None
+    if decisions is not None:
+        return _decided_controls(study, trials, decisions)
     metric, rule = str(study["metric"]), Verdict.model_validate(study["verdict"])
-    scores: dict[str, dict[int, float]] = {}
-    for trial in trials:
-        scores.setdefault(trial["variant"], {})[trial["seed"]] = float(trial[f"metrics.{metric}"])
+    scores = _scores(trials, metric)
     declared = {arm: _whole(controls) for arm, controls in study["controls"].items()}
     parts = {arm: decompose(own, scores, _disagreement(own, trials)) for arm, own in declared.items()}
     margin, sign = margin_of(rule, metric), -1 if metric_info(metric).direction == "min" else 1
@@ -119,6 +136,62 @@ def study_controls(study: Mapping[Any, Any], trials: Sequence[Mapping[Any, Any]]
         registered=study["registered"],
         changed=changes(study),
     )
+
+
+def _decided_controls(
+    study: Mapping[Any, Any], trials: Sequence[Mapping[Any, Any]], decisions: StudyDecisions
+) -> StudyControls:
+    """The same where seeds were added until decided: verdicts from the states of the declared comparisons, which alone
+    have an interval."""
+    metric, rule = decisions.metric, decisions.rule
+    scores = _scores(trials, metric)
+    arms = []
+    for arm, controls in study["controls"].items():
+        own = _whole(controls)
+        shared = set.intersection(*(set(scores.get(str(own.get(key, "")), ())) for key in LEVELS))
+        common = {name: {seed: values[seed] for seed in shared & values.keys()} for name, values in scores.items()}
+        parts, refused = decompose(own, common, _disagreement(own, trials) or _unshared(own, shared))
+        courses = _courses(own, decisions)
+        points = tuple(
+            replace(part, estimate=without_interval(part.estimate)) for part in parts if part.name not in courses
+        )
+        found = tuple(
+            Part(step.name, _levels(step), arm, str(own[step.minus]), course.values, course.estimate)
+            for step in DECIDED
+            if (course := courses.get(step.name)) is not None
+        )
+        states = {name: course.state for name, course in courses.items()}
+        unjudged = "" if OVER_EPOCHS in states else "it has no control for more epochs"
+        kind = "undecided" if refused or unjudged else by_states(*(states[step.name] for step in DECIDED))
+        arms.append(
+            Decomposition(arm, () if refused else (*points, *found), refused, unjudged, Finding(kind, {}), states)
+        )
+    return StudyControls(
+        metric=metric,
+        rule=Verdict(smallest=rule.smallest, alpha=rule.alpha),
+        margin=decisions.bound.margin,
+        arms=tuple(arms),
+        registered=study["registered"],
+        changed=changes(study),
+        decisions=decisions,
+    )
+
+
+def _courses(controls: Mapping[str, Any], decisions: StudyDecisions) -> dict[str, Course]:
+    """Name of a comparison in `DECIDED` → its course, of those that the study declared."""
+    pairs = {step.name: (str(controls["arm"]), str(controls.get(step.minus, ""))) for step in DECIDED}
+    return {name: decisions.courses[pair] for name, pair in pairs.items() if pair in decisions.courses}
+
+
+def _unshared(controls: Mapping[str, Any], shared: set[int]) -> str:
+    return "" if shared else "no seed is finished in all five of " + ", ".join(str(controls.get(key)) for key in LEVELS)
+
+
+def _scores(trials: Sequence[Mapping[Any, Any]], metric: str) -> dict[str, dict[int, float]]:
+    scores: dict[str, dict[int, float]] = {}
+    for trial in trials:
+        scores.setdefault(trial["variant"], {})[trial["seed"]] = float(trial[f"metrics.{metric}"])
+    return scores
 
 
 def decompose(controls: Mapping[str, Any], scores: Scores, refused: str = "") -> tuple[tuple[Part, ...], str]:
@@ -141,8 +214,11 @@ def decompose(controls: Mapping[str, Any], scores: Scores, refused: str = "") ->
 
 
 def _part(step: Step, controls: Mapping[str, Any], scores: Scores) -> Part | None:
-    levels = f"{LEVELS[step.of]} − {LEVELS[step.minus]}" if step.minus in LEVELS else ""
-    return _difference(step.name, levels, str(controls[step.of]), str(controls.get(step.minus, "")), scores)
+    return _difference(step.name, _levels(step), str(controls[step.of]), str(controls.get(step.minus, "")), scores)
+
+
+def _levels(step: Step) -> str:
+    return f"{LEVELS[step.of]} − {LEVELS[step.minus]}" if step.minus in LEVELS else ""
 
 
 def _difference(name: str, levels: str, variant: str, minus: str, scores: Scores) -> Part | None:
@@ -152,28 +228,6 @@ def _difference(name: str, levels: str, variant: str, minus: str, scores: Scores
         return None
     values = {seed: ours[seed] - theirs[seed] for seed in sorted(ours)}
     return Part(name, levels, variant, minus, values, estimate(list(values.values())))
-
-
-def margin_of(rule: Verdict, metric: str) -> float | None:
-    """`rule.smallest` in the metric's own unit; None for a metric without a unit at the default, which is in points."""
-    unit = metric_info(metric).unit
-    if not unit and not rule.changed("smallest"):
-        return None
-    return rule.smallest / 100 if unit == "%" else rule.smallest
-
-
-def changes(study: Mapping[Any, Any]) -> dict[str, tuple[str, str]]:
-    """What of a study is not as it was registered → (then, now)."""
-    registered = study["registered"]
-    if not registered:
-        return {}
-    pairs = {
-        "study file": (registered["study"], study["file"]),
-        "verdict rule": (registered["verdict"], rule_hash(study["verdict"])),
-        "metric": (registered["metric"], study["metric"]),
-        "seeds": (_listed(registered["seeds"]), _listed(study["seeds"])),
-    }
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _whole(controls: Mapping[str, Any]) -> Mapping[str, Any]:

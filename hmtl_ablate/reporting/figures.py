@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import StudyError
 from hmtl_ablate.reporting.results import Results, pretext_tasks
-from hmtl_ablate.reporting.statistics import Estimate, estimate
+from hmtl_ablate.reporting.statistics import Estimate, estimate, without_interval
 from hmtl_ablate.reporting.tables import finished
 from hmtl_ablate.reporting.wording import label
 
@@ -33,7 +33,8 @@ class Line:
 
 def low_data_lines(results: Results, run_id: str, metric: str) -> list[Line]:
     """One line per configuration over all its fractions, in the order of the study's variants."""
-    variants = next(row["variants"] for row in results.studies.to_dict("records") if row["run_id"] == run_id)
+    study = next(row for row in results.studies.to_dict("records") if row["run_id"] == run_id)
+    variants, adaptive = study["variants"], bool(study["decide"])
     groups: dict[tuple[Any, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     methods: dict[tuple[Any, ...], tuple[str, str]] = {}
     trials = finished(results.declared(run_id), metric)
@@ -48,7 +49,7 @@ def low_data_lines(results: Results, run_id: str, metric: str) -> list[Line]:
     return [
         Line(
             method if names.count(method) == 1 else variant,
-            tuple((fraction, estimate(values)) for fraction, values in sorted(groups[config].items())),
+            tuple((fraction, _known(values, adaptive)) for fraction, values in sorted(groups[config].items())),
         )
         for config, (method, variant) in methods.items()
     ]
@@ -83,6 +84,11 @@ def _method(options: Mapping[str, Any]) -> str:
     return name if views == 1 else f"{name}, {views} views"
 
 
+def _known(values: list[float], adaptive: bool) -> Estimate:
+    """The mean, with its t interval where the study's seeds are fixed."""
+    return without_interval(estimate(values)) if adaptive else estimate(values)
+
+
 def _panel(axes: Any, row: Mapping[Hashable, Any], lines: list[Line]) -> None:
     scale = 100 if in_percent(str(row["metric"])) else 1
     for index, line in enumerate(lines):
@@ -111,7 +117,8 @@ def _panel(axes: Any, row: Mapping[Hashable, Any], lines: list[Line]) -> None:
     axes.set_ylabel(label(str(row["metric"])))
     seeds = {score.n for line in lines for _, score in line.points}
     count = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
-    title = f"{row['study']} ({row['profile']}), {row['data']}\nmean of {count} seeds, 95 % intervals"
+    intervals = "no intervals: seeds were added until decided" if row["decide"] else "95 % intervals"
+    title = f"{row['study']} ({row['profile']}), {row['data']}\nmean of {count} seeds, {intervals}"
     axes.set_title(title, fontsize=10, parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -10,7 +10,7 @@ from hmtl_ablate.errors import StudyError
 from hmtl_ablate.reporting.columns import difference_text, score_text, study_columns
 from hmtl_ablate.reporting.document import DASH, Column, Section, Table
 from hmtl_ablate.reporting.results import Results
-from hmtl_ablate.reporting.statistics import Estimate, estimate
+from hmtl_ablate.reporting.statistics import Estimate, estimate, without_interval
 from hmtl_ablate.reporting.tables import StudyRow, StudyTable, study_tables
 from hmtl_ablate.reporting.wording import READING, label
 
@@ -82,9 +82,11 @@ def error_table(table: StudyTable) -> Table[StudyRow]:
 
 
 def error_reduction(row: StudyRow, baseline: StudyRow, percent: bool) -> Estimate:
-    """1 − error / baseline's error, from 1 (no error left) through 0 (the same) down, over the seeds both have."""
+    """1 − error / baseline's error, from 1 (no error left) through 0 (the same) down, over the seeds both have; a point
+    where seeds were added until decided."""
     errors, others = _errors(row, percent), _errors(baseline, percent)
-    return estimate([1 - errors[seed] / others[seed] for seed in sorted(errors) if others.get(seed)])
+    found = estimate([1 - errors[seed] / others[seed] for seed in sorted(errors) if others.get(seed)])
+    return without_interval(found) if row.sequential else found
 
 
 def grid_table(table: StudyTable, separator: str = ", ") -> Table[GridRow]:

@@ -9,8 +9,9 @@ from typing import Any
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import HmtlError, nearest
 from hmtl_ablate.reporting.claims import CLAIMS, RULE, TOLERANCE, ClaimRow, claims_table
-from hmtl_ablate.reporting.columns import claim_columns, control_columns, study_columns
+from hmtl_ablate.reporting.columns import claim_columns, control_columns, decision_columns, of_level, study_columns
 from hmtl_ablate.reporting.controls import control_data, control_json, control_tables
+from hmtl_ablate.reporting.decision_tables import decision_json, decision_table
 from hmtl_ablate.reporting.document import Column, Document, Section, Table
 from hmtl_ablate.reporting.formats import DATA_FORMATS, TEXT_FORMATS, check_format
 from hmtl_ablate.reporting.results import Results
@@ -72,6 +73,7 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
     pairs: list[tuple[StudyTable, Table[Any]]] = []
     for table, study in zip(report.tables, studies, strict=True):
         pairs.append((table, study))
+        pairs.extend((table, one) for one in decision_table(table, study.csv))
         pairs.extend((table, one) for one in control_tables(table))
     own = tuple(shown for table, shown in pairs if table.data in claimed)
     other = tuple(shown for table, shown in pairs if table.data not in claimed)
@@ -86,6 +88,10 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
         columns(""),
         tuple(table for table in controls if table is not None),
         control_columns(""),
+        tuple(
+            one for table, study in zip(report.tables, studies, strict=True) for one in decision_table(table, study.csv)
+        ),
+        decision_columns(""),
     )
 
 
@@ -118,13 +124,13 @@ def _study(table: StudyTable, columns: StudyColumns) -> Table[StudyRow]:
     return Table(
         title=f"{table.name} ({table.profile}){kind}, data: {table.data or 'none yet'}",
         lead=table.question,
-        columns=tuple(columns(table.metric)),
+        columns=of_level(columns(table.metric), table.decisions.level if table.decisions else None),
         rows=table.rows,
         notes=_notes(table),
         csv=cells | {name: fact for name, fact in facts.items() if name != "name"},
         json=facts
         | {"question": table.question, "notes": list(table.notes), "made": dict(table.made)}
-        | {"controls": control_json(table.controls)},
+        | {"controls": control_json(table.controls), "decisions": decision_json(table)},
     )
 
 

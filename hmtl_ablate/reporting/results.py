@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ STUDY_COLUMNS = (
     "asked",
     "controls",
     "verdict",
+    "decide",
     "file",
     "registered",
     "started",
@@ -69,7 +71,8 @@ class Results:
     """STUDY_COLUMNS, the oldest first. `variants` is {variant: variant key} in the declared order, the baseline first;
     `evaluations` is {variant: evaluation} of those that evaluate another; `seeds` is a list, `asked` is {variant: seeds
     that its last run asked for}; `controls` is {arm: {kind of control: variant}}; `verdict` is the rule of the verdict;
-    `file` is the SHA-256 of the study file in its last run, `registered` what the study was before its first trial
+    `decide` says how seeds were added (`tracking.StudyRecord.decide`, empty where they are fixed); `file` is the
+    SHA-256 of the study file in its last run, `registered` what the study was before its first trial
     (`tracking.Registration` as a dict, empty without one); `started` is in milliseconds since 1970."""
     trials: pd.DataFrame
     """TRIAL_COLUMNS, then `params.<key>` (each option as text) and `metrics.<key>` (the last value; accuracies from 0
@@ -105,6 +108,13 @@ class Results:
             rows &= self.trials["parent"] == run_id
         return self.trials[rows]
 
+    @cached_property
+    def fixed(self) -> frozenset[str]:
+        """Ids of the trials that belong to a study of fixed seeds. How many others there are depends on their results,
+        so that a t interval of their mean would not hold."""
+        adaptive = {row["run_id"] for row in self.studies.to_dict("records") if row["decide"]}
+        return frozenset(self.trials[~self.trials["parent"].isin(adaptive)]["trial_id"])
+
     def controls(self) -> pd.DataFrame:
         """Where the gains of arms with controls come from: one row per difference, as in the report's JSON; empty when
         no study has controls."""
@@ -120,6 +130,14 @@ class Results:
         from hmtl_ablate.reporting.tables import study_tables
 
         return pd.DataFrame([record for table in study_tables(self) for record in verdict_records(table)])
+
+    def decisions(self) -> pd.DataFrame:
+        """What the comparisons of studies with `decide` decided: one row per comparison, as in the report's JSON; empty
+        when no study adds seeds until decided."""
+        from hmtl_ablate.reporting.decision_tables import decision_records
+        from hmtl_ablate.reporting.tables import study_tables
+
+        return pd.DataFrame([record for table in study_tables(self) for record in decision_records(table)])
 
 
 def load_results(tracking_uri: str | None, store: Path) -> Results:
@@ -180,6 +198,7 @@ def _study_row(study: StudyRecord) -> dict[str, Any]:
         "asked": dict(study.asked),
         "controls": study.controls,
         "verdict": study.verdict,
+        "decide": dict(study.decide),
         "file": study.file,
         "registered": {} if study.registered is None else asdict(study.registered),
         "started": study.started,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -23,7 +23,13 @@ class Estimate:
     """Standard deviation, with n - 1 in the denominator."""
     low: float | None = None
     high: float | None = None
-    """Ends of the 95 % interval of the mean by Student's t."""
+    """Ends of the 95 % interval of the mean by Student's t; where seeds were added until decided, of the sequential
+    interval (`sequential.Bound`), and None where there is none."""
+
+
+def without_interval(found: Estimate) -> Estimate:
+    """The point alone."""
+    return replace(found, low=None, high=None)
 
 
 def estimate(values: Sequence[float]) -> Estimate:

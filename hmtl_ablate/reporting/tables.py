@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 
 from hmtl_ablate.errors import StudyError, nearest
+from hmtl_ablate.reporting.decisions import STOPPING, StudyDecisions, study_decisions
 from hmtl_ablate.reporting.decomposition import StudyControls, study_controls
 from hmtl_ablate.reporting.results import Results
-from hmtl_ablate.reporting.statistics import Estimate, estimate, paired_difference
+from hmtl_ablate.reporting.statistics import Estimate, estimate, paired_difference, without_interval
 from hmtl_ablate.reporting.wording import plural
 from hmtl_ablate.study import WINNER
 
@@ -34,6 +35,9 @@ class StudyRow:
     """Seed → score."""
     failed: Mapping[str, int] = field(default_factory=dict)
     """Class of failure, as docs/failures.md lists them, or unknown in older stores → number of trials."""
+    sequential: bool = False
+    """Whether seeds were added until decided: `score` has no interval then, and that of `difference` is the sequential
+    one, of declared comparisons alone."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class StudyTable:
     """`commit`, `device` and `torch` of the finished trials, and their `seconds` in total."""
     controls: StudyControls | None = None
     """Where the gains of its arms with controls come from, and the verdicts; None without controls."""
+    decisions: StudyDecisions | None = None
+    """What its comparisons decided, where seeds were added until decided."""
 
 
 def study_tables(results: Results, study: str | None = None) -> list[StudyTable]:
@@ -99,16 +105,18 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
     for trial in done:
         scores[trial["variant"]][trial["seed"]] = float(trial[f"metrics.{metric}"])
     baseline = next(iter(scores), None)
+    decisions = study_decisions(study, scores, _over(study, results))
     failed = declared[declared["status"] == "failed"].to_dict("records")
     rows = tuple(
         StudyRow(
             variant=name,
-            score=estimate([values[seed] for seed in sorted(values)]),
-            difference=None if name == baseline else paired_difference(values, scores[str(baseline)]),
+            score=_score(values, decisions),
+            difference=None if name == baseline else _apart(name, str(baseline), scores, decisions),
             image_passes=_mean(done, name, "image_passes"),
             seconds=_mean(done, name, "seconds"),
             values=values,
             failed=Counter(trial["ending"] or "unknown" for trial in failed if trial["variant"] == name),
+            sequential=decisions is not None,
         )
         for name, values in scores.items()
     )
@@ -123,7 +131,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
         notes=(
             *_gaps(_expected(names, study["seeds"], study["asked"]), declared, len(done), metric),
             *(_left_out(study, results) if not evaluation else ()),
-            *_pairing(rows),
+            *(_pairing(rows) if decisions is None else [STOPPING]),
             *_weights(done),
         ),
         evaluation=evaluation,
@@ -131,8 +139,33 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
             **{key: _joined(trial[key] for trial in done) for key in ("commit", "device", "torch")},
             "seconds": sum(finite(trial.get("metrics.seconds")) or 0.0 for trial in done),
         },
-        controls=None if evaluation else study_controls(study, done),
+        controls=None if evaluation else study_controls(study, done, decisions),
+        decisions=decisions,
     )
+
+
+def _over(study: Mapping[Hashable, Any], results: Results) -> set[tuple[str, int]]:
+    """(variant, seed) of the study's trials that ended, those whose batch norm does not count among them."""
+    own = results.trials[results.trials["parent"] == study["run_id"]]
+    ended = own[own["standing"].isin(("declared", "other batch norm")) & own["status"].isin(("finished", "failed"))]
+    return set(zip(ended["variant"], ended["seed"], strict=True))
+
+
+def _score(values: Mapping[int, float], decisions: StudyDecisions | None) -> Estimate:
+    found = estimate([values[seed] for seed in sorted(values)])
+    return found if decisions is None else without_interval(found)
+
+
+def _apart(
+    variant: str, baseline: str, scores: Mapping[str, Mapping[int, float]], decisions: StudyDecisions | None
+) -> Estimate:
+    """A variant's difference from the baseline: where seeds were added until decided, as the look that decided it found
+    it; a point without an interval where it was no declared comparison."""
+    course = None if decisions is None else decisions.courses.get((variant, baseline))
+    if course is not None:
+        return course.estimate
+    found = paired_difference(scores[variant], scores[baseline])
+    return found if decisions is None else without_interval(found)
 
 
 def _mean(done: list[dict[Hashable, Any]], variant: str, metric: str) -> float | None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from hmtl_ablate.config import metric_info
+from hmtl_ablate.reporting.sequential import State
 from hmtl_ablate.reporting.statistics import holm, p_above, p_within
-from hmtl_ablate.study import Verdict
+from hmtl_ablate.study import Decide, Verdict
 
 Kind = Literal["helps because of the task", "helps as augmentation", "helps, cause undecided", "hurts", "undecided"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -38,7 +40,8 @@ class Finding:
 
     kind: Kind
     p: Mapping[Claim, float]
-    """p of each claim, adjusted for the number of controlled arms; empty where nothing was tested."""
+    """p of each claim, adjusted for the number of controlled arms; empty where nothing was tested, or where seeds were
+    added until decided."""
 
 
 def findings(arms: Sequence[Differences | None], rule: Verdict, margin: float | None) -> list[Finding]:
@@ -53,6 +56,26 @@ def findings(arms: Sequence[Differences | None], rule: Verdict, margin: float | 
         _finding({} if arm is None else {claim: adjusted[claim][number] for claim in CLAIMS}, rule.alpha)
         for number, arm in enumerate(arms)
     ]
+
+
+def margin_of(rule: Verdict | Decide, metric: str) -> float | None:
+    """`rule.smallest` in the metric's own unit; None for a metric without a unit at the default, which is in points."""
+    unit = metric_info(metric).unit
+    if not unit and not rule.changed("smallest"):
+        return None
+    return rule.smallest / 100 if unit == "%" else rule.smallest
+
+
+def by_states(views: State, epochs: State, distortion: State, random_answers: State) -> Kind:
+    """The verdict on an arm whose seeds were added until decided, from the states of its comparisons with four
+    controls."""
+    if views == epochs == "better":
+        if distortion == random_answers == "better":
+            return "helps because of the task"
+        if distortion == "no difference that matters":
+            return "helps as augmentation"
+        return "helps, cause undecided"
+    return "hurts" if views == "worse" else "undecided"
 
 
 def _claims(arm: Differences | None, margin: float | None) -> dict[Claim, float]:

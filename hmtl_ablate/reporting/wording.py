@@ -31,6 +31,11 @@ def lower_is_better(metric: str) -> bool:
     return metric_info(metric).direction == "min"
 
 
+def smallest_text(smallest: float, metric: str) -> str:
+    """A smallest difference that matters with its unit: `0.5 points`, `2°`."""
+    return f"{smallest:g}" + {"%": " points", "°": "°", "": ""}[metric_info(metric).unit]
+
+
 def number_text(value: float | None, percent: bool, *, sign: bool = False) -> str:
     """A score with a true minus sign: two decimals in percent, else three. sign: `+` in front of positive numbers."""
     if value is None:

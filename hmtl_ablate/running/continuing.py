@@ -39,7 +39,11 @@ class Continuation(Protocol):
 
 def continuations(study: Study, optuna_search: OptunaSearch | None) -> tuple[Continuation, ...]:
     """What a study declares that depends on results, in the order in which it is trained."""
+    from hmtl_ablate.running.deciding import Deciding  # it needs More
+
     found: list[Continuation] = []
+    if study.decide is not None:
+        found.append(Deciding(study, study.decide))
     if study.search is not None and study.search.confirm and optuna_search is not None:
         found.append(Confirmation(study, optuna_search))
     return tuple(found)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hmtl_ablate.config
-from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.errors import StudyError, TrackingError
 from hmtl_ablate.running.failures import OF_STATUS, Failure
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.side import Side
@@ -47,6 +47,33 @@ def registration(study: Study, trained: int) -> Registration:
         seeds=study.seeds,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         trained=trained,
+        decide=deciding(study),
+    )
+
+
+def deciding(study: Study) -> dict[str, Any]:
+    """How a study adds seeds, as plain data; {} for one whose seeds are fixed."""
+    if study.decide is None:
+        return {}
+    return {**study.decide.model_dump(), "comparisons": [list(pair) for pair in study.comparisons]}
+
+
+def check_decide(study: Study, registered: Registration | None) -> None:
+    """Raise StudyError when a study that has begun adds seeds by another rule than the one it was registered with.
+
+    The bound holds for the number of seeds, the levels and the smallest difference that were stated before the first
+    look; with others, chosen after it, it bounds nothing.
+    """
+    if registered is None or not registered.decide:
+        return
+    rule = {} if study.decide is None else study.decide.model_dump()
+    then = {key: value for key, value in registered.decide.items() if key != "comparisons"}
+    if rule == then:
+        return
+    was, now = (", ".join(f"{key}: {value:g}" for key, value in one.items()) or "none" for one in (then, rule))
+    raise StudyError(
+        f"study {study.name}: decide can't change once the study has begun: registered {{{was}}} on "
+        f"{registered.time[:10]}, now {{{now}}}\nput decide back, or begin again with other seeds and another name"
     )
 
 
@@ -77,7 +104,8 @@ class StudyLog:
         """Create the study's run, or bring it up to date: its variants as they are now, and the seeds asked of each.
 
         A new run registers the study as it is; trained: how many of its trials are complete already. Raises
-        TrackingError when that fails at the start of a run; later a failure is one of those that stop nothing.
+        StudyError for a study whose `decide` has changed since, and TrackingError when MLflow fails at the start of a
+        run; later a failure is one of those that stop nothing.
         """
         study = self._study
         self._record = StudyRecord(
@@ -94,9 +122,11 @@ class StudyLog:
             commit=self._commit,
             file=text_hash(study.text),
             verdict=study.verdict.model_dump(),
+            decide=deciding(study),
             registered=registration(study, trained),
         )
         if not self.parent:
+            check_decide(study, self.tracking.registration(self._record))
             self._open_study()
         elif not self._down or self._recover():
             self._tolerant(self._open_study)

@@ -1,7 +1,8 @@
 """From a study file to trials: its declaration, merging, search space and plan. Pure: reads the study file only."""
 
 from hmtl_ablate.study.controls import Controls
-from hmtl_ablate.study.declaration import WINNER, Resources, Verdict
+from hmtl_ablate.study.deciding import Comparison
+from hmtl_ablate.study.declaration import WINNER, Decide, Resources, Verdict
 from hmtl_ablate.study.pruners import PRUNERS, Pruner, register_pruner
 from hmtl_ablate.study.reading import load_study
 from hmtl_ablate.study.reference import study_reference
@@ -21,7 +22,9 @@ __all__ = [
     "PRUNERS",
     "SAMPLERS",
     "WINNER",
+    "Comparison",
     "Controls",
+    "Decide",
     "Parameter",
     "Pruner",
     "Resources",

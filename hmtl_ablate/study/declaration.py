@@ -28,6 +28,10 @@ MAX_NAME = 80
 """Longest name of a variant, stage or evaluation, in characters."""
 MAX_SEED = 2**31 - 1
 MAX_TRIALS = 1_000_000
+FIRST_LOOK = 4
+"""Seeds after which `decide` looks at results for the first time."""
+MAX_SEEDS = 100
+"""Most seeds of `decide`."""
 
 
 def objectives() -> tuple[str, ...]:
@@ -99,6 +103,20 @@ class Verdict(Frozen):
     """Probability that any arm with controls is falsely said to help or to hurt, over all of them together."""
 
 
+class Decide(Frozen):
+    """Paired seeds are added to each comparison until it is decided, or its seeds are used up (docs/methods.md, Seeds
+    until decided)."""
+
+    smallest: Annotated[float, Field(gt=0)] = 0.5
+    """Smallest difference that matters, in the unit of the metric: points of a percentage, or degrees. A metric without
+    a unit, such as the CCC, needs a value of its own."""
+    seeds: Annotated[int, Field(ge=FIRST_LOOK, le=MAX_SEEDS)] = 12
+    """Most seeds of a comparison. Those of the key `seeds` come first, then the smallest whole numbers above them; the
+    first look is after 4. It can't be changed once the study has begun."""
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """Probability that any interval of the study's comparisons, at any look, misses the true difference."""
+
+
 class Range(Frozen):
     """The values of a searched option: exactly one of choice, uniform, loguniform and int."""
 
@@ -148,6 +166,9 @@ class _Header(Frozen):
     verdict: Verdict | None = Field(default_factory=Verdict)
     """The rule of the verdict on each arm with controls; it is for the file alone, not for a profile or --set, and is
     stored before the first trial."""
+    decide: Decide | None = None
+    """Adds seeds until each comparison is decided; `{}` takes the defaults. It is for the file alone, as the verdict,
+    whose rule it replaces; a study with it has no search and no evaluations."""
 
 
 class Profile(Frozen):

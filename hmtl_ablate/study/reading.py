@@ -13,14 +13,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hmtl_ablate.config import PRETEXT_OPTIONS, model_faults, parse_config
+from hmtl_ablate.config import PRETEXT_OPTIONS, metric_info, model_faults, parse_config
 from hmtl_ablate.errors import Fault, nearest, nearest_registered
 from hmtl_ablate.study.command import Command, command_node
-from hmtl_ablate.study.controls import Raw, expand
+from hmtl_ablate.study.controls import Controls, Raw, expand
+from hmtl_ablate.study.deciding import Comparison, all_seeds, comparisons
 from hmtl_ablate.study.declaration import (
     MAX_NAME,
     MAX_SEED,
     RESERVED,
+    Decide,
     Evaluation,
     Profile,
     Resources,
@@ -173,6 +175,9 @@ class _Reader:
         if metric and metric not in table_metrics():
             self._fault(self._found("metric"), f"there is no metric {metric!r}", nearest(metric, table_metrics()))
         seeds, resources, verdict = self._seeds(), self._resources(), self._verdict()
+        decide = self._decide()
+        if decide is not None:
+            seeds = self._until_decided(decide, seeds)
         if len(self.faults) == before:
             self._check_weights({**stages, **arms}, search_base if search_map else None, {*stages, *variants})
         if len(self.faults) > before:
@@ -187,6 +192,7 @@ class _Reader:
         order = (*variants, *added, *evaluated)
         metric = metric or self._metric(tuple(known[one] for one in order), search)
         self._check_metric(metric, tuple(known[one] for one in order))
+        compared = self._comparisons(decide, metric, tuple(variants), controls) if decide else ()
         if len(self.faults) > before:
             return None
         return Study(
@@ -203,6 +209,8 @@ class _Reader:
             datasets={name: self.command.datasets.get(name) for name in used},
             verdict=verdict,
             controls=controls,
+            decide=decide,
+            comparisons=compared,
         )
 
     def _asked(self, variant: str) -> Node | None:
@@ -428,6 +436,47 @@ class _Reader:
             return Verdict()
         raw = self._numbers(Verdict, node)
         return Verdict() if raw is None else Verdict.model_validate(raw)
+
+    def _decide(self) -> Decide | None:
+        """How seeds are added; an empty map takes the defaults, null is none."""
+        node = self.root.entries.get("decide")
+        if node is None or node.content is None:
+            return None
+        _map(node, self.faults)
+        raw = self._numbers(Decide, node) if node.is_map else {}
+        for key, why in (
+            ("verdict", "decide has a smallest and an alpha of its own, by which verdicts are given too"),
+            ("search", "a search has no comparison that seeds could decide"),
+            ("evaluations", "evaluations have no comparison that seeds could decide"),
+        ):
+            found = self.root.entries.get(key) or self.part.entries.get(key)
+            if found is not None and found.content is not None:
+                self._fault(found, why, "remove it, or decide", at_key=True)
+        return None if raw is None else Decide.model_validate(raw)
+
+    def _until_decided(self, decide: Decide, listed: tuple[int, ...]) -> tuple[int, ...]:
+        """All seeds that comparisons may use."""
+        seeds = all_seeds(listed, decide.seeds)
+        if len(listed) > decide.seeds:
+            what = f"{len(listed)} seeds are listed, and decide.seeds allows {decide.seeds}"
+            self._fault(self._found("seeds"), what, "list fewer, or allow more before the study begins")
+        elif not accepts(Seed, seeds[-1]):
+            what = f"there are not {decide.seeds - len(listed)} more seeds above {max(listed)}"
+            self._fault(self._found("seeds"), what, f"use smaller ones; the largest is {MAX_SEED}")
+        return seeds
+
+    def _comparisons(
+        self, decide: Decide, metric: str, own: tuple[str, ...], controls: Mapping[str, Controls]
+    ) -> tuple[Comparison, ...]:
+        """What a study with `decide` decides."""
+        node = self.root.entries["decide"]
+        found = comparisons(own, controls)
+        if not found:
+            self._fault(node, "there is nothing to decide between", "add a second variant", at_key=True)
+        if not metric_info(metric).unit and not decide.changed("smallest"):
+            what = f"{metric} has no unit that smallest: {decide.smallest:g} could be in"
+            self._fault(node, what, "state a smallest of its own", at_key=True)
+        return found
 
     def _numbers(self, model: type[BaseModel], node: Node) -> dict[str, Any] | None:
         """The data of a section whose values are numbers; None when it does not fit its model."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config
 from hmtl_ablate.study.controls import Controls
-from hmtl_ablate.study.declaration import Resources, Verdict
+from hmtl_ablate.study.deciding import Comparison
+from hmtl_ablate.study.declaration import FIRST_LOOK, Decide, Resources, Verdict
 from hmtl_ablate.study.space import Search, combinations, resolved
 
 _PACKED = ("data.size", "data.stored")
@@ -68,6 +69,16 @@ class Study:
     """The rule of the verdict on arms with controls."""
     controls: Mapping[str, Controls] = field(default_factory=dict)
     """Variant that asks for controls → its controls, in the order of the variants."""
+    decide: Decide | None = None
+    """How seeds are added until all comparisons are decided; `seeds` are then all that there may be. None: every
+    variant has every seed."""
+    comparisons: tuple[Comparison, ...] = ()
+    """What is decided, with `decide`."""
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seeds that every variant has, whatever the results."""
+        return self.seeds if self.decide is None else self.seeds[:FIRST_LOOK]
 
     def source(self, name: str) -> Variant | None:
         """The stage or variant of this name."""
@@ -76,8 +87,8 @@ class Study:
 
 def planned(study: Study) -> list[tuple[Variant, int, TrialConfig]]:
     """The variants' trials in the order they run: all variants at the first seed, then at the next, so that a study
-    stopped halfway has whole pairs."""
-    return [(variant, seed, variant.config(seed)) for seed in study.seeds for variant in study.variants]
+    stopped halfway has whole pairs. Of a study with `decide`, those before the first look."""
+    return [(variant, seed, variant.config(seed)) for seed in study.first_seeds for variant in study.variants]
 
 
 def needed(study: Study) -> list[tuple[Variant, int, TrialConfig]]:

@@ -24,7 +24,7 @@ from typing import Any, Literal, cast
 from pydantic import ValidationError
 
 from hmtl_ablate.errors import TrackingError
-from hmtl_ablate.study.declaration import Verdict
+from hmtl_ablate.study.declaration import Decide, Verdict
 
 EXPERIMENT = "hmtl-ablate"
 """MLflow experiment of every run."""
@@ -55,6 +55,7 @@ CONTROLS = "hmtl.controls"
 ASKED = "hmtl.asked"
 SEEDS = "hmtl.seeds"
 VERDICT = "hmtl.verdict"
+DECIDE = "hmtl.decide"
 REGISTERED = "hmtl.registered"
 """Written once, when the study's run is created."""
 
@@ -116,6 +117,8 @@ class Registration:
     """UTC, e.g. 2026-11-26T00:30:00+00:00."""
     trained: int = 0
     """Trials of the study that were complete already: other studies have them too, or the tracking store is newer."""
+    decide: Mapping[str, Any] = field(default_factory=dict)
+    """`StudyRecord.decide` then; {} in registrations from before there was any."""
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Registration:
@@ -125,6 +128,8 @@ class Registration:
             raise TypeError("seeds and trained are whole numbers")
         if not all(isinstance(text, str) for text in (found.study, found.verdict, found.metric, found.time)):
             raise TypeError("hashes, metric and time are texts")
+        if not isinstance(found.decide, dict) or not _decides(found.decide):
+            raise TypeError("decide is a rule with its comparisons")
         return found
 
 
@@ -164,6 +169,9 @@ class StudyRecord:
     """SHA-256 of the study file's text in its last run."""
     verdict: Mapping[str, float] = field(default_factory=dict)
     """The rule of the verdict in its last run."""
+    decide: Mapping[str, Any] = field(default_factory=dict)
+    """How its last run added seeds: `study.Decide` as plain data, and `comparisons`, a list of pairs of variants
+    (`Study.comparisons`); {} for a study whose seeds are fixed."""
     registered: Registration | None = None
     """What it was before its first trial; None in runs of versions that did not register."""
     run_id: str = ""
@@ -193,6 +201,7 @@ class StudyRecord:
             SEEDS: _json(list(self.seeds)),
             ASKED: _json(dict(self.asked)),
             VERDICT: _json(dict(self.verdict)),
+            DECIDE: _json(dict(self.decide)),
         }
         if self.registered is not None:
             structured[REGISTERED] = _json(asdict(self.registered))
@@ -215,7 +224,8 @@ class StudyRecord:
             seeds=tuple(seeds),
             asked=_parsed(run, ASKED, dict) if ASKED in tags else {},
             verdict=_rule(run),
-            registered=_registration(run),
+            decide=_parsed(run, DECIDE, dict) if DECIDE in tags else {},
+            registered=registration_of(run),
             run_id=run.info.run_id,
             started=run.info.start_time,
         )
@@ -424,6 +434,8 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
         raise _unreadable(run, tag)
     if (tag == CONTROLS and not _maps(value)) or (tag == ASKED and not _seeds(value)):
         raise _unreadable(run, tag)
+    if tag == DECIDE and not _decides(value):
+        raise _unreadable(run, tag)
     return value
 
 
@@ -436,7 +448,7 @@ def _rule(run: Any) -> dict[str, float]:
     return found
 
 
-def _registration(run: Any) -> Registration | None:
+def registration_of(run: Any) -> Registration | None:
     """The registration, None where there is none that can be read: it is never written again, so nothing repairs it."""
     try:
         return Registration.of(_parsed(run, REGISTERED, dict))
@@ -450,6 +462,18 @@ def _texts(value: Any) -> bool:
 
 def _seeds(value: Any) -> bool:
     return all(isinstance(one, list) and all(isinstance(seed, int) for seed in one) for one in value.values())
+
+
+def _decides(value: dict[str, Any]) -> bool:
+    """Whether it is {}, or a rule with its comparisons."""
+    pairs = value.get("comparisons", [])
+    try:
+        Decide.model_validate({key: one for key, one in value.items() if key != "comparisons"}, strict=True)
+    except ValidationError:
+        return False
+    return isinstance(pairs, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair) for pair in pairs
+    )
 
 
 def _maps(value: Any) -> bool:

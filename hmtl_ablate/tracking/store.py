@@ -28,10 +28,12 @@ from hmtl_ablate.tracking.records import (
     STATUS,
     STUDY_FILTER,
     TRIAL_FILTER,
+    Registration,
     StudyRecord,
     TrialRecord,
     TrialStatus,
     loggable,
+    registration_of,
 )
 
 PROXY = "mlflow-artifacts:/"
@@ -134,6 +136,12 @@ class Tracking:
                 file.write_text(study_text, encoding="utf-8")
                 self._put(run, "study.yaml", file)
         return str(run.info.run_id)
+
+    def registration(self, record: StudyRecord) -> Registration | None:
+        """What a study was before its first trial; None when it has no run yet, or one that registered nothing."""
+        with self._reading():
+            run = self._find(STUDY_FILTER, record.identity)
+        return None if run is None else registration_of(run)
 
     def trial_run(self, record: TrialRecord) -> str:
         """The run of a trial under its study and variant, found again or created. Returns its run_id.

@@ -59,6 +59,7 @@ class Store:
         file: str = "",
         registered: Registration | None = None,
         asked: dict[str, list[int]] | None = None,
+        decide: dict[str, Any] | None = None,
     ) -> str:
         """Log a study; gives its run_id."""
         record = StudyRecord(
@@ -75,6 +76,7 @@ class Store:
             verdict=verdict or {},
             file=file,
             registered=registered,
+            decide=decide or {},
         )
         return self.add(record)
 

@@ -26,6 +26,7 @@ STUDY_KEYS = [
     "notes",
     "made",
     "controls",
+    "decisions",
     "rows",
 ]
 ROW_KEYS = [
@@ -38,6 +39,8 @@ ROW_KEYS = [
     "difference",
     "ci95_low",
     "ci95_high",
+    "sequential_low",
+    "sequential_high",
     "image_passes",
     "seconds",
     "values",

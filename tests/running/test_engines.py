@@ -221,6 +221,54 @@ def test_a_signal_stops_the_run_and_the_next_one_resumes(
     assert (resumed.summary.done, resumed.summary.skipped, resumed.summary.interrupted) == (2, 2, False)
 
 
+DECIDED = """\
+name: decided
+decide: {smallest: 0.5, seeds: 5}
+base: {data: {images: 64, size: 32}, training: {epochs: 1, warmup_epochs: 0}}
+variants:
+  SL: {}
+  clear: {training.lr: 0.5}
+  vague: {training.lr: 0.25}
+seeds: [3]
+"""
+
+
+def noisy(config: TrialConfig, epoch: int) -> float:
+    """`clear` is better by 0.5 ± 0.01 at every seed, so four seeds decide it; `vague` differs by 0.3 either way."""
+    noise = (0.01 if config.seed % 2 else -0.01) if config.training.lr == 0.5 else 0.0
+    apart = {0.5: 0.5 + noise, 0.25: 0.3 if config.seed % 2 else -0.3}
+    return 0.4 + apart.get(config.training.lr, 0.0)
+
+
+def test_seeds_are_added_to_open_comparisons_alone_and_a_stopped_run_adds_the_same(
+    harness: Harness, mlflow_database: Path, tmp_path: Path
+) -> None:
+    study, store = read_study(tmp_path, DECIDED), new_store(tmp_path / "runs", mlflow_database)
+    first = [f"{name} · seed {seed}" for seed in (3, 4, 5, 6) for name in ("SL", "clear", "vague")]
+    then = ["SL · seed 7", "vague · seed 7"]
+    stopped = harness.run(study, store, StubTrainer(noisy, SignalAt(os.getpid(), 7)))
+    assert stopped.summary.interrupted
+    assert stopped.recorder.started == [*first, then[0]]
+    resumed = harness.run(study, store, StubTrainer(noisy))
+    assert resumed.recorder.started == then
+    assert resumed.recorder.said[-1] == "seed 7: after 4 seeds, 1 of 2 comparisons are open (vague − SL)"
+    (record,) = open_tracking(None, store).studies()
+    assert record.asked == {"SL": [3, 4, 5, 6, 7], "clear": [3, 4, 5, 6], "vague": [3, 4, 5, 6, 7]}
+
+
+@dataclass(frozen=True)
+class SignalAt:
+    """Sends the driver SIGINT before the epoch of a trial with this seed."""
+
+    driver: int
+    seed: int
+
+    def __call__(self, config: TrialConfig, epoch: int) -> None:
+        if config.seed == self.seed:
+            os.kill(self.driver, signal.SIGINT)
+            time.sleep(0.5)  # the handler runs in the driver
+
+
 @dataclass(frozen=True)
 class Death:
     """Kills the process that trains SL in its third epoch, if it is not the driver's, as often as asked."""

@@ -15,11 +15,11 @@ from typing import Any, get_args
 import pytest
 
 from hmtl_ablate.config import NUMERICS_VERSION, ProbeConfig, TrialConfig
-from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.errors import StudyError, TrackingError
 from hmtl_ablate.running.failures import Ending, Failure
 from hmtl_ablate.running.study_log import EVALUATIONS, StudyLog, registration
 from hmtl_ablate.study import Study, Variant, load_study
-from hmtl_ablate.tracking import StudyRecord, TrialRecord
+from hmtl_ablate.tracking import Registration, StudyRecord, TrialRecord
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
 
 TEXT = """\
@@ -44,6 +44,7 @@ class Recorder:
         self.ended: dict[str, TrialRecord] = {}
         self.artifacts: dict[str, Path] = {}
         self.status = ""
+        self.registered: Registration | None = None
 
     def _up(self) -> None:
         if self.down:
@@ -54,6 +55,10 @@ class Recorder:
         assert study_text == TEXT
         self.studies.append(record)
         return "parent"
+
+    def registration(self, record: StudyRecord) -> Registration | None:
+        self._up()
+        return self.registered
 
     def trial_run(self, record: TrialRecord) -> str:
         self._up()
@@ -149,6 +154,54 @@ def test_a_registration_by_hand(study: Study) -> None:
     assert found.study == hashlib.sha256(TEXT.encode()).hexdigest()
     assert found.verdict == hashlib.sha256(b'{"alpha": 0.05, "smallest": 0.5}').hexdigest()
     assert before <= datetime.fromisoformat(found.time) <= datetime.now(UTC)
+
+
+DECIDE: dict[str, Any] = {"smallest": 0.5, "seeds": 6, "alpha": 0.05, "comparisons": [["SL + puzzling", "SL"]]}
+
+
+def deciding_log(recorder: Recorder, **decide: Any) -> StudyLog:
+    """Of the study with `decide`, or without where it is empty."""
+    recorder.study_run = lambda record, text: recorder.studies.append(record) or "parent"  # type: ignore[method-assign, assignment, func-returns-value]
+    variants: dict[str, Any] = {"SL": {}, "SL + puzzling": {"pretext": {"puzzling": {}}}}
+    found = load_study({"name": "p", "variants": variants, **({"decide": decide} if decide else {})})
+    return StudyLog(recorder, found, pictures=False, warn=print)  # type: ignore[arg-type]
+
+
+def test_how_seeds_are_added_is_logged_and_registered(recorder: Recorder) -> None:
+    deciding_log(recorder, seeds=6).open_study((), {})
+    (record,) = recorder.studies
+    assert record.decide == DECIDE
+    assert record.registered is not None
+    assert (record.registered.decide, record.registered.seeds) == (DECIDE, (0, 1, 2, 3, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ({"seeds": 7}, "smallest: 0.5, seeds: 7, alpha: 0.05"),
+        ({"seeds": 5}, "seeds: 5"),
+        ({"seeds": 6, "alpha": 0.1}, "alpha: 0.1"),
+        ({"seeds": 6, "smallest": 1.0}, "smallest: 1"),
+        ({}, "now {none}"),
+    ],
+)
+def test_decide_can_t_change_once_the_study_has_begun(recorder: Recorder, now: dict[str, Any], words: str) -> None:
+    recorder.registered = Registration(
+        study="", verdict="", metric="", seeds=(), time="2026-11-26T00:30:00+00:00", decide=DECIDE
+    )
+    deciding_log(recorder, seeds=6).open_study((), {})
+    with pytest.raises(StudyError, match="decide can't change once the study has begun") as error:
+        deciding_log(recorder, **now).open_study((), {})
+    assert words in str(error.value)
+    assert "registered {smallest: 0.5, seeds: 6, alpha: 0.05} on 2026-11-26" in str(error.value)
+    assert len(recorder.studies) == 1
+
+
+def test_decide_may_be_added_to_a_study_that_was_registered_without(recorder: Recorder) -> None:
+    """The report says that it was."""
+    recorder.registered = Registration(study="", verdict="", metric="", seeds=(), time="")
+    deciding_log(recorder, seeds=6).open_study((), {})
+    assert recorder.studies[0].decide == DECIDE
 
 
 def test_the_study_is_logged_with_its_controls(recorder: Recorder, warnings: list[str]) -> None:

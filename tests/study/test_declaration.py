@@ -244,7 +244,7 @@ def test_keys_are_those_of_the_file() -> None:
     assert keys(Range) == (*KINDS, "step", "when")
     assert keys(StudyFile)[:3] == ("name", "question", "metric")
     assert keys(Profile) == ("base", "stages", "variants", "evaluations", "seeds", "search", "resources")
-    assert set(keys(StudyFile)) == {"name", "question", "metric", "verdict", "profiles", *keys(Profile)}
+    assert set(keys(StudyFile)) == {"name", "question", "metric", "verdict", "decide", "profiles", *keys(Profile)}
 
 
 def test_markers() -> None:

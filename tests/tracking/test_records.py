@@ -49,6 +49,14 @@ values = st.one_of(
 configs = st.dictionaries(names, values | st.dictionaries(names, values, max_size=3), max_size=4)
 metric_names = st.from_regex(r"[a-z0-9_]+(/[a-z0-9_ .-]+){0,2}", fullmatch=True)
 environments = st.dictionaries(st.sampled_from(["device", "host", "version.torch", "version.hmtl-ablate"]), names)
+decides = st.just({}) | st.fixed_dictionaries(
+    {
+        "smallest": st.floats(0.1, 1),
+        "seeds": st.integers(4, 100),
+        "alpha": st.floats(0.01, 0.5),
+        "comparisons": st.lists(st.lists(names, min_size=2, max_size=2), max_size=2),
+    }
+)
 studies = st.builds(
     StudyRecord,
     name=names,
@@ -65,12 +73,14 @@ studies = st.builds(
     asked=st.dictionaries(names, st.lists(st.integers(0, 2**31))),
     file=names,
     verdict=st.just({}) | st.fixed_dictionaries({"smallest": st.floats(0.1, 1), "alpha": st.floats(0.01, 0.5)}),
+    decide=decides,
     registered=st.none()
     | st.builds(
         Registration,
         **dict.fromkeys(("study", "verdict", "metric", "time"), names),
         seeds=st.lists(st.integers(0, 2**31), max_size=3).map(tuple),
         trained=st.integers(0, 9),
+        decide=decides,
     ),
     commit=names,
     run_id=names,
@@ -143,6 +153,14 @@ def test_two_thousand_variants_keep_their_names_and_order() -> None:
 def test_a_study_of_an_earlier_version_has_no_controls_and_is_not_registered() -> None:
     record = StudyRecord.from_run(old("study"))
     assert (record.controls, record.verdict, record.file, record.registered) == ({}, {}, "", None)
+    assert record.decide == {}
+
+
+def test_a_registration_of_an_earlier_version_has_fixed_seeds() -> None:
+    text = '{"study": "a", "verdict": "b", "metric": "c", "time": "d", "seeds": [0], "trained": 0}'
+    record = StudyRecord.from_run(stored(RunData({**STUDY.to_run().tags, "hmtl.registered": text})))
+    assert record.registered is not None
+    assert record.registered.decide == {}
 
 
 @pytest.mark.parametrize(
@@ -155,6 +173,8 @@ def test_a_study_of_an_earlier_version_has_no_controls_and_is_not_registered() -
         '{"study": 1, "verdict": "b", "metric": "c", "time": "d", "seeds": [0]}',
         '{"seeds": 5}',
         '{"more": 1}',
+        '{"study": "a", "verdict": "b", "metric": "c", "time": "d", "seeds": [0], "decide": {"seeds": 1}}',
+        '{"study": "a", "verdict": "b", "metric": "c", "time": "d", "seeds": [0], "decide": 12}',
     ],
 )
 def test_a_registration_that_is_not_what_was_written_is_none(text: str) -> None:
@@ -175,6 +195,9 @@ def test_a_registration_that_is_not_what_was_written_is_none(text: str) -> None:
         ("hmtl.asked", '{"SL": ["0"]}'),
         ("hmtl.verdict", '{"alpha": "0.1"}'),
         ("hmtl.verdict", '{"alpha": 5}'),
+        ("hmtl.decide", "[]"),
+        ("hmtl.decide", '{"seeds": 3}'),
+        ("hmtl.decide", '{"comparisons": [["HMTL"]]}'),
     ],
 )
 def test_controls_seeds_and_rules_that_are_no_such_are_refused(tag: str, text: str) -> None:
