@@ -26,6 +26,7 @@ STUDY_COLUMNS = (
     "seeds",
     "asked",
     "controls",
+    "designs",
     "verdict",
     "file",
     "registered",
@@ -66,7 +67,8 @@ class Results:
     studies: pd.DataFrame
     """STUDY_COLUMNS, the oldest first. `variants` is {variant: variant key} in the declared order, the baseline first;
     `evaluations` is {variant: evaluation} of those that evaluate another; `seeds` is a list, `asked` is {variant: seeds
-    that its last run asked for}; `controls` is {arm: {kind of control: variant}}; `verdict` is the rule of the verdict;
+    that its last run asked for}; `controls` is {arm: {kind of control: variant}}; `designs` is
+    {name: ablation design, as `study.Design`}; `verdict` is the rule of the verdict;
     `file` is the SHA-256 of the study file in its last run, `registered` what the study was before its first trial
     (`tracking.Registration` as a dict, empty without one); `started` is in milliseconds since 1970."""
     trials: pd.DataFrame
@@ -175,6 +177,7 @@ def _study_row(study: StudyRecord) -> dict[str, Any]:
         "seeds": list(study.seeds),
         "asked": dict(study.asked),
         "controls": study.controls,
+        "designs": study.designs,
         "verdict": study.verdict,
         "file": study.file,
         "registered": {} if study.registered is None else asdict(study.registered),

@@ -2,6 +2,7 @@
 
 from hmtl_ablate.study.controls import Controls
 from hmtl_ablate.study.declaration import WINNER, Resources, Verdict
+from hmtl_ablate.study.designs import ON, Arm, Design, Walk, part_text, path_bound, selection_metric, walk
 from hmtl_ablate.study.pruners import PRUNERS, Pruner, register_pruner
 from hmtl_ablate.study.reading import load_study
 from hmtl_ablate.study.reference import study_reference
@@ -18,10 +19,13 @@ from hmtl_ablate.study.spec import (
 )
 
 __all__ = [
+    "ON",
     "PRUNERS",
     "SAMPLERS",
     "WINNER",
+    "Arm",
     "Controls",
+    "Design",
     "Parameter",
     "Pruner",
     "Resources",
@@ -30,16 +34,21 @@ __all__ = [
     "Study",
     "Variant",
     "Verdict",
+    "Walk",
     "combinations",
     "data_configs",
     "load_study",
     "missing_data",
     "needed",
+    "part_text",
+    "path_bound",
     "planned",
     "register_pruner",
     "register_sampler",
     "resolved",
     "schema_text",
+    "selection_metric",
     "study_reference",
     "study_schema",
+    "walk",
 ]
