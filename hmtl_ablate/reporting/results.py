@@ -119,6 +119,15 @@ class Results:
 
         return pd.DataFrame([record for table in study_tables(self) for record in verdict_records(table)])
 
+    def effects(self) -> pd.DataFrame:
+        """The effects of ablation designs, one row per effect, as in the report's JSON: its mean over the seeds, its
+        95 % interval, and p adjusted for the design's effects (missing where nothing was tested); empty when no study
+        has designs."""
+        from hmtl_ablate.reporting.effect_tables import effect_records
+        from hmtl_ablate.reporting.tables import study_tables
+
+        return pd.DataFrame([record for table in study_tables(self) for record in effect_records(table)])
+
 
 def load_results(tracking_uri: str | None, store: Path) -> Results:
     """Read the tracking store: `tracking_uri`, or the SQLite file in `store` when it is None.

@@ -12,6 +12,7 @@ import pandas as pd
 
 from hmtl_ablate.errors import StudyError, nearest
 from hmtl_ablate.reporting.decomposition import StudyControls, study_controls
+from hmtl_ablate.reporting.effects import DesignEffects, path_only, study_effects
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.statistics import Estimate, estimate, paired_difference
 from hmtl_ablate.reporting.wording import plural
@@ -57,6 +58,8 @@ class StudyTable:
     """`commit`, `device` and `torch` of the finished trials, and their `seconds` in total."""
     controls: StudyControls | None = None
     """Where the gains of its arms with controls come from, and the verdicts; None without controls."""
+    designs: tuple[DesignEffects, ...] = ()
+    """The effects of its ablation designs."""
 
 
 def study_tables(results: Results, study: str | None = None) -> list[StudyTable]:
@@ -95,8 +98,11 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
     names = [name for name in study["variants"] if study["evaluations"].get(name, "") == evaluation]
     declared = declared[declared["variant"].isin(names)]
     done = finished(declared, metric)
-    scores: dict[str, dict[int, float]] = {name: {} for name in names}
+    hidden = path_only(study)
+    scores: dict[str, dict[int, float]] = {name: {} for name in names if name not in hidden}
     for trial in done:
+        if trial["variant"] in hidden:
+            continue
         scores[trial["variant"]][trial["seed"]] = float(trial[f"metrics.{metric}"])
     baseline = next(iter(scores), None)
     failed = declared[declared["status"] == "failed"].to_dict("records")
@@ -123,6 +129,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
         notes=(
             *_gaps(_expected(names, study["seeds"], study["asked"]), declared, len(done), metric),
             *(_left_out(study, results) if not evaluation else ()),
+            *_path_arms(hidden & set(names)),
             *_pairing(rows),
             *_weights(done),
         ),
@@ -132,6 +139,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
             "seconds": sum(finite(trial.get("metrics.seconds")) or 0.0 for trial in done),
         },
         controls=None if evaluation else study_controls(study, done),
+        designs=() if evaluation else study_effects(study, declared.to_dict("records")),
     )
 
 
@@ -193,6 +201,11 @@ def _left_out(study: dict[Hashable, Any], results: Results) -> list[str]:
     if search:
         notes.append(f"{plural(search, 'search trial')} left out: a search never sees the test split")
     return notes
+
+
+def _path_arms(hidden: set[str]) -> list[str]:
+    """Rows that a table has not: arms of a path, whose first seeds chose it."""
+    return [f"{plural(len(hidden), 'arm')} that only a path trains: see its steps"] if hidden else []
 
 
 def _pairing(rows: tuple[StudyRow, ...]) -> list[str]:

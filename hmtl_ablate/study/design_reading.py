@@ -275,7 +275,7 @@ def place(
     known = {identity(raw): name for name, raw in reversed(list(variants.items()))}
     named: dict[str, Raw] = {}
     planned: set[str] = set()
-    designs: dict[str, Design] = {}
+    found: list[tuple[Blueprint, dict[Cell, str]]] = []
     for one in blueprints:
         names = _arm_names(one, raws[one.name], known, {*taken, *named}, taken, faults)
         for cell, name in names.items():
@@ -284,9 +284,10 @@ def place(
                 named.setdefault(name, raws[one.name][cell])
                 if is_planned(one.kind, cell, len(one.factors)):
                     planned.add(name)
-        designs[one.name] = _design(one, names)
+        found.append((one, names))
     added = {name: raw for name, raw in named.items() if name in planned}
-    return added, {name: raw for name, raw in named.items() if name not in planned}, designs
+    possible = {name: raw for name, raw in named.items() if name not in planned}
+    return added, possible, {one.name: _design(one, names, possible) for one, names in found}
 
 
 def _arm_names(
@@ -321,7 +322,7 @@ def _arm_names(
     return names
 
 
-def _design(one: Blueprint, names: Mapping[Cell, str]) -> Design:
+def _design(one: Blueprint, names: Mapping[Cell, str], possible: Collection[str]) -> Design:
     """Levels of a factor that are trained as the baseline are the baseline's own, and no others."""
     same = {
         (component, level)
@@ -334,6 +335,7 @@ def _design(one: Blueprint, names: Mapping[Cell, str]) -> Design:
         {name: tuple(level for level in levels if (name, level) not in same) for name, levels in one.factors.items()},
         tuple(Arm(name, dict(cell)) for cell, name in names.items() if not same & set(cell)),
         one.selection,
+        tuple(dict.fromkeys(name for name in names.values() if name in possible)),
     )
 
 

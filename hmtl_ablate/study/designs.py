@@ -49,6 +49,8 @@ class Design:
     """The baseline first. Of a path, every set of components; it trains those that it comes by."""
     selection: int = 0
     """Of a path, how many of the study's first seeds it is chosen with; its steps are estimated with the others."""
+    candidates: tuple[str, ...] = ()
+    """Of a path, the variants of its arms that the study trains only as the path comes by them."""
 
 
 def part_text(component: str, level: str) -> str:

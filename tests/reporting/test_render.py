@@ -26,6 +26,7 @@ STUDY_KEYS = [
     "notes",
     "made",
     "controls",
+    "designs",
     "rows",
 ]
 ROW_KEYS = [

@@ -1,4 +1,4 @@
-"""CSV: claims, studies and controls in one table, so that any program can read it."""
+"""CSV: claims, studies, controls and effects in one table, so that any program can read it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ LAST = ("status", "protocol")
 
 
 def write(document: Document) -> str:
-    """One row per claim, then one row per variant, then for each arm with controls its verdict and its differences."""
+    """One row per claim, then one row per variant, then for each arm with controls its verdict and its differences,
+    then one row per effect of a design."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _header(document), restval="", lineterminator="\n")
     writer.writeheader()
-    for table in (document.claims, *document.studies, *document.controls):
+    for table in (document.claims, *document.studies, *document.controls, *document.effects):
         columns = [column for column in table.columns if column.csv_name]
         for row in table.rows:
             cells = {column.csv_name: column.value(row) for column in columns}
@@ -31,7 +32,8 @@ def write(document: Document) -> str:
 
 
 def _header(document: Document) -> list[str]:
-    columns = (*document.study_columns, *document.control_columns, *document.claims.columns)
+    known = (document.study_columns, document.control_columns, document.effect_columns, document.claims.columns)
+    columns = [column for own in known for column in own]
     names = dict.fromkeys(column.csv_name for column in columns if column.csv_name)
     return [*FIRST, *(name for name in names if name not in FIRST + LAST), *LAST]
 
