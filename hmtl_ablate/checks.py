@@ -122,7 +122,7 @@ def open_store(store: Path) -> Path:
 def configs_of(study: Study) -> list[TrialConfig]:
     """One config for each stage, variant, and network and size that the search may draw: all that names weights or a
     network."""
-    configs = [variant.config(0) for variant in (*study.stages, *study.variants)]
+    configs = [variant.config(0) for variant in study.trainable]
     if study.search is not None:
         networks = tuple(parameter for parameter in study.search.parameters if parameter.key in NETWORK_OPTIONS)
         for values in combinations(networks):
@@ -178,7 +178,7 @@ def check_declared(study: Study, store: Path) -> None:
         if path is not None:
             check_path(path)
     _check_networks_by_name(configs_of(study))
-    for variant in (*study.stages, *study.variants):
+    for variant in study.trainable:
         config = variant.config(study.seeds[0])
         pack = _known_pack(config, study.datasets.get(config.data.name), store)
         if pack is not None:
@@ -312,7 +312,7 @@ def prepare(study: Study, store: Path, tracking_uri: str | None, progress: PackP
         progress(0, 0, "opening the tracking store")
     tracking = open_tracking(tracking_uri, store)
     packs = open_packs(study, store, progress)
-    for variant in (*study.stages, *study.variants):
+    for variant in study.trainable:
         config = variant.config(study.seeds[0])
         check_labels(config, packs.of(config))
     check_search(study, packs)

@@ -10,6 +10,7 @@ from hmtl_ablate.reporting.claims import ClaimRow
 from hmtl_ablate.reporting.decisions import Decision
 from hmtl_ablate.reporting.decomposition import Part
 from hmtl_ablate.reporting.document import DASH, Column, Row
+from hmtl_ablate.reporting.effects import Effect
 from hmtl_ablate.reporting.statistics import Estimate
 from hmtl_ablate.reporting.tables import StudyRow
 from hmtl_ablate.reporting.wording import count_text, label, number_text
@@ -25,6 +26,15 @@ class ControlRow:
     verdict: str
     sequential: bool = False
     """Whether seeds were added until decided, so that the interval is the sequential one."""
+
+
+@dataclass(frozen=True)
+class EffectRow:
+    """One effect of a design."""
+
+    design: str
+    kind: str
+    effect: Effect
 
 
 def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:
@@ -116,6 +126,37 @@ def of_level(columns: Sequence[Column[Row]], level: float | None) -> tuple[Colum
     )
 
 
+def effect_columns(metric: str, *, path: bool = False) -> tuple[Column[EffectRow], ...]:
+    """The columns of the table of a design's effects, in their order. metric: what they are of. path: show people what
+    each step gained when it was chosen."""
+    percent = in_percent(metric)
+    return (
+        Column("design", lambda row: row.design, csv="variant"),
+        Column("effect", lambda row: row.effect.name, "Step" if path else "Effect", align="left", csv="part"),
+        Column("n_seeds", lambda row: row.effect.estimate.n, "Seeds"),
+        Column(
+            "difference",
+            lambda row: row.effect.estimate.mean,
+            ("Gain" if path else "Effect") + " [95 %]" + (", points" if percent else ""),
+            lambda row: difference_text(row.effect.estimate, percent) if row.effect.weights else "0 (the same arm)",
+            wrap=True,
+        ),
+        Column(
+            "sd", lambda row: row.effect.estimate.sd, "SD", lambda row: number_text(row.effect.estimate.sd, percent)
+        ),
+        Column("ci95_low", lambda row: row.effect.estimate.low),
+        Column("ci95_high", lambda row: row.effect.estimate.high),
+        Column("p", lambda row: row.effect.p, "p (Holm)", lambda row: _p_text(row.effect.p)),
+        Column(
+            "picked",
+            lambda row: row.effect.picked,
+            "When chosen" if path else "",
+            lambda row: number_text(row.effect.picked, percent, sign=True),
+        ),
+        Column("status", lambda row: row.kind, json="kind"),
+    )
+
+
 def claim_columns(*, protocol: bool) -> tuple[Column[ClaimRow], ...]:
     """The columns of the table of claims, in percent. protocol: show people that column too."""
     return (
@@ -155,6 +196,10 @@ def difference_text(difference: Estimate, percent: bool) -> str:
 
 def _estimate(row: ControlRow) -> Estimate:
     return row.part.estimate if row.part else Estimate(0)
+
+
+def _p_text(p: float | None) -> str:
+    return DASH if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _part_text(row: ControlRow) -> str:

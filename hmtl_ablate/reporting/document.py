@@ -108,6 +108,10 @@ class Document:
     """Of each study with controls, one table of all its arms, for programs."""
     control_columns: Sequence[Column[Any]]
     """The columns of such a table, known also where no study has controls."""
+    effects: tuple[Table[Any], ...] = ()
+    """Of each study with designs, one table of all their effects, for programs."""
+    effect_columns: Sequence[Column[Any]] = ()
+    """The columns of such a table, known also where no study has designs."""
     decisions: tuple[Table[Any], ...] = ()
     """Of each study whose seeds were added until decided, the table of its comparisons."""
     decision_columns: Sequence[Column[Any]] = ()

@@ -9,10 +9,18 @@ from typing import Any
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import HmtlError, nearest
 from hmtl_ablate.reporting.claims import CLAIMS, RULE, TOLERANCE, ClaimRow, claims_table
-from hmtl_ablate.reporting.columns import claim_columns, control_columns, decision_columns, of_level, study_columns
+from hmtl_ablate.reporting.columns import (
+    claim_columns,
+    control_columns,
+    decision_columns,
+    effect_columns,
+    of_level,
+    study_columns,
+)
 from hmtl_ablate.reporting.controls import control_data, control_json, control_tables
 from hmtl_ablate.reporting.decision_tables import decision_json, decision_table
 from hmtl_ablate.reporting.document import Column, Document, Section, Table
+from hmtl_ablate.reporting.effect_tables import effect_data, effect_json, effect_tables
 from hmtl_ablate.reporting.formats import DATA_FORMATS, TEXT_FORMATS, check_format
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.tables import StudyRow, StudyTable, study_tables
@@ -68,6 +76,7 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
     claims = _claims(report.claims, report.tolerance)
     studies = tuple(_study(table, columns) for table in report.tables)
     controls = [control_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
+    effects = [effect_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
     sections = [Section("Claims of the paper", NO_RUNS if report.empty else "", (claims,))]
     claimed = {claim.data for claim in CLAIMS}
     pairs: list[tuple[StudyTable, Table[Any]]] = []
@@ -75,6 +84,7 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
         pairs.append((table, study))
         pairs.extend((table, one) for one in decision_table(table, study.csv))
         pairs.extend((table, one) for one in control_tables(table))
+        pairs.extend((table, one) for one in effect_tables(table))
     own = tuple(shown for table, shown in pairs if table.data in claimed)
     other = tuple(shown for table, shown in pairs if table.data not in claimed)
     if own:
@@ -88,6 +98,8 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
         columns(""),
         tuple(table for table in controls if table is not None),
         control_columns(""),
+        tuple(table for table in effects if table is not None),
+        effect_columns(""),
         tuple(
             one for table, study in zip(report.tables, studies, strict=True) for one in decision_table(table, study.csv)
         ),
@@ -130,7 +142,7 @@ def _study(table: StudyTable, columns: StudyColumns) -> Table[StudyRow]:
         csv=cells | {name: fact for name, fact in facts.items() if name != "name"},
         json=facts
         | {"question": table.question, "notes": list(table.notes), "made": dict(table.made)}
-        | {"controls": control_json(table.controls), "decisions": decision_json(table)},
+        | {"controls": control_json(table.controls), "decisions": decision_json(table), "designs": effect_json(table)},
     )
 
 

@@ -27,6 +27,7 @@ STUDY_COLUMNS = (
     "seeds",
     "asked",
     "controls",
+    "designs",
     "verdict",
     "decide",
     "file",
@@ -70,9 +71,10 @@ class Results:
     studies: pd.DataFrame
     """STUDY_COLUMNS, the oldest first. `variants` is {variant: variant key} in the declared order, the baseline first;
     `evaluations` is {variant: evaluation} of those that evaluate another; `seeds` is a list, `asked` is {variant: seeds
-    that its last run asked for}; `controls` is {arm: {kind of control: variant}}; `verdict` is the rule of the verdict;
-    `decide` says how seeds were added (`tracking.StudyRecord.decide`, empty where they are fixed); `file` is the
-    SHA-256 of the study file in its last run, `registered` what the study was before its first trial
+    that its last run asked for}; `controls` is {arm: {kind of control: variant}}; `designs` is {name: ablation design,
+    as `study.Design`}; `verdict` is the rule of the verdict; `decide` says how seeds were added
+    (`tracking.StudyRecord.decide`, empty where they are fixed); `file` is the SHA-256 of the study file in its last
+    run, `registered` what the study was before its first trial
     (`tracking.Registration` as a dict, empty without one); `started` is in milliseconds since 1970."""
     trials: pd.DataFrame
     """TRIAL_COLUMNS, then `params.<key>` (each option as text) and `metrics.<key>` (the last value; accuracies from 0
@@ -139,6 +141,15 @@ class Results:
 
         return pd.DataFrame([record for table in study_tables(self) for record in decision_records(table)])
 
+    def effects(self) -> pd.DataFrame:
+        """The effects of ablation designs, one row per effect, as in the report's JSON: its mean over the seeds, its
+        95 % interval, and p adjusted for the design's effects (missing where nothing was tested); empty when no study
+        has designs."""
+        from hmtl_ablate.reporting.effect_tables import effect_records
+        from hmtl_ablate.reporting.tables import study_tables
+
+        return pd.DataFrame([record for table in study_tables(self) for record in effect_records(table)])
+
 
 def load_results(tracking_uri: str | None, store: Path) -> Results:
     """Read the tracking store: `tracking_uri`, or the SQLite file in `store` when it is None.
@@ -197,6 +208,7 @@ def _study_row(study: StudyRecord) -> dict[str, Any]:
         "seeds": list(study.seeds),
         "asked": dict(study.asked),
         "controls": study.controls,
+        "designs": study.designs,
         "verdict": study.verdict,
         "decide": dict(study.decide),
         "file": study.file,

@@ -68,6 +68,11 @@ def p_above(differences: Sequence[float], bound: float = 0.0) -> float:
     return min(1.0, 2 * float(stats.t.sf((known.mean - bound) * math.sqrt(n) / known.sd, n - 1)))
 
 
+def p_different(differences: Sequence[float]) -> float:
+    """p of the two-sided paired t test that the mean difference is 0; 1 where `p_above` can't test."""
+    return min(p_above(differences), p_above([-value for value in differences]))
+
+
 def p_within(differences: Sequence[float], margin: float) -> float:
     """p of equivalence: the larger p of two tests, mean above -margin and mean below margin (Schuirmann 1987).
 

@@ -13,6 +13,7 @@ import pandas as pd
 from hmtl_ablate.errors import StudyError, nearest
 from hmtl_ablate.reporting.decisions import STOPPING, StudyDecisions, study_decisions
 from hmtl_ablate.reporting.decomposition import StudyControls, study_controls
+from hmtl_ablate.reporting.effects import DesignEffects, path_only, study_effects
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.statistics import Estimate, estimate, paired_difference, without_interval
 from hmtl_ablate.reporting.wording import plural
@@ -63,6 +64,8 @@ class StudyTable:
     """Where the gains of its arms with controls come from, and the verdicts; None without controls."""
     decisions: StudyDecisions | None = None
     """What its comparisons decided, where seeds were added until decided."""
+    designs: tuple[DesignEffects, ...] = ()
+    """The effects of its ablation designs."""
 
 
 def study_tables(results: Results, study: str | None = None) -> list[StudyTable]:
@@ -101,8 +104,11 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
     names = [name for name in study["variants"] if study["evaluations"].get(name, "") == evaluation]
     declared = declared[declared["variant"].isin(names)]
     done = finished(declared, metric)
-    scores: dict[str, dict[int, float]] = {name: {} for name in names}
+    hidden = path_only(study)
+    scores: dict[str, dict[int, float]] = {name: {} for name in names if name not in hidden}
     for trial in done:
+        if trial["variant"] in hidden:
+            continue
         scores[trial["variant"]][trial["seed"]] = float(trial[f"metrics.{metric}"])
     baseline = next(iter(scores), None)
     decisions = study_decisions(study, scores, _over(study, results))
@@ -131,6 +137,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
         notes=(
             *_gaps(_expected(names, study["seeds"], study["asked"]), declared, len(done), metric),
             *(_left_out(study, results) if not evaluation else ()),
+            *_path_arms(hidden & set(names)),
             *(_pairing(rows) if decisions is None else [STOPPING]),
             *_weights(done),
         ),
@@ -141,6 +148,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
         },
         controls=None if evaluation else study_controls(study, done, decisions),
         decisions=decisions,
+        designs=() if evaluation else study_effects(study, declared.to_dict("records")),
     )
 
 
@@ -226,6 +234,11 @@ def _left_out(study: dict[Hashable, Any], results: Results) -> list[str]:
     if search:
         notes.append(f"{plural(search, 'search trial')} left out: a search never sees the test split")
     return notes
+
+
+def _path_arms(hidden: set[str]) -> list[str]:
+    """Rows that a table has not: arms of a path, whose first seeds chose it."""
+    return [f"{plural(len(hidden), 'arm')} that only a path trains: see its steps"] if hidden else []
 
 
 def _pairing(rows: tuple[StudyRow, ...]) -> list[str]:

@@ -40,12 +40,14 @@ class Continuation(Protocol):
 def continuations(study: Study, optuna_search: OptunaSearch | None) -> tuple[Continuation, ...]:
     """What a study declares that depends on results, in the order in which it is trained."""
     from hmtl_ablate.running.deciding import Deciding  # it needs More
+    from hmtl_ablate.running.path import AblationPath  # it needs this module's types
 
     found: list[Continuation] = []
     if study.decide is not None:
         found.append(Deciding(study, study.decide))
     if study.search is not None and study.search.confirm and optuna_search is not None:
         found.append(Confirmation(study, optuna_search))
+    found += [AblationPath(study, name) for name, design in study.designs.items() if design.kind == "path"]
     return tuple(found)
 
 

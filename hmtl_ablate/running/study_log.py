@@ -117,6 +117,7 @@ class StudyLog:
             variants={variant.name: variant.key for variant in variants},
             evaluations={variant.name: variant.evaluation for variant in variants if variant.evaluation},
             controls={arm: asdict(controls) for arm, controls in study.controls.items()},
+            designs={name: asdict(design) for name, design in study.designs.items()},
             seeds=study.seeds,
             asked={name: list(seeds) for name, seeds in asked.items()},
             commit=self._commit,

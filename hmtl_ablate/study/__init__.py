@@ -3,6 +3,7 @@
 from hmtl_ablate.study.controls import Controls
 from hmtl_ablate.study.deciding import Comparison
 from hmtl_ablate.study.declaration import WINNER, Decide, Resources, Verdict
+from hmtl_ablate.study.designs import ON, Arm, Design, Walk, part_text, path_bound, selection_metric, walk
 from hmtl_ablate.study.pruners import PRUNERS, Pruner, register_pruner
 from hmtl_ablate.study.reading import load_study
 from hmtl_ablate.study.reference import study_reference
@@ -19,12 +20,15 @@ from hmtl_ablate.study.spec import (
 )
 
 __all__ = [
+    "ON",
     "PRUNERS",
     "SAMPLERS",
     "WINNER",
+    "Arm",
     "Comparison",
     "Controls",
     "Decide",
+    "Design",
     "Parameter",
     "Pruner",
     "Resources",
@@ -33,16 +37,21 @@ __all__ = [
     "Study",
     "Variant",
     "Verdict",
+    "Walk",
     "combinations",
     "data_configs",
     "load_study",
     "missing_data",
     "needed",
+    "part_text",
+    "path_bound",
     "planned",
     "register_pruner",
     "register_sampler",
     "resolved",
     "schema_text",
+    "selection_metric",
     "study_reference",
     "study_schema",
+    "walk",
 ]

@@ -111,7 +111,7 @@ def expand(
     asked: variant → its key `controls`; variants: all of the study's own, valid; taken: names of everything in the
     study. A control that is trained as another variant is that variant. What is wrong goes to faults.
     """
-    known = {_identity(raw): name for name, raw in reversed(list(variants.items()))}
+    known = {identity(raw): name for name, raw in reversed(list(variants.items()))}
     added: dict[str, Raw] = {}
     controls: dict[str, Controls] = {}
     for arm, node in asked.items():
@@ -125,7 +125,7 @@ def expand(
             if wrong := config_faults(raw):
                 faults.append(_fault(node, f"its control {label!r} can't be trained: {wrong[0]}", "remove controls"))
                 break
-            names[task, role] = known.setdefault(_identity(raw), name)
+            names[task, role] = known.setdefault(identity(raw), name)
             if names[task, role] == name and name not in added:
                 faults += _name_faults(node, name, taken)
                 added[name] = raw
@@ -143,7 +143,7 @@ def _named(arm: str, names: Mapping[tuple[str, str], str]) -> Controls:
     )
 
 
-def _identity(raw: Raw) -> str:
+def identity(raw: Raw) -> str:
     """Equal for configs that are trained alike: those of equal options, apart from what has no effect in SL, the mean
     over one view and most combinations of one loss."""
     config = parse_config(raw)

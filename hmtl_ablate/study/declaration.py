@@ -18,6 +18,8 @@ from hmtl_ablate.config import Frozen, metric_names
 Extra = Literal["epochs", "supervision_off"]
 EXTRAS: tuple[Extra, ...] = get_args(Extra)
 """Controls outside the sum, by the names that `controls` takes."""
+DesignKind = Literal["leave_one_out", "add_one_in", "one_factor_at_a_time", "pairwise", "full_factorial", "path"]
+DESIGN_KINDS: tuple[DesignKind, ...] = get_args(DesignKind)
 Kind = Literal["choice", "uniform", "loguniform", "int"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """How the values of a searched option are given."""
@@ -71,12 +73,17 @@ StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 TrialCount = Annotated[int, Field(ge=1, le=MAX_TRIALS)]
 Step = Annotated[int, Field(ge=1)]
+SelectionSeeds = Annotated[int, Field(ge=1, le=1000)]
 Changes = Annotated[dict[str, Any], Defined("config")]
 """A change of a TrialConfig."""
 VariantChanges = Annotated[dict[str, Any], Defined("variant")]
 """A change of a TrialConfig, and the keys of `VariantKeys`."""
 EvaluationChanges = Annotated[dict[str, Any], Defined("evaluation")]
 """A change of a TrialConfig, and the keys of `Evaluation`."""
+Component = Annotated[dict[str, Any], Defined("component")]
+"""A change of a design's baseline, or the keys of `ComponentKeys`."""
+Label = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+"""A name that is part of the name of a variant."""
 Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
 WholeEnds = Annotated[list[int], Field(min_length=2, max_length=2)]
 
@@ -156,6 +163,28 @@ class SearchSection(Frozen):
     the first, which the search has used. A study of one seed confirms on that one."""
 
 
+class DesignSection(Frozen):
+    """An ablation design: its arms are made of a baseline and named components, and become variants of the study. See
+    docs/methods.md, Ablation designs."""
+
+    kind: DesignKind
+    """Which arms: the full model and each component left out; the baseline with each one added; with each level of each
+    factor; with each one and each pair; all combinations; or the path from the baseline to the full model that adds the
+    component that gains most first. Required, here or in the profile."""
+    baseline: str | Changes | None = None
+    """A variant, by its name, or a change of the study's base; when left out, the base."""
+    components: dict[Label, Component | None] | None = Field(default_factory=dict)
+    """Name → a change of the baseline, of any number of options. A nested pretext adds its tasks to those of the
+    others; components that an arm combines must not set the same option. With one_factor_at_a_time and full_factorial
+    also a factor: levels, by name, each a change of the baseline, whose own setting is one level more."""
+    target: str | None = None
+    """path: a variant, by its name, in place of components: each option in which it differs from the baseline is one
+    component."""
+    selection: SelectionSeeds = 1
+    """path: how many of the study's first seeds it is chosen with, on the validation split. Its steps are estimated
+    with the other seeds, 2 or more."""
+
+
 class _Header(Frozen):
     name: StudyName
     """Name of the study: up to 64 letters, digits, - and _; the first a letter or digit."""
@@ -181,6 +210,8 @@ class Profile(Frozen):
     model.weights: trial:NAME."""
     variants: dict[Name, VariantChanges | None] | None = Field(default_factory=dict)
     """An ablation: named arms, each a change of the base. The first one is the baseline."""
+    designs: dict[Label, DesignSection | None] | None = Field(default_factory=dict)
+    """Ablation designs: arms that are made of a baseline and components, and follow the variants."""
     evaluations: dict[Name, EvaluationChanges | None] | None = Field(default_factory=dict)
     """Measurements of every trained variant: a probe of its frozen backbone, or fine-tuning, on the same dataset or
     another. Each is a change of the base; model and weights are the variant's."""
@@ -207,6 +238,14 @@ class VariantKeys(Frozen):
     as many whole views, the variant with ignored answers, and with random ones. A list names controls in addition:
     `epochs`, SL with one view and as many image passes; `supervision_off`, the variant with whole images alone in the
     supervised loss (siamese feed). true: [epochs]. See docs/methods.md, controls."""
+
+
+class ComponentKeys(Frozen):
+    """Keys of a component in place of those of a TrialConfig."""
+
+    levels: dict[Label, Changes | None] | None = Field(default_factory=dict)
+    """Makes it a factor: name of a level → a change of the baseline. The baseline's own setting is one level more; a
+    level that equals it is that one."""
 
 
 class Evaluation(Frozen):

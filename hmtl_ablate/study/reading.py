@@ -37,6 +37,8 @@ from hmtl_ablate.study.declaration import (
     replaced_maps,
     table_metrics,
 )
+from hmtl_ablate.study.design_reading import Blueprint, DesignReader, place
+from hmtl_ablate.study.designs import Cell
 from hmtl_ablate.study.mapping import node_of, yaml_of
 from hmtl_ablate.study.merge import merge, override, put, tasks
 from hmtl_ablate.study.options import config_faults, own_fault
@@ -154,6 +156,8 @@ class _Reader:
         base = self._base()
         variants = {name: [*base, *steps] for name, steps in self._named("variants", base[-1]).items()}
         stages = {name: [*base, *steps] for name, steps in self._named("stages", base[-1]).items()}
+        seeds = self._seeds()
+        blueprints = self._designs(base, variants, seeds)
         self._refuse_controls()
         for name in stages.keys() & variants.keys():
             self._fault(self._entry("stages", name), f"{name!r} is also a variant", "choose another name", at_key=True)
@@ -163,33 +167,43 @@ class _Reader:
             search_map = None
         search_base = [*base, *self._search_base(base[-1])]
         arms = variants | {name: steps for name, (steps, _) in evaluated.items()}
-        configs = [*stages.values(), *arms.values(), *([search_base] if search_map else [])]
+        cells = [steps for one in blueprints for steps in one.arms.values()]
+        configs = [*stages.values(), *arms.values(), *cells, *([search_base] if search_map else [])]
         used = self._command(configs)
-        for steps in (*stages.values(), *arms.values()):
+        for steps in (*stages.values(), *arms.values(), *cells):
             self._check_config(steps)
         search = self._search(search_map, search_base) if search_map is not None else None
-        if not variants and search_map is None:
-            self._fault(self.root, "there is nothing to run", "add variants, a search, or both")
+        designs = [owner.entries.get("designs") for owner in (self.root, self.part)]
+        if not variants and search_map is None and not any(one and one.entries for one in designs):
+            self._fault(self.root, "there is nothing to run", "add variants, designs or a search")
         name, question, metric = self._text("name"), self._text("question"), self._text("metric")
         self._check_name(name)
         if metric and metric not in table_metrics():
             self._fault(self._found("metric"), f"there is no metric {metric!r}", nearest(metric, table_metrics()))
-        seeds, resources, verdict = self._seeds(), self._resources(), self._verdict()
-        decide = self._decide()
+        resources, verdict, decide = self._resources(), self._verdict(), self._decide()
         if decide is not None:
             seeds = self._until_decided(decide, seeds)
         if len(self.faults) == before:
-            self._check_weights({**stages, **arms}, search_base if search_map else None, {*stages, *variants})
+            numbered = {f"design {number}": steps for number, steps in enumerate(cells)}
+            self._check_weights(
+                {**stages, **arms, **numbered}, search_base if search_map else None, {*stages, *variants}
+            )
         if len(self.faults) > before:
             return None
         raws: dict[str, Raw] = {name: steps[-1].plain() for name, steps in (stages | arms).items()}
+        made: dict[str, Mapping[Cell, Raw]] = {
+            one.name: {cell: steps[-1].plain() for cell, steps in one.arms.items()} for one in blueprints
+        }
+        designed, possible, placed = place(blueprints, made, {name: raws[name] for name in variants}, raws, self.faults)
+        raws |= designed | possible
         asked = {name: node for name in variants if (node := self._asked(name))}
-        added, controls = expand(asked, {name: raws[name] for name in variants}, raws, self.faults)
+        own = {name: raws[name] for name in (*variants, *designed)}
+        added, controls = expand(asked, own, raws, self.faults)
         raws |= added
         known: dict[str, Variant] = {}
         for one in raws:
             self._variant(one, raws, known, stages, {name: evaluation for name, (_, evaluation) in evaluated.items()})
-        order = (*variants, *added, *evaluated)
+        order = (*variants, *designed, *added, *evaluated)
         metric = metric or self._metric(tuple(known[one] for one in order), search)
         self._check_metric(metric, tuple(known[one] for one in order))
         compared = self._comparisons(decide, metric, tuple(variants), controls) if decide else ()
@@ -211,7 +225,17 @@ class _Reader:
             controls=controls,
             decide=decide,
             comparisons=compared,
+            designs=placed,
+            candidates=tuple(known[one] for one in possible),
         )
+
+    def _designs(self, base: list[Node], variants: Mapping[str, list[Node]], seeds: Sequence[int]) -> list[Blueprint]:
+        """The designs that nothing is wrong with; their configs are not checked yet."""
+        own = _map(self.root.entries.get("designs"), self.faults)
+        over = _map(self.part.entries.get("designs"), self.faults)
+        reader = DesignReader(base, variants, seeds, self.faults)
+        found = [reader.blueprint(name, own.get(name), over.get(name)) for name in {**own, **over}]
+        return [one for one in found if one is not None]
 
     def _asked(self, variant: str) -> Node | None:
         """The key `controls` of a variant, the profile's or else the file's."""
@@ -448,6 +472,7 @@ class _Reader:
             ("verdict", "decide has a smallest and an alpha of its own, by which verdicts are given too"),
             ("search", "a search has no comparison that seeds could decide"),
             ("evaluations", "evaluations have no comparison that seeds could decide"),
+            ("designs", "the effects of a design are no comparison that seeds could decide"),
         ):
             found = self.root.entries.get(key) or self.part.entries.get(key)
             if found is not None and found.content is not None:

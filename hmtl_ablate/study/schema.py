@@ -10,7 +10,15 @@ from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
 from hmtl_ablate.config import PRETEXT_OPTIONS, TrialConfig
-from hmtl_ablate.study.declaration import Evaluation, Range, StudyFile, VariantKeys, objectives, table_metrics
+from hmtl_ablate.study.declaration import (
+    ComponentKeys,
+    Evaluation,
+    Range,
+    StudyFile,
+    VariantKeys,
+    objectives,
+    table_metrics,
+)
 from hmtl_ablate.study.options import SECTIONS, section_model
 from hmtl_ablate.study.pruners import PRUNERS
 from hmtl_ablate.study.samplers import SAMPLERS
@@ -25,6 +33,7 @@ def study_schema() -> Schema:
     definitions = schema.pop("$defs") | {name: make() for name, make in _DEFINED.items()}
     definitions |= {"Range": _schema(Range)}
     del definitions["SearchSection"]["required"]  # the file may leave to its profiles what every search needs
+    del definitions["DesignSection"]["required"]
     definitions |= {f"pruner.{name}": _schema(kind) | {"required": ["name"]} for name, kind in PRUNERS.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -104,6 +113,10 @@ def _variant() -> Schema:
     return _with_keys(VariantKeys)
 
 
+def _component() -> Schema:
+    return _with_keys(ComponentKeys)
+
+
 def _evaluation() -> Schema:
     return _with_keys(Evaluation)
 
@@ -149,6 +162,7 @@ def _metric() -> Schema:
 _DEFINED: dict[str, Callable[[], Schema]] = {
     "config": _config,
     "variant": _variant,
+    "component": _component,
     "evaluation": _evaluation,
     "space": _space,
     "sampler": _sampler,

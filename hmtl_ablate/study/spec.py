@@ -13,6 +13,7 @@ from hmtl_ablate.config import DataConfig, TrialConfig, parse_config
 from hmtl_ablate.study.controls import Controls
 from hmtl_ablate.study.deciding import Comparison
 from hmtl_ablate.study.declaration import FIRST_LOOK, Decide, Resources, Verdict
+from hmtl_ablate.study.designs import Design
 from hmtl_ablate.study.space import Search, combinations, resolved
 
 _PACKED = ("data.size", "data.stored")
@@ -48,9 +49,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """A study at one profile. The first variant is the baseline; search trials use the first seed. The controls that
-    are added follow the variants of the study itself, the evaluations come last; stages are trials that others start
-    from."""
+    """A study at one profile. The first variant is the baseline; search trials use the first seed. The arms of designs
+    follow the variants of the study itself, then the controls that are added; the evaluations come last; stages are
+    trials that others start from."""
 
     name: str
     profile: str
@@ -74,11 +75,19 @@ class Study:
     variant has every seed."""
     comparisons: tuple[Comparison, ...] = ()
     """What is decided, with `decide`."""
+    designs: Mapping[str, Design] = field(default_factory=dict)
+    candidates: tuple[Variant, ...] = ()
+    """Arms of a path that a run may come by; which ones it trains depends on results."""
 
     @property
     def first_seeds(self) -> tuple[int, ...]:
         """The seeds that every variant has, whatever the results."""
         return self.seeds if self.decide is None else self.seeds[:FIRST_LOOK]
+
+    @property
+    def trainable(self) -> tuple[Variant, ...]:
+        """All that a run may train, but for what a search draws."""
+        return (*self.stages, *self.variants, *self.candidates)
 
     def source(self, name: str) -> Variant | None:
         """The stage or variant of this name."""
@@ -107,7 +116,7 @@ def needed(study: Study) -> list[tuple[Variant, int, TrialConfig]]:
 
 def data_configs(study: Study) -> list[DataConfig]:
     """The data of every config that the study may train, each once: variants, and what the search can draw."""
-    found = [variant.config(study.seeds[0]).data for variant in (*study.stages, *study.variants)]
+    found = [variant.config(study.seeds[0]).data for variant in study.trainable]
     if study.search is not None:
         sizes = tuple(parameter for parameter in study.search.parameters if parameter.key in _PACKED)
         for values in combinations(sizes):

@@ -52,6 +52,7 @@ CONFIG = "hmtl.config"
 VARIANTS = "hmtl.variants"
 EVALUATIONS = "hmtl.evaluations"
 CONTROLS = "hmtl.controls"
+DESIGNS = "hmtl.designs"
 ASKED = "hmtl.asked"
 SEEDS = "hmtl.seeds"
 VERDICT = "hmtl.verdict"
@@ -160,6 +161,8 @@ class StudyRecord:
     """Variant → evaluation, for the variants that evaluate another one."""
     controls: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Variant → its controls, the fields of `hmtl_ablate.study.Controls`; {} in runs from before there were any."""
+    designs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name → ablation design, the fields of `hmtl_ablate.study.Design`; {} in runs from before there were any."""
     seeds: tuple[int, ...]
     asked: Mapping[str, list[int]] = field(default_factory=dict)
     """Variant → the seeds that its last run asked for; {} in runs from before this was recorded."""
@@ -198,6 +201,7 @@ class StudyRecord:
             VARIANTS: _json(dict(self.variants)),
             EVALUATIONS: _json(dict(self.evaluations)),
             CONTROLS: _json(self.controls),
+            DESIGNS: _json(self.designs),
             SEEDS: _json(list(self.seeds)),
             ASKED: _json(dict(self.asked)),
             VERDICT: _json(dict(self.verdict)),
@@ -221,6 +225,7 @@ class StudyRecord:
             variants=_parsed(run, VARIANTS, dict),
             evaluations=_parsed(run, EVALUATIONS, dict) if EVALUATIONS in tags else {},
             controls=_parsed(run, CONTROLS, dict) if CONTROLS in tags else {},
+            designs=_parsed(run, DESIGNS, dict) if DESIGNS in tags else {},
             seeds=tuple(seeds),
             asked=_parsed(run, ASKED, dict) if ASKED in tags else {},
             verdict=_rule(run),
@@ -432,7 +437,7 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
         raise _unreadable(run, tag) from None
     if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
         raise _unreadable(run, tag)
-    if (tag == CONTROLS and not _maps(value)) or (tag == ASKED and not _seeds(value)):
+    if (tag in (CONTROLS, DESIGNS) and not _maps(value)) or (tag == ASKED and not _seeds(value)):
         raise _unreadable(run, tag)
     if tag == DECIDE and not _decides(value):
         raise _unreadable(run, tag)

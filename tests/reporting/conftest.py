@@ -55,6 +55,7 @@ class Store:
         question: str = "Does it help?",
         evaluations: dict[str, str] | None = None,
         controls: dict[str, dict[str, Any]] | None = None,
+        designs: dict[str, dict[str, Any]] | None = None,
         verdict: dict[str, float] | None = None,
         file: str = "",
         registered: Registration | None = None,
@@ -73,6 +74,7 @@ class Store:
             seeds=tuple(seeds),
             asked=asked or {},
             controls=controls or {},
+            designs=designs or {},
             verdict=verdict or {},
             file=file,
             registered=registered,
@@ -104,6 +106,7 @@ class Store:
         numerics: int = 0,
         stage: bool = False,
         params: dict[str, str] | None = None,
+        more: dict[str, float] | None = None,
         environment: dict[str, str] | None = None,
     ) -> str:
         """Log a trial; gives its run_id. params: dotted option → its value as Python writes it."""
@@ -112,6 +115,7 @@ class Store:
             metrics |= {"image_passes": passes, "seconds": seconds} | ({"images": images} if images else {})
         if value is not None:
             metrics[metric] = value
+        metrics |= more or {}
         options = DEFAULTS | {"data.name": data} | (params or {})
         record = TrialRecord(
             parent=parent,

@@ -27,6 +27,7 @@ STUDY_KEYS = [
     "made",
     "controls",
     "decisions",
+    "designs",
     "rows",
 ]
 ROW_KEYS = [

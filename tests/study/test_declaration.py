@@ -17,6 +17,7 @@ from hmtl_ablate.errors import StudyError
 from hmtl_ablate.study import PRUNERS, SAMPLERS, load_study, schema_text, study_reference, study_schema
 from hmtl_ablate.study.declaration import (
     KINDS,
+    DesignSection,
     Evaluation,
     Profile,
     Range,
@@ -46,6 +47,7 @@ GOOD: dict[str, Any] = {
     "base": {"data": {"size": 48}},
     "stages": {"first": {"training.supervised": False, "pretext": {"rotation": {"grid": 1}}}},
     "variants": {"SL": {"model": {"weights": "trial:first"}}},
+    "designs": {"parts": {"kind": "add_one_in", "baseline": "SL", "components": {"views": {"data.views": 2}}}},
     "evaluations": {"probe": {"of": ["SL"], "probe": {"kind": "linear"}}},
     "seeds": [0, 1],
     "search": {
@@ -76,6 +78,7 @@ MAPS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("search", "pruner"): tuple(PRUNERS["patient"].model_fields),
     ("search", "pruner", "wraps"): tuple(PRUNERS["median"].model_fields),
     ("evaluations", "probe"): (*keys(Evaluation), *option_fields()),
+    ("designs", "parts"): keys(DesignSection),
     ("variants", "SL"): (*keys(VariantKeys), *option_fields()),
     ("base",): tuple(option_fields()),
 }
@@ -181,6 +184,17 @@ def mutated() -> Iterator[tuple[tuple[str, ...], Any]]:
     yield ("stages", "first"), {"controls": True}
     yield ("evaluations", "probe"), {"controls": True}
     yield ("evaluations", "probe", "of"), []
+    yield ("designs", "parts"), 5
+    yield ("designs", ""), {"kind": "add_one_in", "components": {"a": {"data.views": 2}}}
+    yield ("designs", "x" * 81), {"kind": "add_one_in", "components": {"a": {"data.views": 2}}}
+    yield ("designs", "parts", "kind"), "leave_one"
+    yield ("designs", "parts", "baseline"), 3
+    yield ("designs", "parts", "components"), {"views": 3}
+    yield ("designs", "parts", "components", "views"), {"data.sise": 3}
+    yield ("designs", "parts", "components", "views"), {"levels": {"two": {"data.sise": 3}}}
+    yield ("designs", "parts", "target"), 3
+    yield ("designs", "parts", "selection"), 0
+    yield ("designs", "parts", "selection"), True
     yield ("base", "data", "size"), 4
     yield ("base", "data.size"), "48"
     yield ("base", "pretext"), {"puzling": {}}
@@ -243,7 +257,7 @@ def test_confirm_is_described_as_the_conductor_does_it() -> None:
 def test_keys_are_those_of_the_file() -> None:
     assert keys(Range) == (*KINDS, "step", "when")
     assert keys(StudyFile)[:3] == ("name", "question", "metric")
-    assert keys(Profile) == ("base", "stages", "variants", "evaluations", "seeds", "search", "resources")
+    assert keys(Profile) == (*("base", "stages", "variants", "designs", "evaluations", "seeds", "search", "resources"),)
     assert set(keys(StudyFile)) == {"name", "question", "metric", "verdict", "decide", "profiles", *keys(Profile)}
 
 

@@ -81,7 +81,7 @@ def load(text: str | bytes, sets: Sequence[str] = (), datasets: Sequence[str] = 
         assert all(line and line.isprintable() for line in message.split("\n"))
         return None
     assert missing_data(study) is not None
-    assert len(planned(study)) == len(study.variants) * len(study.seeds)
+    assert len(planned(study)) == len(study.variants) * len(study.first_seeds)
     if study.search:
         assert study.search.space_hash
         values: dict[str, Any] = {}

@@ -282,7 +282,7 @@ def test_few_epochs_alone_are_no_fault_of_the_default_warm_up(tmp_path: Path) ->
         ("just text\n", "1:1: a study is a map, not the value 'just text'; it starts with name: and base:"),
         (b"name: a\nquestion: caf\xe9\n", "2:14: byte 0xe9 is not UTF-8; save the file as UTF-8"),
         (b"name: a\nquestion: \x01\n", "2:11: character '\\x01' is not allowed in YAML; remove it"),
-        ("name: a\n", "1:1: there is nothing to run; add variants, a search, or both"),
+        ("name: a\n", "1:1: there is nothing to run; add variants, designs or a search"),
         ("variants: {SL: {}}\n", "1:1: the study has no name; write e.g. name: puzzling"),
         ("name: a\nvariants: [SL]\n", "2:11: variants: should be a map, not a list"),
         ("name: a\nsearch: {}\n", "2:1: search: trials is missing; give the total, e.g. trials: 20"),

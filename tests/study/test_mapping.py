@@ -77,7 +77,7 @@ def test_a_fault_of_the_command_line_keeps_its_own_name() -> None:
 
 def test_the_name_is_required() -> None:
     assert faults({"variants": {"SL": {}}}) == ["study: the study has no name; write e.g. name: puzzling"]
-    assert "study: there is nothing to run; add variants, a search, or both" in faults({})
+    assert "study: there is nothing to run; add variants, designs or a search" in faults({})
 
 
 class Backbone(StrEnum):

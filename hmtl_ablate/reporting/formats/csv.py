@@ -1,4 +1,4 @@
-"""CSV: claims, studies, controls and decisions in one table, so that any program can read it."""
+"""CSV: claims, studies, controls, effects and decisions in one table, so that any program can read it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ LAST = ("status", "protocol")
 
 def write(document: Document) -> str:
     """One row per claim, then one row per variant, then for each arm with controls its verdict and its differences,
-    then one row per comparison that seeds were added for."""
+    then one row per effect of a design, and one row per comparison that seeds were added for."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _header(document), restval="", lineterminator="\n")
     writer.writeheader()
-    for table in (document.claims, *document.studies, *document.controls, *document.decisions):
+    tables = (*document.studies, *document.controls, *document.effects, *document.decisions)
+    for table in (document.claims, *tables):
         columns = [column for column in table.columns if column.csv_name]
         for row in table.rows:
             cells = {column.csv_name: column.value(row) for column in columns}
@@ -32,10 +33,11 @@ def write(document: Document) -> str:
 
 
 def _header(document: Document) -> list[str]:
-    columns = (
-        *(*document.study_columns, *document.control_columns, *document.decision_columns),
-        *document.claims.columns,
+    known = (
+        *(document.study_columns, document.control_columns, document.effect_columns, document.decision_columns),
+        document.claims.columns,
     )
+    columns = [column for own in known for column in own]
     names = dict.fromkeys(column.csv_name for column in columns if column.csv_name)
     return [*FIRST, *(name for name in names if name not in FIRST + LAST), *LAST]
 
