@@ -55,6 +55,7 @@ CONTROLS = "hmtl.controls"
 ASKED = "hmtl.asked"
 SEEDS = "hmtl.seeds"
 VERDICT = "hmtl.verdict"
+PLAN = "hmtl.plan"
 REGISTERED = "hmtl.registered"
 """Written once, when the study's run is created."""
 
@@ -162,6 +163,10 @@ class StudyRecord:
     """SHA-256 of the study file's text in its last run."""
     verdict: Mapping[str, float] = field(default_factory=dict)
     """The rule of the verdict in its last run."""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """What its last run that trained anything was going to train, and under `actual` what it did: `trials`,
+    `image_passes` and `seconds` (None where the time was not known; with `at_most` an upper bound); {} in runs from
+    before this was recorded. An empty one is not written, so that it stays as it was."""
     registered: Registration | None = None
     """What it was before its first trial; None in runs of versions that did not register."""
     run_id: str = ""
@@ -192,6 +197,8 @@ class StudyRecord:
             ASKED: _json(dict(self.asked)),
             VERDICT: _json(dict(self.verdict)),
         }
+        if self.plan:
+            structured[PLAN] = _json(dict(self.plan))
         if self.registered is not None:
             structured[REGISTERED] = _json(asdict(self.registered))
         return RunData(_split({KIND: "study"} | texts | structured) | {NOTE: self.question[:TAG_LENGTH]})
@@ -213,6 +220,7 @@ class StudyRecord:
             seeds=tuple(seeds),
             asked=_parsed(run, ASKED, dict) if ASKED in tags else {},
             verdict=_rule(run),
+            plan=_plan(run),
             registered=_registration(run),
             run_id=run.info.run_id,
             started=run.info.start_time,
@@ -427,6 +435,17 @@ def _rule(run: Any) -> dict[str, float]:
     except ValidationError:
         raise _unreadable(run, VERDICT) from None
     return found
+
+
+def _plan(run: Any) -> dict[str, Any]:
+    """The plan of the last run, {} where there is none that can be read."""
+    try:
+        found: dict[str, Any] = _parsed(run, PLAN, dict)
+    except TrackingError:
+        return {}
+    parts = [found, found["actual"]] if isinstance(found.get("actual"), dict) else [found]
+    numbers = [part.get(name) for part in parts for name in ("trials", "image_passes", "seconds")]
+    return found if all(value is None or isinstance(value, int | float) for value in numbers) else {}
 
 
 def _registration(run: Any) -> Registration | None:
