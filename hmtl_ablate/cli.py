@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -23,8 +24,8 @@ from hmtl_ablate.running.options import Engine
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hmtl_ablate.checks import PlannedTrial
     from hmtl_ablate.config import DataConfig
+    from hmtl_ablate.planning.estimate import PlannedTrial
     from hmtl_ablate.running.conductor import RunSummary
     from hmtl_ablate.study import Study
 
@@ -100,6 +101,13 @@ Imports = Annotated[
         help="Import a module that registers backbones, tasks or datasets. Repeatable.",
     ),
 ]
+EngineName = Annotated[
+    Engine, typer.Option("--engine", help="ray: in parallel, also on a cluster. local: one by one in this process.")
+]
+MaxConcurrent = Annotated[
+    int | None,
+    typer.Option("--max-concurrent", metavar="N", min=1, help="Trials to run at once. Default: as many as fit."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only failures and the summary.")]
 NamedPath = Annotated[str, typer.Argument(metavar="NAME=PATH", help="e.g. ferplus=/data/FERPlus")]
 Size = Annotated[int, typer.Option("--size", min=16, max=2048, help="Side of the stored images in pixels.")]
@@ -131,13 +139,8 @@ def run(
     datasets: Datasets = [],
     trials: Trials = None,
     seeds: Seeds = None,
-    engine: Annotated[
-        Engine, typer.Option("--engine", help="ray: in parallel, also on a cluster. local: one by one in this process.")
-    ] = "ray",
-    max_concurrent: Annotated[
-        int | None,
-        typer.Option("--max-concurrent", metavar="N", min=1, help="Trials to run at once. Default: as many as fit."),
-    ] = None,
+    engine: EngineName = "ray",
+    max_concurrent: MaxConcurrent = None,
     address: Annotated[
         str | None,
         typer.Option("--address", metavar="HOST:PORT", help="Ray cluster to use. Default: start Ray on this machine."),
@@ -148,15 +151,25 @@ def run(
             "--storage", metavar="URL", help="Optuna storage, sqlite:/// or postgresql://. Default: SQLite in --runs."
         ),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="TIME",
+            help="Start only trials that are expected to end within this time, e.g. 30m, 8h or 2d.",
+        ),
+    ] = None,
     quiet: Quiet = False,
     imports: Imports = [],
     no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Log no pictures of faces to MLflow.")] = False,
 ) -> None:
     """Run a study, skipping finished trials. Run the same command again to resume."""
     from hmtl_ablate.checks import open_store, prepare, require_data
+    from hmtl_ablate.planning.budget import parse_budget
     from hmtl_ablate.running.options import RunOptions
 
-    options = RunOptions(engine, address, max_concurrent, not no_pictures, storage, tuple(imports))
+    limit = None if budget is None else parse_budget(budget)
+    options = RunOptions(engine, address, max_concurrent, not no_pictures, storage, tuple(imports), limit)
     study = _study(file, profile, sets, datasets, trials, seeds, imports)
     require_data(study)
     with _own_screen(open_store(runs) / f"{study.name}@{study.profile}.log") as console:
@@ -190,27 +203,43 @@ def plan(
     datasets: Datasets = [],
     trials: Trials = None,
     seeds: Seeds = None,
+    engine: EngineName = "ray",
+    max_concurrent: MaxConcurrent = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="First train each kind of trial for some seconds, and store how fast this machine is."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
     imports: Imports = [],
 ) -> None:
-    """List the trials that a run would start or skip."""
-    from hmtl_ablate.checks import planned_trials
-    from hmtl_ablate.study import missing_data
+    """List the trials that a run would start or skip, and what they cost."""
+    from hmtl_ablate.checks import estimate_study
+    from hmtl_ablate.planning.show import estimate_text
 
     study = _study(file, profile, sets, datasets, trials, seeds, imports)
-    planned = planned_trials(study, runs)
+    estimate = estimate_study(study, runs, engine=engine, max_concurrent=max_concurrent)
+    if calibrate:
+        from hmtl_ablate.checks import calibrate_study
+
+        calibrate_study(study, runs, engine, max_concurrent, imports, lambda line: print(line, file=sys.stderr))
+        estimate = estimate_study(study, runs, engine=engine, max_concurrent=max_concurrent)
+    if as_json:
+        print(json.dumps(estimate.to_json(), indent=2, ensure_ascii=False))
+        return
     print(_headline(study))
-    for trial in planned:
+    for trial in estimate.trials:
         print(f"  {_planned_line(trial)}")
     if study.search is not None:
         names = ", ".join(parameter.key for parameter in study.search.parameters)
         print(f"  search {study.search.trials} trials in total by {study.search.sampler} over {names}")
-    finished = sum(trial.status == "skip" for trial in planned)
     print(
-        f"trials: {len(planned) - finished} to start, {finished} already finished"
+        f"trials: {estimate.start} to start, {estimate.finished} already finished"
         + (f", and a search of {study.search.trials}" if study.search else "")
     )
-    for line in missing_data(study):
-        print(line)
+    print()
+    print(estimate_text(estimate, f"{_program()} plan {file}", shutil.get_terminal_size((100, 24)).columns), end="")
 
 
 @app.command()
@@ -427,6 +456,9 @@ def _conclude(summary: RunSummary, runs: Path, console: Console) -> None:
     if summary.failed:
         parts.append(f"{len(summary.failed)} failed")
     console.print(", ".join(parts) + f" · store: {runs}", markup=False, soft_wrap=True)
+    if summary.left:
+        console.print(summary.left.sentence, markup=False, soft_wrap=True)
+        raise typer.Exit(130)
     if summary.interrupted:
         console.print("stopped; run the same command again to resume", markup=False)
         raise typer.Exit(130)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hmtl_ablate.checks import PlannedTrial, planned_trials, prepare
+from hmtl_ablate.checks import estimate_study, planned_trials, prepare
+from hmtl_ablate.planning.budget import parse_budget
+from hmtl_ablate.planning.estimate import Estimate, PlannedTrial
 from hmtl_ablate.study import Study, load_study
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class StudyRun:
     """Stopped early by the search's pruner."""
     failed: tuple[tuple[str, str, Path], ...]
     """Name, reason and log file of each failed trial."""
+    left: tuple[str, ...] = ()
+    """Names of the trials that did not fit into the budget."""
     tracking_uri: str | None = field(default=None, repr=False)
 
     @property
@@ -61,6 +65,23 @@ def plan(study: StudyLike, *, store: str | Path = "runs") -> list[PlannedTrial]:
     return planned_trials(_study(study), Path(store))
 
 
+def estimate(
+    study: StudyLike, *, store: str | Path = "runs", engine: Engine = "local", max_concurrent: int | None = None
+) -> Estimate:
+    """What a run of a study would cost: trials, image passes, time, memory, disk; per arm and in all.
+
+    >>> import hmtl_ablate as ha
+    >>> study = {"name": "example", "base": {"data": {"images": 640}}, "variants": {"SL": {}}, "seeds": [0, 1]}
+    >>> ha.estimate(study, store="an empty store").image_passes  # 4 batches of 128, 20 epochs, 2 seeds
+    20480
+
+    Time, memory and disk are known once the store has trials of the same kind, or after `hmtl-ablate plan --calibrate`.
+    `.to_json()` is what `hmtl-ablate plan --json` prints (docs/running.md). engine, max_concurrent: as for `run`.
+    Raises HmtlError for what a run would refuse, as far as it can be said within seconds.
+    """
+    return estimate_study(_study(study), Path(store), engine=engine, max_concurrent=max_concurrent)
+
+
 def run(
     study: StudyLike,
     *,
@@ -72,6 +93,7 @@ def run(
     storage: str | None = None,
     pictures: bool = True,
     imports: Sequence[str] = (),
+    budget: str | None = None,
     progress: bool | ProgressListener = True,
 ) -> StudyRun:
     """Run a study, skipping finished trials. The same call resumes an interrupted run.
@@ -91,6 +113,8 @@ def run(
         storage: Optuna storage; None for SQLite in the store.
         pictures: log pictures of faces to MLflow.
         imports: ray: modules that register a lab's own backbones, tasks or datasets; worker processes import them.
+        budget: a time such as "30m", "8h" or "2d": only trials that are expected to end within it are started, seed by
+            seed; what is left is in the summary's `left`, and the same call with a new budget continues.
         progress: True prints one line per trial; False is silent; or a ProgressListener.
 
     Raises:
@@ -105,7 +129,8 @@ def run(
     from hmtl_ablate.running.options import RunOptions
     from hmtl_ablate.running.run import run_study
 
-    options = RunOptions(engine, address, max_concurrent, pictures, storage, tuple(imports))
+    limit = None if budget is None else parse_budget(budget)
+    options = RunOptions(engine, address, max_concurrent, pictures, storage, tuple(imports), limit)
     own, place = _study(study), Path(store)
     prepared = prepare(own, place, tracking_uri)
     if progress is True:
@@ -122,7 +147,9 @@ def run(
     )
     if summary.interrupted:
         raise KeyboardInterrupt("the run was stopped; the same call resumes")
-    return StudyRun(own, place, summary.done, summary.skipped, summary.pruned, tuple(summary.failed), tracking_uri)
+    left = summary.left.trials if summary.left else ()
+    counts = summary.done, summary.skipped, summary.pruned
+    return StudyRun(own, place, *counts, tuple(summary.failed), left, tracking_uri)
 
 
 def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None) -> Results:

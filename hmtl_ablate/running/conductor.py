@@ -12,11 +12,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from optuna.trial import TrialState
 
-from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
+from hmtl_ablate.config import DataConfig, TrialConfig, in_percent, parse_config, trial_id
 from hmtl_ablate.data.pack import Pack
+from hmtl_ablate.planning.budget import Waiting, choose
+from hmtl_ablate.planning.cost import Work, search_configs, work_of
+from hmtl_ablate.planning.show import duration
+from hmtl_ablate.reporting.statistics import paired_difference
 from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
 from hmtl_ablate.running.job import Job
@@ -25,10 +30,38 @@ from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
 from hmtl_ablate.running.search_database import SearchDatabase
 from hmtl_ablate.running.study_log import StudyLog
 from hmtl_ablate.running.task import PRUNE, TrialTask
+from hmtl_ablate.running.timekeeper import Timekeeper
 from hmtl_ablate.study import Study, Variant, planned
 from hmtl_ablate.tracking import Tracking
 from hmtl_ablate.tracking.records import SEARCH
 from hmtl_ablate.training.folder import ASIDE, TrialFolder, TrialResult
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a run leaves to do because it did not fit into its budget."""
+
+    trials: tuple[str, ...]
+    """Names of trials, without a search's."""
+    searched: int
+    """Trials that the search has yet to draw."""
+    seconds: float | None
+    """Until the last of them would end; None where it is not known."""
+    budget: float
+    """Seconds."""
+
+    @property
+    def sentence(self) -> str:
+        """One line for the user."""
+        what = [f"{len(self.trials)} trial{'s' * (len(self.trials) != 1)}"] if self.trials else []
+        what += [f"{self.searched} of the search"] if self.searched else []
+        named = ", ".join(self.trials[:3]) + (f" and {len(self.trials) - 3} more" if len(self.trials) > 3 else "")
+        cost = "of unknown length" if self.seconds is None else f"about {duration(self.seconds)}"
+        return (
+            f"stopped at the budget of {duration(self.budget)}; left to do: {' and '.join(what)}, {cost}"
+            + (f" ({named})" if named else "")
+            + "; run the same command again to resume"
+        )
 
 
 @dataclass
@@ -45,6 +78,8 @@ class RunSummary:
     """Name, reason and log file of each failed trial."""
     interrupted: bool = False
     """The run was asked to stop; the next run resumes."""
+    left: Left | None = None
+    """What did not fit into the budget; None where all did, or there was none."""
 
 
 class Packs:
@@ -109,8 +144,10 @@ class Conductor:
         optuna_search: OptunaSearch | None,
         progress: ProgressListener,
         pictures: bool,
+        time: Timekeeper | None = None,
     ) -> None:
         self.study, self.packs, self.store = study, packs, store
+        self.time = time or Timekeeper(store, study.resources, "local")
         self.resolver = Resolver(study, packs)
         self.optuna_search, self.progress = optuna_search, progress
         self.summary = RunSummary()
@@ -129,23 +166,32 @@ class Conductor:
                 for source in self.resolver.sources(parse_config({**study.search.base, "seed": seed})).values()
             ]
         jobs = self._jobs(arms)
-        self.log.open_study(self.variants, self.asked, sum((job.folder.path / "result.json").exists() for job in jobs))
+        missing = [job for job in jobs if not (job.folder.path / "result.json").exists()]
+        self._searched = 0 if optuna_search is None else optuna_search.search.trials - optuna_search.counted()
+        """Trials that the search has yet to draw."""
+        self._held = False
+        """Whether a trial of the search did not fit into the budget."""
+        self._plan = self._planned(missing)
+        self.log.open_study(self.variants, self.asked, len(jobs) - len(missing), self._plan)
         self.database = SearchDatabase(progress, lambda: self._optuna_search.counted())
         self.queue = self._missing(jobs)
         self._deliver_search()
+        progress.forecast(self.time_left)
 
     def next(self) -> Job | None:
-        """The next job to start, or None when there is none (for now, or for good)."""
-        for job in list(self.queue):
-            lost = self._lost(job)
-            if lost or not self._awaited(job):
-                self.queue.remove(job)
-                if lost:
-                    self._fail_for(job, lost)
-                elif not self._settle_known(job):
-                    return self._start(job)
+        """The next job to start, or None when there is none (for now, or for good), or none that fits into what is left
+        of the budget."""
+        while (found := self._startable()) is not None:
+            job, lost = found
+            self.queue.remove(job)
+            if lost:
+                self._fail_for(job, lost)
+            elif not self._settle_known(job):
+                return self._start(job)
         stages = [job for job in (*self.queue, *self.running.values()) if any(arm.stage for arm in job.arms)]
         while self.optuna_search is not None and not stages:
+            if self._spent():
+                return None
             draw = self.database.ask(self.optuna_search.next)
             if draw is None:
                 return None
@@ -154,6 +200,7 @@ class Conductor:
                 twin.draws.append(draw)
                 self.log.open(twin)
                 continue
+            self._searched = max(self._searched - 1, 0)
             job = self._job(draw.config)
             job.draws.append(draw)
             if lost := self._lost(job):
@@ -161,6 +208,99 @@ class Conductor:
             elif not self._settle_known(job):
                 return self._start(job)
         return None
+
+    def _startable(self) -> tuple[Job, str] | None:
+        """The first job of the queue that can start, or that never can, with the reason; with a budget, the one that
+        `planning.budget.choose` starts next."""
+        left = self.time.left
+        if left is None:
+            for job in self.queue:
+                if (lost := self._lost(job)) or not self._awaited(job):
+                    return job, lost
+            return None
+        for job in self.queue:
+            if job.needs and (lost := self._lost(job)):
+                return job, lost
+        places = {job.trial_id: place for place, job in enumerate(self.queue)}
+        waiting = [
+            Waiting(
+                arms=tuple(arm.name for arm in job.arms),
+                seed=job.config.seed,
+                seconds=self.time.seconds(job),
+                ready=not self._awaited(job),
+                sources=tuple(places[need] for need in sorted(job.needs) if need in places),
+            )
+            for job in self.queue
+        ]
+        baseline = self.study.variants[0].name if self.study.variants else ""
+        free = max(self.time.at_once - len(self.running), 1)
+        enough = sum(one.seconds or 0.0 for one in waiting) <= left
+        widths = {} if enough else self._widths(baseline)
+        chosen = choose(waiting, left, baseline=baseline, free=free, widths=widths)
+        return None if chosen is None else (self.queue[chosen], "")
+
+    def _widths(self, baseline: str) -> dict[str, float]:
+        """Variant → width of the 95 % interval of its difference from the baseline, relative to the smallest difference
+        that matters; without those that have fewer than two pairs."""
+        metric, scores = self.study.metric, {}
+        for variant in self.variants:
+            values = {seed: self.score(variant, seed, metric) for seed in self.asked.get(variant.name, ())}
+            scores[variant.name] = {seed: value for seed, value in values.items() if value is not None}
+        unit = 100.0 if in_percent(metric) else 1.0
+        found = {}
+        for name, values in scores.items():
+            known = paired_difference(values, scores.get(baseline, {}))
+            if name != baseline and known.low is not None and known.high is not None:
+                found[name] = unit * (known.high - known.low) / self.study.verdict.smallest
+        return found
+
+    def _spent(self) -> bool:
+        """Whether no further trial of the search fits into the budget: the costliest is reckoned with."""
+        left = self.time.left
+        if left is None:
+            return False
+        seconds = self._search_cost[1]
+        self._held = left <= 0 or (seconds is not None and seconds > left)
+        return self._held
+
+    @property
+    def _search_cost(self) -> tuple[Work | None, float | None]:
+        """Work and seconds of the costliest trial that the search can draw; None where they are not known."""
+        if self.study.search is None:
+            return None, None
+        works, times = [], []
+        for config in search_configs(self.study.search, self.study.seeds[0]):
+            counts = self.time.counts(config, self.packs.of(config))
+            if counts is not None:
+                works.append(work_of(config, counts, False))
+                found = self.time.expected(config, works[-1])
+                times.append(None if found is None else found.seconds)
+        known = [one for one in times if one is not None]
+        most = max(works, key=lambda one: one.passes, default=None)
+        return most, max(known) if known and len(known) == len(times) else None
+
+    def _planned(self, missing: Sequence[Job]) -> dict[str, Any]:
+        """What this run is going to train; {} when there is nothing."""
+        searched = max(self._searched, 0)
+        return self.time.plan(missing, searched, *self._search_cost) if missing or searched else {}
+
+    def time_left(self, waiting: int) -> float | None:
+        """Seconds that the run takes from now on, with so many trials that have not started; None before anything was
+        measured. A trial of the search counts as the mean of the others."""
+        queue = list(self.queue)
+        return self.time.remaining(queue, max(waiting - len(queue), 0))
+
+    def out_of_time(self) -> bool:
+        """Whether something was not started because it does not fit into the budget; notes it in the summary. Call it
+        when all jobs are over."""
+        left = self.time.left
+        if left is None or not (self.queue or self._held):
+            return False
+        searched = max(self._searched, 0) if self._held else 0
+        seconds = self.time.remaining(self.queue, searched, self._search_cost[1])
+        names = tuple(job.name for job in self.queue)
+        self.summary.left = Left(names, searched, seconds, self.time.budget or 0.0)
+        return True
 
     def _awaited(self, job: Job) -> bool:
         """Must a trial that this one starts from be trained first?"""
@@ -191,6 +331,7 @@ class Conductor:
             return
         self.progress.epoch(job.trial_id, metrics)
         self.log.epochs(job, history)
+        self.time.epoch(job, history)
         for draw in job.draws:
             value = metrics.get(self._optuna_search.search.metric, math.nan)
             if not math.isfinite(value):
@@ -208,6 +349,7 @@ class Conductor:
         self._say_damage(job)
         result = job.folder.sound_result()
         written = job.folder.failure()
+        self.time.end(job, result if written is None and failure is None else None)
         if result is not None and written is None and job.complete(result):
             self._settle(job, result)
             return
@@ -340,6 +482,7 @@ class Conductor:
         (job.folder.path / "failure.txt").unlink(missing_ok=True)
         job.aside = job.folder.aside()
         self.running[job.trial_id] = job
+        self.time.start(job)
         self.progress.start(job.trial_id, job.name, job.config)
         if job.folder.busy():
             self.progress.say(f"{job.name}: another run trains the same trial; its result is waited for")
@@ -417,4 +560,6 @@ class Conductor:
 
     def finish_study(self) -> None:
         """Write down that the study's run is over."""
-        self.log.finish_study(failed=bool(self.summary.failed), interrupted=self.summary.interrupted)
+        plan = self._plan | {"actual": self.time.actual()} if self._plan else {}
+        interrupted = self.summary.interrupted or self.summary.left is not None
+        self.log.finish_study(failed=bool(self.summary.failed), interrupted=interrupted, plan=plan)

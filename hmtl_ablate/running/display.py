@@ -11,31 +11,17 @@ from rich.live import Live
 from rich.text import Text
 
 from hmtl_ablate.config import TrialConfig, in_percent
+from hmtl_ablate.planning.show import duration
 
 LIVE_WIDTH = 60
 """Columns of the live lines at most. A terminal that is made narrower folds the lines that do not fit, and what is
 drawn next would leave them behind; nobody makes one narrower than this."""
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person writes them: 42 s, 3 min 05 s, 2 h 07 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def shown(metric: str, value: float) -> str:
     """A metric as a person reads it: val accuracy 63.2 %, val mae 5.31."""
     name = metric.replace("/", " ").replace("_", " ")
     return f"{name} {100 * value:.1f} %" if in_percent(metric) else f"{name} {value:.3g}"
-
-
-def cost(config: TrialConfig) -> float:
-    """What a trial costs relative to others: image passes per training image; a probe trains no network."""
-    return 1.0 if config.probe.kind != "none" else float(config.training.epochs * config.passes_per_image)
 
 
 @dataclass
@@ -46,47 +32,6 @@ class Running:
     config: TrialConfig
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Of its last epoch; empty before the first."""
-
-    @property
-    def done(self) -> float:
-        """The part of its cost that is behind it."""
-        return cost(self.config) * self.metrics.get("epoch", 0.0) / self.config.training.epochs
-
-
-class TimeLeft:
-    """How long the trials that are left take, at the pace since the first epoch ended.
-
-    What comes before (processes start, libraries load) is not repeated, and says nothing about the pace. A trial
-    whose config is not known yet costs as much as the known ones on average.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._costs: dict[str, float] = {}
-        """trial_id → cost, of every trial that has started."""
-        self._ended = 0.0
-        self._first: tuple[float, float] | None = None
-        """Time and cost done when the first epoch had ended."""
-
-    def start(self, trial_id: str, config: TrialConfig) -> None:
-        self._costs[trial_id] = cost(config)
-
-    def epoch(self, running: Iterable[Running]) -> None:
-        if self._first is None:
-            self._first = self._clock(), self._ended + sum(one.done for one in running)
-
-    def end(self, trial_id: str) -> None:
-        self._ended += self._costs.get(trial_id, 0.0)
-
-    def seconds(self, running: Iterable[Running], waiting: int) -> float | None:
-        """Seconds left, for these running trials and so many that have not started; None before there is a pace."""
-        running = list(running)
-        done = self._ended + sum(one.done for one in running)
-        if self._first is None or done <= self._first[1]:
-            return None
-        pace = (done - self._first[1]) / max(self._clock() - self._first[0], 1e-3)
-        todo = sum(cost(one.config) - one.done for one in running)
-        return (todo + waiting * sum(self._costs.values()) / len(self._costs)) / pace
 
 
 class LiveDisplay:
@@ -105,7 +50,7 @@ class LiveDisplay:
         """Metric that selects weights → the best trial's name and value."""
         self._clock = clock
         self._started = clock()
-        self._time_left = TimeLeft(clock)
+        self._left: Callable[[int], float | None] = lambda waiting: None
         self._trained = False
         self._live = Live(
             get_renderable=self.render,
@@ -142,18 +87,15 @@ class LiveDisplay:
 
     def start(self, trial_id: str, name: str, config: TrialConfig) -> None:
         self.running[trial_id] = Running(name, config)
-        self._time_left.start(trial_id, config)
 
     def epoch(self, trial_id: str, metrics: Mapping[str, float]) -> None:
         if trial_id in self.running:
             self.running[trial_id].metrics = metrics
             self._trained = True
-            self._time_left.epoch(self.running.values())
 
     def end(self, trial_id: str, status: str, result: Mapping[str, float], seconds: float) -> None:
         one = self.running.pop(trial_id, None) or Running(trial_id, TrialConfig())
         self._trained = True
-        self._time_left.end(trial_id)
         self.done += status == "finished"
         self.pruned += status == "pruned"
         self.failed += status == "failed"
@@ -170,12 +112,15 @@ class LiveDisplay:
             ended = self.done + self.pruned + self.failed + self.skipped
             self.say(f"[{ended}/{self.total}] {one.name}: {', '.join(parts)}, {duration(seconds)}")
 
+    def forecast(self, left: Callable[[int], float | None]) -> None:
+        self._left = left
+
     def render(self) -> Text:
         """The live lines as they are now."""
         width = min(self.console.width, LIVE_WIDTH)
         ended = self.done + self.pruned + self.failed + self.skipped
         waiting = self.total - ended - len(self.running)
-        left = self._time_left.seconds(self.running.values(), max(waiting, 0))
+        left = self._left(max(waiting, 0)) if self.running or waiting > 0 else None
         speed = sum(one.metrics.get("images_per_second", 0.0) for one in self.running.values())
         counts = [f"trials: {self.done + self.skipped} of {self.total} done", f"{len(self.running)} running"]
         counts += [f"{self.pruned} stopped early"] if self.pruned else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from hmtl_ablate.config import TrialConfig
@@ -34,6 +34,10 @@ class ProgressListener(Protocol):
         """A trial is over. status: finished, pruned, failed or interrupted; result: as in result.json, empty for the
         last two; seconds: of training, over all runs."""
 
+    def forecast(self, left: Callable[[int], float | None]) -> None:
+        """How the run's time can be asked for, once it is known. left(n): seconds from now until the run's last trial
+        ends, with n trials of it that have not started; None before anything was measured."""
+
 
 class SilentListener:
     """Prints nothing; warnings go to the logger `hmtl_ablate`."""
@@ -57,4 +61,7 @@ class SilentListener:
         pass
 
     def end(self, trial_id: str, status: str, result: Mapping[str, float], seconds: float) -> None:
+        pass
+
+    def forecast(self, left: Callable[[int], float | None]) -> None:
         pass

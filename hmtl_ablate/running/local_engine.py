@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hmtl_ablate.errors import ClusterError
 from hmtl_ablate.running.conductor import Conductor
 from hmtl_ablate.running.job import Job
+from hmtl_ablate.running.options import refuse_workers
 from hmtl_ablate.running.stop import Stop
 from hmtl_ablate.running.task import Trainer, attempt
 from hmtl_ablate.study import Resources
@@ -14,11 +15,7 @@ from hmtl_ablate.study import Resources
 
 def check_resources(resources: Resources) -> None:
     """Raises ClusterError when a trial asks for what this process can't give."""
-    if resources.workers > 1:
-        raise ClusterError(
-            f"the local engine trains in one process, but the study asks for {resources.workers} workers per trial; "
-            "use the engine ray, or set resources.workers=1"
-        )
+    refuse_workers(resources)
     if resources.gpus:
         import torch
 

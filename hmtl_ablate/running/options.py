@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from hmtl_ablate.errors import HmtlError, nearest
+from hmtl_ablate.errors import ClusterError, HmtlError, nearest
+from hmtl_ablate.study import Resources
 
 Engine = Literal["ray", "local"]
 
@@ -26,6 +27,8 @@ class RunOptions:
     """URL of Optuna's database (sqlite:/// or postgresql://); None for SQLite in the store."""
     imports: tuple[str, ...] = ()
     """Modules that every worker imports first: they register backbones, pretext tasks or datasets."""
+    budget: float | None = None
+    """Seconds, from the start of the run, in which all trials that it starts are expected to end; None: no limit."""
 
     def __post_init__(self) -> None:
         if self.engine not in get_args(Engine):
@@ -43,3 +46,12 @@ class RunOptions:
                     f"the local engine trains one trial at a time, not {self.max_concurrent}; "
                     "use the engine ray, or leave max_concurrent out"
                 )
+
+
+def refuse_workers(resources: Resources) -> None:
+    """Raise ClusterError when the local engine can't give a trial as many workers as it asks for."""
+    if resources.workers > 1:
+        raise ClusterError(
+            f"the local engine trains in one process, but the study asks for {resources.workers} workers per trial; "
+            "use the engine ray, or set resources.workers=1"
+        )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hmtl_ablate import config
 from hmtl_ablate.errors import RunLost, StoreError
+from hmtl_ablate.machine import this_machine
 from hmtl_ablate.running import local_engine
 from hmtl_ablate.running.conductor import Conductor, Packs, Resolver, RunSummary
 from hmtl_ablate.running.listener import ProgressListener, SilentListener
@@ -19,7 +20,8 @@ from hmtl_ablate.running.optuna_search import OptunaSearch, connect
 from hmtl_ablate.running.search_database import database_errors
 from hmtl_ablate.running.stop import Stop, stop_on_signal
 from hmtl_ablate.running.task import Trainer, train_task
-from hmtl_ablate.study import Study
+from hmtl_ablate.running.timekeeper import Timekeeper
+from hmtl_ablate.study import Resources, Study
 from hmtl_ablate.tracking import Tracking
 
 Conduct = Callable[[Conductor], None]
@@ -48,6 +50,8 @@ def run_study(
     if options.engine == "local":
         local_engine.check_resources(study.resources)
     progress = progress or SilentListener()
+    place = place_of(study.resources, options)
+    time = Timekeeper(store, study.resources, options.engine, at_once=max(place, 1), budget=options.budget)
     with _alone(study, store):
         optuna_search = _optuna_search(study, packs, store, options.storage)
         earlier = 0
@@ -56,13 +60,13 @@ def run_study(
             progress.expect(optuna_search.search.trials)
             for _ in range(earlier):
                 progress.skip()
-        conductor = Conductor(study, packs, store, tracking, optuna_search, progress, options.pictures)
+        conductor = Conductor(study, packs, store, tracking, optuna_search, progress, options.pictures, time)
         conductor.summary.skipped += earlier
         try:
             while optuna_search is None and not conductor.queue and conductor.more():
                 pass  # an earlier run has trained these: without a trial to train no engine is started
             if conductor.queue or optuna_search is not None:
-                with _engine(study, store, options, trainer) as (conduct, stop):
+                with _engine(study, store, options, trainer, time) as (conduct, stop):
                     _conduct_all(conductor, conduct, stop)
                     conductor.summary.interrupted = stop.requested
         except RunLost:
@@ -80,13 +84,19 @@ def _conduct_all(conductor: Conductor, conduct: Conduct, stop: Stop) -> None:
         if stop.requested or not conductor.database.recovered():
             break
         conduct(conductor)
-    if stop.requested:
-        return
     conductor.database.close()
-    while not stop.requested and conductor.more():
+    while not (stop.requested or conductor.out_of_time()) and conductor.more():
         if conductor.queue:
             conduct(conductor)
             conductor.database.close()
+
+
+def place_of(resources: Resources, options: RunOptions) -> int:
+    """Trials at once: those that this machine holds, or as asked; a cluster says so itself once it is joined."""
+    if options.engine == "local":
+        return 1
+    room = this_machine().at_once(resources.cpus * resources.workers, resources.gpus * resources.workers)
+    return min(room, options.max_concurrent) if options.max_concurrent else room
 
 
 @contextmanager
@@ -103,7 +113,9 @@ def _alone(study: Study, store: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _engine(study: Study, store: Path, options: RunOptions, trainer: Trainer) -> Iterator[tuple[Conduct, Stop]]:
+def _engine(
+    study: Study, store: Path, options: RunOptions, trainer: Trainer, time: Timekeeper
+) -> Iterator[tuple[Conduct, Stop]]:
     """The engine, ready to run jobs, and its Stop."""
     resources = study.resources
     # Workers on other machines see no folder of this one but the store.
@@ -118,6 +130,7 @@ def _engine(study: Study, store: Path, options: RunOptions, trainer: Trainer) ->
     with ray_engine.joined(options.address, resources), stop_on_signal(file) as stop:
         room = ray_engine.capacity(resources)
         most = min(room, options.max_concurrent) if options.max_concurrent else room
+        time.at_once = most
         yield (
             lambda conductor: ray_engine.conduct(
                 conductor, stop, trainer, max_concurrent=most, imports=options.imports

@@ -100,12 +100,19 @@ class StudyLog:
         self._probed = -math.inf
         """When MLflow was looked at last while it was down."""
 
-    def open_study(self, variants: Sequence[Variant], asked: Mapping[str, Sequence[int]], trained: int = 0) -> None:
+    def open_study(
+        self,
+        variants: Sequence[Variant],
+        asked: Mapping[str, Sequence[int]],
+        trained: int = 0,
+        plan: Mapping[str, Any] = {},
+    ) -> None:
         """Create the study's run, or bring it up to date: its variants as they are now, and the seeds asked of each.
 
-        A new run registers the study as it is; trained: how many of its trials are complete already. Raises
-        StudyError for a study whose `decide` has changed since, and TrackingError when MLflow fails at the start of a
-        run; later a failure is one of those that stop nothing.
+        A new run registers the study as it is; trained: how many of its trials are complete already. plan: what this
+        run is going to train; {} leaves that of the last run that trained anything. Raises StudyError for a study whose
+        `decide` has changed since, and TrackingError when MLflow fails at the start of a run; later a failure is one of
+        those that stop nothing.
         """
         study = self._study
         self._record = StudyRecord(
@@ -125,6 +132,7 @@ class StudyLog:
             verdict=study.verdict.model_dump(),
             decide=deciding(study),
             registered=registration(study, trained),
+            plan=plan,
         )
         if not self.parent:
             check_decide(study, self.tracking.registration(self._record))
@@ -157,11 +165,14 @@ class StudyLog:
         self._tolerant(lambda: found.update(self.tracking.ended_trials(self.parent)))
         return found
 
-    def finish_study(self, *, failed: bool, interrupted: bool) -> None:
-        """Deliver what is missing, and end the study's run."""
+    def finish_study(self, *, failed: bool, interrupted: bool, plan: Mapping[str, Any] = {}) -> None:
+        """Deliver what is missing, and end the study's run. plan: as in `open_study`, with what became of it."""
         status: StudyStatus = "KILLED" if interrupted else "FAILED" if failed else "FINISHED"
         self._probed = -math.inf
         if not self._down or self._recover(math.inf, LAST_LIMIT):
+            if plan and self._record is not None:
+                self._record = replace(self._record, plan=plan)
+                self._tolerant(self._open_study)
             self._tolerant(lambda: self.tracking.finish_study(self.parent, status))
         if self._down:
             self._warn(

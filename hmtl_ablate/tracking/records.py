@@ -57,6 +57,7 @@ ASKED = "hmtl.asked"
 SEEDS = "hmtl.seeds"
 VERDICT = "hmtl.verdict"
 DECIDE = "hmtl.decide"
+PLAN = "hmtl.plan"
 REGISTERED = "hmtl.registered"
 """Written once, when the study's run is created."""
 
@@ -175,6 +176,10 @@ class StudyRecord:
     decide: Mapping[str, Any] = field(default_factory=dict)
     """How its last run added seeds: `study.Decide` as plain data, and `comparisons`, a list of pairs of variants
     (`Study.comparisons`); {} for a study whose seeds are fixed."""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """What its last run that trained anything was going to train, and under `actual` what it did: `trials`,
+    `image_passes` and `seconds` (None where the time was not known; with `at_most` an upper bound); {} in runs from
+    before this was recorded. An empty one is not written, so that it stays as it was."""
     registered: Registration | None = None
     """What it was before its first trial; None in runs of versions that did not register."""
     run_id: str = ""
@@ -207,6 +212,8 @@ class StudyRecord:
             VERDICT: _json(dict(self.verdict)),
             DECIDE: _json(dict(self.decide)),
         }
+        if self.plan:
+            structured[PLAN] = _json(dict(self.plan))
         if self.registered is not None:
             structured[REGISTERED] = _json(asdict(self.registered))
         return RunData(_split({KIND: "study"} | texts | structured) | {NOTE: self.question[:TAG_LENGTH]})
@@ -230,6 +237,7 @@ class StudyRecord:
             asked=_parsed(run, ASKED, dict) if ASKED in tags else {},
             verdict=_rule(run),
             decide=_parsed(run, DECIDE, dict) if DECIDE in tags else {},
+            plan=_plan(run),
             registered=registration_of(run),
             run_id=run.info.run_id,
             started=run.info.start_time,
@@ -451,6 +459,17 @@ def _rule(run: Any) -> dict[str, float]:
     except ValidationError:
         raise _unreadable(run, VERDICT) from None
     return found
+
+
+def _plan(run: Any) -> dict[str, Any]:
+    """The plan of the last run, {} where there is none that can be read."""
+    try:
+        found: dict[str, Any] = _parsed(run, PLAN, dict)
+    except TrackingError:
+        return {}
+    parts = [found, found["actual"]] if isinstance(found.get("actual"), dict) else [found]
+    numbers = [part.get(name) for part in parts for name in ("trials", "image_passes", "seconds")]
+    return found if all(value is None or isinstance(value, int | float) for value in numbers) else {}
 
 
 def registration_of(run: Any) -> Registration | None:

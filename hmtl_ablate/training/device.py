@@ -6,8 +6,9 @@ import gc
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from hmtl_ablate import __version__
 from hmtl_ablate.config import NUMERICS_VERSION
 from hmtl_ablate.errors import ClusterError, ConfigError, Fault
+from hmtl_ablate.machine import this_machine
 from hmtl_ablate.to_device import to_device
 from hmtl_ablate.training.revision import revision
 
@@ -201,12 +203,37 @@ def fits(size: int, setup: Setup) -> bool:
     return size <= RESIDENT * setup.share * torch.cuda.get_device_properties(setup.device).total_memory
 
 
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def forget_peak(gpu: bool) -> None:
+    """Begin to measure the peak of memory anew, where the system can do that (proc(5), clear_refs)."""
+    with suppress(OSError):
+        CLEAR.write_text("5")
+    if gpu and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory(gpu: bool) -> dict[str, str]:
+    """Tags with the peak of this process's memory since `forget_peak`, in MiB: `memory_mib` of resident memory, the
+    libraries included, and with a GPU `gpu_memory_mib` of what PyTorch held there. {} where neither is known."""
+    found = {}
+    with suppress(OSError):
+        for line in STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                found["memory_mib"] = str(int(line.split()[1]) // 1024)
+    if gpu and torch.cuda.is_initialized():
+        found["gpu_memory_mib"] = str(torch.cuda.max_memory_reserved() // 2**20)
+    return found
+
+
 def provenance(setup: Setup, threads: int, world_size: int) -> dict[str, str]:
     """Tags of a trial: hardware, precision, host and versions."""
     import timm
 
     return {
         "device": torch.cuda.get_device_name() if setup.device.type == "cuda" else "cpu",
+        "cpu": this_machine().cpu,
         "precision": "bf16" if setup.bf16 else "fp32",
         "host": platform.node(),
         "threads": str(threads),

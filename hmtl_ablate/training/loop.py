@@ -20,7 +20,9 @@ from hmtl_ablate.training.batches import Batch, stream
 from hmtl_ablate.training.checkpoint import load_state, load_tensors, save_state
 from hmtl_ablate.training.device import (
     Device,
+    forget_peak,
     is_out_of_memory,
+    peak_memory,
     provenance,
     torch_state,
     unused_memory_returned,
@@ -108,6 +110,7 @@ def train(
             place.write_diff(revision().diff)
 
         def attempt(pieces: int) -> TrialResult:
+            forget_peak(gpu)
             if config.probe.kind != "none":
                 return probe(
                     config,
@@ -423,7 +426,8 @@ class _Trial:
             | {
                 "pieces": str(progress.pieces),
                 "batch_norm": batch_norm(self.parts.model, self.workers, progress.pieces),
-            },
+            }
+            | peak_memory(self.parts.setup.device.type == "cuda"),
             classes=[name for task in list(supervised.values())[:1] for name in task.classes],
             task_classes={name: list(task.classes) for name, task in supervised.items()},
             confusion=measured.confusion,

@@ -87,6 +87,7 @@ class Recorder:
     epochs: list[tuple[str, int]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
+    left: Callable[[int], float | None] | None = None
     _names: dict[str, str] = field(default_factory=dict)
 
     def expect(self, trials: int) -> None:
@@ -110,6 +111,9 @@ class Recorder:
 
     def end(self, trial_id: str, status: str, result: Mapping[str, float], seconds: float) -> None:
         self.ended.append((self._names.get(trial_id, trial_id), status))
+
+    def forecast(self, left: Callable[[int], float | None]) -> None:
+        self.left = left
 
 
 def read_study(folder: Path, text: str) -> Study:

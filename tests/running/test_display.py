@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from hmtl_ablate.config import TrialConfig, parse_config
-from hmtl_ablate.running.display import LIVE_WIDTH, LiveDisplay, Running, TimeLeft
+from hmtl_ablate.running.display import LIVE_WIDTH, LiveDisplay
 
 LONG = "SL + puzzling, siamese, 3 × 3, weight 8.1, geometric mean of the views · seed 0"
 
@@ -87,37 +87,25 @@ def test_nothing_is_started_when_every_trial_is_finished() -> None:
     assert shown.render().plain == "trials: 2 of 2 done, 0 running, 0 s"
 
 
-def test_time_left_is_the_pace_since_the_first_epoch() -> None:
-    """40 s of start, then 10 s an epoch: of 4 trials of 10 epochs, 37 epochs are left after the third: 370 s."""
-    clock = Clock()
-    shown = display(80, clock)
+def test_time_left_is_what_the_run_says_of_the_trials_that_wait() -> None:
+    """Of 4 trials one runs: three wait. Nothing is said before anything was measured, and when none is left."""
+    shown, asked = display(80), []
+
+    def left(waiting: int) -> float | None:
+        asked.append(waiting)
+        return 370.0 if shown.running["a"].metrics else None
+
     shown.expect(4)
+    shown.forecast(left)
     shown.start("a", "SL", config())
-    clock.now = 50.0
-    shown.epoch("a", {"epoch": 1})
     assert "left" not in shown.render().plain
-    clock.now = 70.0
     shown.epoch("a", {"epoch": 3})
-    assert "about 6 min 10 s left" in shown.render().plain.splitlines()
-
-
-def test_time_left_counts_what_a_trial_costs() -> None:
-    """One pass an image takes 5 s an epoch. A trial of 10 epochs has ended after 50 s; one of two views is at epoch 1.
-    18 of its 20 passes are left, and of one unknown trial (10 + 20) / 2 = 15: 33 passes, 165 s."""
-    clock = Clock()
-    left = TimeLeft(clock)
-    one, two = Running("a", config()), Running("b", config(views=2))
-    left.start("a", one.config)
-    clock.now = 5.0
-    one.metrics = {"epoch": 1}
-    left.epoch([one])
-    clock.now = 50.0
-    left.end("a")
-    left.start("b", two.config)
-    clock.now = 60.0
-    two.metrics = {"epoch": 1}
-    left.epoch([two])
-    assert left.seconds([two], 1) == pytest.approx(165.0)
+    assert "about 6 min 10 s left" in shown.render().plain
+    assert asked == [3, 3]
+    for _ in range(3):
+        shown.skip()
+    shown.end("a", "finished", {}, 1.0)
+    assert "left" not in shown.render().plain
 
 
 def test_lines_that_stay_break_between_words_on_a_terminal_and_not_at_all_in_a_file() -> None:
