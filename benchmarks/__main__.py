@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import gpu, growth, loading, memory, overhead, startup, training, transform, workers
+from benchmarks import gpu, growth, loading, memory, overhead, startup, training, transform, tuning, workers
 from benchmarks.bench import Record, stamped, table
 
 BENCHMARKS: dict[str, Callable[[int, bool], Record]] = {
@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[int, bool], Record]] = {
     "study": overhead.study,
     "startup": startup.startup,
     "workers": workers.workers,
+    "tuning": tuning.tuning,
     **growth.CURVES,
     "gpu": gpu.gpu,
 }

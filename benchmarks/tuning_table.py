@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import random
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from typing import Any
 from hmtl_ablate.errors import ConfigError
 from hmtl_ablate.study import Parameter, Search, load_study
 
-CONFIGURATIONS, SEEDS = 150, 5
+CONFIGURATIONS, SEEDS, EPOCHS = 150, 5, 10
 SPACE: dict[str, Any] = {
     "training.lr": {"loguniform": [0.001, 0.03]},
     "training.weight_decay": {"loguniform": [0.00001, 0.3]},
@@ -43,13 +42,19 @@ STUDY: dict[str, Any] = {
     "base": {
         "data": {"images": 1200, "size": 32},
         "model": {"backbone": "test_resnet"},
-        "training": {"optimizer": "adamw", "lookahead": False, "epochs": 10, "warmup_epochs": 1, "precision": "fp32"},
+        "training": {
+            "optimizer": "adamw",
+            "lookahead": False,
+            "epochs": EPOCHS,
+            "warmup_epochs": 1,
+            "precision": "fp32",
+        },
         "pretext": {"puzzling": {"feed": "mixed"}},
     },
     "search": {"space": SPACE, "trials": CONFIGURATIONS, "sampler": "random"},
     "seeds": list(range(SEEDS)),
 }
-COLUMNS = ("configuration", "seed", "values", "passes", "val", "test")
+COLUMNS = ("configuration", "seed", *SPACE, "passes", *(f"val {epoch}" for epoch in range(1, EPOCHS + 1)), "test")
 
 
 def table_search() -> Search:
@@ -101,7 +106,7 @@ def measured(store: Path, search: Search, work: tuple[int, int, dict[str, Any]])
     while len(curve) < config.training.epochs:  # diverged: from then on it has nothing to show
         curve.append(0.0)
     test = round(100 * result.metrics.get("test/accuracy", 0.0), 2)
-    return [number, seed, json.dumps(values), int(result.image_passes), json.dumps(curve), test]
+    return [number, seed, *values.values(), result.image_passes, *curve, test]
 
 
 def main(arguments: Sequence[str]) -> int:
