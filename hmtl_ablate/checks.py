@@ -123,11 +123,11 @@ def configs_of(study: Study) -> list[TrialConfig]:
     """One config for each stage, variant, and network and size that the search may draw: all that names weights or a
     network."""
     configs = [variant.config(0) for variant in (*study.stages, *study.variants)]
-    if study.search is not None:
-        networks = tuple(parameter for parameter in study.search.parameters if parameter.key in NETWORK_OPTIONS)
+    for search in study.searches:
+        networks = tuple(parameter for parameter in search.parameters if parameter.key in NETWORK_OPTIONS)
         for values in combinations(networks):
             with suppress(ConfigError):  # valid only in combination with other drawn values
-                configs.append(parse_config(resolved(study.search.base, values)))
+                configs.append(parse_config(resolved(search.base, values)))
     return configs
 
 
@@ -257,12 +257,13 @@ def check_labels(config: TrialConfig, pack: Pack) -> None:
 
 def check_search(study: Study, packs: Packs) -> None:
     """Raise DataError when what the search draws can't be trained on its dataset, or measured by its objective."""
-    config = None if study.search is None else next(iter(_drawable(study.search)), None)
-    if study.search is None or config is None:
-        return
-    check_labels(config, packs.of(config))
-    if config.training.supervised and not config.probe.folds:
-        check_objective(config, packs.of(config), study.search.metric)
+    for search in study.searches:
+        config = next(iter(_drawable(search)), None)
+        if config is None:
+            continue
+        check_labels(config, packs.of(config))
+        if config.training.supervised and not config.probe.folds:
+            check_objective(config, packs.of(config), search.metric)
 
 
 def check_objective(config: TrialConfig, pack: Pack, metric: str) -> None:

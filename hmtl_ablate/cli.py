@@ -201,16 +201,25 @@ def plan(
     print(_headline(study))
     for trial in planned:
         print(f"  {_planned_line(trial)}")
-    if study.search is not None:
-        names = ", ".join(parameter.key for parameter in study.search.parameters)
-        print(f"  search {study.search.trials} trials in total by {study.search.sampler} over {names}")
+    for search in study.searches:
+        names = ", ".join(parameter.key for parameter in search.parameters)
+        arm = f" of {search.arm}:" if search.arm else ""
+        print(f"  search{arm} {_total(search)} in total by {search.sampler} over {names}")
     finished = sum(trial.status == "skip" for trial in planned)
     print(
         f"trials: {len(planned) - finished} to start, {finished} already finished"
-        + (f", and a search of {study.search.trials}" if study.search else "")
+        + (f", and a search of {_total(study.search)}" if study.search else "")
+        + (" for each arm" if len(study.searches) > 1 else "")
     )
     for line in missing_data(study):
         print(line)
+
+
+def _total(search: Search) -> str:
+    """What a search may spend, in words."""
+    trials = None if search.trials is None else f"{search.trials} {'configurations' if search.racing > 1 else 'trials'}"
+    budget = None if search.budget is None else f"{search.budget:,.0f} image passes"
+    return " or ".join(part for part in (trials, budget) if part)
 
 
 @app.command()

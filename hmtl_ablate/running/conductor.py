@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from optuna.trial import TrialState
-
 from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.listener import ProgressListener
-from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
+from hmtl_ablate.running.optuna_search import Draw
+from hmtl_ablate.running.racing import Racer
 from hmtl_ablate.running.search_database import SearchDatabase
 from hmtl_ablate.running.study_log import StudyLog
 from hmtl_ablate.running.task import PRUNE, TrialTask
@@ -106,33 +105,39 @@ class Conductor:
         packs: Packs,
         store: Path,
         tracking: Tracking,
-        optuna_search: OptunaSearch | None,
+        searches: Sequence[Racer],
         progress: ProgressListener,
         pictures: bool,
     ) -> None:
         self.study, self.packs, self.store = study, packs, store
         self.resolver = Resolver(study, packs)
-        self.optuna_search, self.progress = optuna_search, progress
+        self.searches = {one.search.arm: one for one in searches}
+        """Arm → its search; of a search without arms, under ""."""
+        self.progress = progress
         self.summary = RunSummary()
         self.running: dict[str, Job] = {}
         self.variants = list(study.variants)
         self.asked: dict[str, list[int]] = {}
         """Variant → the seeds of it that were asked for."""
-        self.continuations = continuations(study, optuna_search)
+        self.continuations = continuations(study, tuple(searches))
         self.log = StudyLog(tracking, study, pictures=pictures, warn=progress.warn)
         arms = planned(study)
         self._ask(arms)
-        if study.search is not None:  # what the search's trials start from
-            seed = study.seeds[0]
-            arms += [
-                (source, seed, source.config(seed))
-                for source in self.resolver.sources(parse_config({**study.search.base, "seed": seed})).values()
-            ]
+        seed = study.seeds[0]
+        for search in study.searches:  # what the search's trials start from
+            base = parse_config({**search.base, "seed": seed})
+            arms += [(source, seed, source.config(seed)) for source in self.resolver.sources(base).values()]
         jobs = self._jobs(arms)
         self.log.open_study(self.variants, self.asked, sum((job.folder.path / "result.json").exists() for job in jobs))
-        self.database = SearchDatabase(progress, lambda: self._optuna_search.counted())
+        self.database = SearchDatabase(progress, lambda: [one.counted() for one in searches])
+        self._expected = 0
+        self._tried: set[str] = set()
+        """Ids of the trials that the search's draws start from, as far as this run has queued them."""
         self.queue = self._missing(jobs)
-        self._deliver_search()
+        self._tried |= {job.trial_id for job in self.queue}
+        if self.searches:
+            self._deliver_search()
+            self._expect()
 
     def next(self) -> Job | None:
         """The next job to start, or None when there is none (for now, or for good)."""
@@ -145,8 +150,9 @@ class Conductor:
                 elif not self._settle_known(job):
                     return self._start(job)
         stages = [job for job in (*self.queue, *self.running.values()) if any(arm.stage for arm in job.arms)]
-        while self.optuna_search is not None and not stages:
-            draw = self.database.ask(self.optuna_search.next)
+        while self.searches and not stages:
+            draw = self.database.ask(self._draw)
+            self._expect()
             if draw is None:
                 return None
             twin = self.running.get(draw.trial_id)
@@ -156,6 +162,14 @@ class Conductor:
                 continue
             job = self._job(draw.config)
             job.draws.append(draw)
+            sources = [
+                (one, draw.config.seed, one.config(draw.config.seed))
+                for one in self.resolver.sources(draw.config).values()
+            ]
+            if missing := self._missing([one for one in self._jobs(sources) if one.trial_id not in self._tried]):
+                self._tried |= {one.trial_id for one in missing}
+                self.queue += [*missing, job]
+                return self.next()
             if lost := self._lost(job):
                 self._fail_for(job, lost)
             elif not self._settle_known(job):
@@ -192,10 +206,7 @@ class Conductor:
         self.progress.epoch(job.trial_id, metrics)
         self.log.epochs(job, history)
         for draw in job.draws:
-            value = metrics.get(self._optuna_search.search.metric, math.nan)
-            if not math.isfinite(value):
-                continue
-            if self.database.ask(partial(self._optuna_search.report, draw, number, value)) and not job.arms:
+            if self.database.ask(partial(self.searches[draw.arm].report, draw, number, metrics)) and not job.arms:
                 (job.folder.path / PRUNE).touch()
 
     def end(self, job: Job, failure: Failure | None = None) -> None:
@@ -278,10 +289,18 @@ class Conductor:
 
     # ----------------------------------------------------------------------------------------------------------
 
-    @property
-    def _optuna_search(self) -> OptunaSearch:
-        assert self.optuna_search is not None  # only a search makes draws
-        return self.optuna_search
+    def _draw(self) -> Draw | None:
+        """The next training run of the search: of the arm that has spent the fewest image passes."""
+        for search in sorted(self.searches.values(), key=lambda one: one.effort):
+            if (draw := search.next()) is not None:
+                return draw
+        return None
+
+    def _expect(self) -> None:
+        """Tell the display how many training runs the search has, as far as is known."""
+        expected = sum(one.expected() for one in self.searches.values())
+        self.progress.expect(expected - self._expected)
+        self._expected = expected
 
     def _jobs(self, arms: Sequence[tuple[Variant, int, TrialConfig]]) -> list[Job]:
         """One job for each distinct config, after those that it starts from."""
@@ -307,19 +326,13 @@ class Conductor:
         return [job for job in jobs if not self._settle_known(job)]
 
     def _deliver_search(self) -> None:
-        """Log the search's ended trials that MLflow lacks: it was unreachable then, or its database is a new one.
-
-        One with a damaged file is trained again.
-        """
-        ended = [] if self.optuna_search is None else self.optuna_search.ended()
+        """Log the search's ended trials that MLflow lacks: it was unreachable then, or its database is a new one."""
+        ended = [run for search in self.searches.values() for run in search.ended()]
         logged = self.log.ended() if ended else set()
         for config, arm, kind in ended:
             job = self._job(config)
             job.searched[arm] = kind
             result = job.folder.sound_result()
-            if result is None and job.folder.damage() and job.trial_id not in {other.trial_id for other in self.queue}:
-                self.progress.expect(1)
-                self.queue.append(job)
             if result is not None and (job.trial_id, SEARCH) not in logged:
                 self.log.open(job)
                 self.log.epochs(job, job.folder.history())
@@ -364,6 +377,8 @@ class Conductor:
         self.log.finish(job, result)
         for draw in job.draws:
             self.database.deliver(partial(self._tell, draw, result, history))
+        if job.draws:
+            self._expect()
         if result.status == "failed":
             self._say_failed(job, result.reason, "log.txt")
         elif known:
@@ -375,18 +390,8 @@ class Conductor:
             self.summary.pruned += result.status == "pruned"
 
     def _tell(self, draw: Draw, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
-        metric = self._optuna_search.search.metric
-        for row in history:  # what a killed driver did not pass on; known epochs stay as they are
-            if math.isfinite(row.get(metric, math.nan)):
-                self._optuna_search.report(draw, int(row["epoch"]), row[metric])
-        state = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[result.status]
-        value = result.metrics.get(f"best/{metric}") if result.status == "finished" else None
-        if value is None and state == TrialState.COMPLETE:
-            self.progress.warn(
-                f"search {draw.trial_id}: {metric} could not be measured; the search counts it as failed"
-            )
-            state = TrialState.FAIL
-        self._optuna_search.tell(draw, state, value)
+        if warning := self.searches[draw.arm].end(draw, result, history):
+            self.progress.warn(warning)
 
     def _fail(self, job: Job, failure: Failure) -> None:
         """Write down a trial that has no result; its draws stay with Optuna as running, for the next run."""
@@ -395,7 +400,7 @@ class Conductor:
         self.log.fail(job, failure)
         self._say_failed(job, failure.reason, "failure.txt")
         for draw in job.draws:
-            self._optuna_search.leave(draw)
+            self.searches[draw.arm].leave(draw)
 
     def _say_failed(self, job: Job, reason: str, log: str) -> None:
         self.progress.end(job.trial_id, "failed", {}, 0.0)

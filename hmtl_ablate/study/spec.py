@@ -57,7 +57,8 @@ class Study:
     metric: str
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
-    search: Search | None
+    searches: tuple[Search, ...]
+    """Its search: one for each of its arms, or one; () without a search."""
     resources: Resources
     text: str
     """The file, as it was read."""
@@ -68,6 +69,11 @@ class Study:
     """The rule of the verdict on arms with controls."""
     controls: Mapping[str, Controls] = field(default_factory=dict)
     """Variant that asks for controls → its controls, in the order of the variants."""
+
+    @property
+    def search(self) -> Search | None:
+        """Its search, or that of the first arm."""
+        return self.searches[0] if self.searches else None
 
     def source(self, name: str) -> Variant | None:
         """The stage or variant of this name."""
@@ -97,10 +103,10 @@ def needed(study: Study) -> list[tuple[Variant, int, TrialConfig]]:
 def data_configs(study: Study) -> list[DataConfig]:
     """The data of every config that the study may train, each once: variants, and what the search can draw."""
     found = [variant.config(study.seeds[0]).data for variant in (*study.stages, *study.variants)]
-    if study.search is not None:
-        sizes = tuple(parameter for parameter in study.search.parameters if parameter.key in _PACKED)
+    for search in study.searches:
+        sizes = tuple(parameter for parameter in search.parameters if parameter.key in _PACKED)
         for values in combinations(sizes):
-            found.append(DataConfig.model_validate(resolved(study.search.base, values).get("data", {})))
+            found.append(DataConfig.model_validate(resolved(search.base, values).get("data", {})))
     return list(dict.fromkeys(found))
 
 
