@@ -115,11 +115,11 @@ def configs_of(study: Study) -> list[TrialConfig]:
     """One config for each stage, variant, and network and size that the search may draw: all that names weights or a
     network."""
     configs = [variant.config(0) for variant in study.trainable]
-    if study.search is not None:
-        networks = tuple(parameter for parameter in study.search.parameters if parameter.key in NETWORK_OPTIONS)
+    for search in study.searches:
+        networks = tuple(parameter for parameter in search.parameters if parameter.key in NETWORK_OPTIONS)
         for values in combinations(networks):
             with suppress(ConfigError):  # valid only in combination with other drawn values
-                configs.append(parse_config(resolved(study.search.base, values)))
+                configs.append(parse_config(resolved(search.base, values)))
     return configs
 
 
@@ -249,12 +249,13 @@ def check_labels(config: TrialConfig, pack: Pack) -> None:
 
 def check_search(study: Study, packs: Packs) -> None:
     """Raise DataError when what the search draws can't be trained on its dataset, or measured by its objective."""
-    config = None if study.search is None else next(iter(_drawable(study.search)), None)
-    if study.search is None or config is None:
-        return
-    check_labels(config, packs.of(config))
-    if config.training.supervised and not config.probe.folds:
-        check_objective(config, packs.of(config), study.search.metric)
+    for search in study.searches:
+        config = next(iter(_drawable(search)), None)
+        if config is None:
+            continue
+        check_labels(config, packs.of(config))
+        if config.training.supervised and not config.probe.folds:
+            check_objective(config, packs.of(config), search.metric)
 
 
 def check_objective(config: TrialConfig, pack: Pack, metric: str) -> None:
@@ -443,8 +444,8 @@ class KnownPacks:
     def needs(self) -> list[PackNeed]:
         """Each pack that the study reads, once."""
         configs = [variant.config(self._study.seeds[0]) for variant in (*self._study.stages, *self._study.variants)]
-        if self._study.search is not None:
-            configs += search_configs(self._study.search, self._study.seeds[0])
+        for search in self._study.searches:
+            configs += search_configs(search, self._study.seeds[0])
         return list(dict.fromkeys(self._need(config) for config in configs))
 
     def _need(self, config: TrialConfig) -> PackNeed:

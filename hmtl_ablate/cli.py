@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hmtl_ablate.config import DataConfig
     from hmtl_ablate.planning.estimate import PlannedTrial
     from hmtl_ablate.running.conductor import RunSummary
-    from hmtl_ablate.study import Study
+    from hmtl_ablate.study import Search, Study
 
 
 class _Commands(TyperGroup):
@@ -231,15 +231,24 @@ def plan(
     print(_headline(study))
     for trial in estimate.trials:
         print(f"  {_planned_line(trial)}")
-    if study.search is not None:
-        names = ", ".join(parameter.key for parameter in study.search.parameters)
-        print(f"  search {study.search.trials} trials in total by {study.search.sampler} over {names}")
+    for search in study.searches:
+        names = ", ".join(parameter.key for parameter in search.parameters)
+        arm = f" of {search.arm}:" if search.arm else ""
+        print(f"  search{arm} {_total(search)} in total by {search.sampler} over {names}")
     print(
         f"trials: {estimate.start} to start, {estimate.finished} already finished"
-        + (f", and a search of {study.search.trials}" if study.search else "")
+        + (f", and a search of {_total(study.search)}" if study.search else "")
+        + (" for each arm" if len(study.searches) > 1 else "")
     )
     print()
     print(estimate_text(estimate, f"{_program()} plan {file}", shutil.get_terminal_size((100, 24)).columns), end="")
+
+
+def _total(search: Search) -> str:
+    """What a search may spend, in words."""
+    trials = None if search.trials is None else f"{search.trials} {'configurations' if search.racing > 1 else 'trials'}"
+    budget = None if search.budget is None else f"{search.budget:,.0f} image passes"
+    return " or ".join(part for part in (trials, budget) if part)
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -12,6 +14,7 @@ from hmtl_ablate.planning.cost import Counts, Work, search_configs, work_of
 from hmtl_ablate.planning.pace import Expected, elapsed, expected, key_of
 from hmtl_ablate.planning.power import smallest_difference, spread
 from hmtl_ablate.study import Resources, Search, Study
+from hmtl_ablate.study.racing import FIRST, REDUCTION
 
 FASTER = 1.1
 """A precision is called faster from this ratio of image passes per second on."""
@@ -209,7 +212,7 @@ def estimate_of(
     once = _once(trials)
     own = [one for one in trials if one.status == "start" and (one.variant, one.seed) in once]
     arms = _arms(study, trials, tested, once, scores)
-    search = None if study.search is None else _search(study, study.search, cost)
+    search = _sum([_search(study, one, cost) for one in study.searches])
     seconds = _elapsed(study, own, tested, search, place, calibration)
     passes = _total(None if (c := tested[o.variant, o.seed]) is None else c.work.passes for o in own)
     if search is not None:
@@ -303,14 +306,50 @@ def _search(study: Study, search: Search, cost: Callable[[TrialConfig, bool], _C
     winners = _winners(most)
     confirming = [cost(one, True) for one in winners]
     times = [None if one is None or one.expected is None else one.expected.seconds for one in confirming]
+    low, high = _runs(search, min(passes, default=None))
     known = len(passes) == len(configs)
     return SearchCost(
-        trials=search.trials,
-        image_passes=(search.trials * min(passes), search.trials * max(passes)) if known else None,
-        seconds=(search.trials * min(seconds), search.trials * max(seconds)) if len(seconds) == len(configs) else None,
-        confirmation=seeds * len(winners),
-        confirmation_passes=_times(_total(None if one is None else one.work.passes for one in confirming), seeds),
-        confirmation_seconds=_times(_total(times), seeds),
+        trials=high,
+        image_passes=(low * min(passes), high * max(passes)) if known else None,
+        seconds=(low * min(seconds), high * max(seconds)) if len(seconds) == len(configs) else None,
+        confirmation=search.confirm * seeds * len(winners),
+        confirmation_passes=_times(
+            _total(None if one is None else one.work.passes for one in confirming), search.confirm * seeds
+        ),
+        confirmation_seconds=_times(_total(times), search.confirm * seeds),
+    )
+
+
+def _runs(search: Search, cheapest: int | None) -> tuple[int, int]:
+    """Training runs of a search, at least and at most. cheapest: image passes of its cheapest, by which a budget bounds
+    them."""
+    if search.budget is not None and cheapest:
+        most = max(math.ceil(search.budget / cheapest), 1)
+        if search.trials is None:
+            return 1, most
+    else:
+        most = sys.maxsize
+    trials, first = search.trials or 1, min(FIRST, search.racing)
+    further = max(math.ceil(trials / REDUCTION), min(trials, 2)) * (search.racing - first)
+    return min(trials * first, most), min(trials * first + further, most)
+
+
+def _sum(costs: Sequence[SearchCost]) -> SearchCost | None:
+    """The cost of the searches of all arms."""
+    if not costs:
+        return None
+
+    def pair(values: Sequence[tuple[Any, Any] | None]) -> tuple[Any, Any] | None:
+        known = [value for value in values if value is not None]
+        return (sum(low for low, _ in known), sum(high for _, high in known)) if len(known) == len(values) else None
+
+    return SearchCost(
+        trials=sum(one.trials for one in costs),
+        image_passes=pair([one.image_passes for one in costs]),
+        seconds=pair([one.seconds for one in costs]),
+        confirmation=sum(one.confirmation for one in costs),
+        confirmation_passes=_total(one.confirmation_passes for one in costs),
+        confirmation_seconds=_total(one.confirmation_seconds for one in costs),
     )
 
 

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState
-
 from hmtl_ablate.config import DataConfig, TrialConfig, in_percent, parse_config, trial_id
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.planning.budget import Waiting, choose
@@ -26,7 +24,8 @@ from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.listener import ProgressListener
-from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
+from hmtl_ablate.running.optuna_search import Draw
+from hmtl_ablate.running.racing import Racer
 from hmtl_ablate.running.search_database import SearchDatabase
 from hmtl_ablate.running.study_log import StudyLog
 from hmtl_ablate.running.task import PRUNE, TrialTask
@@ -141,7 +140,7 @@ class Conductor:
         packs: Packs,
         store: Path,
         tracking: Tracking,
-        optuna_search: OptunaSearch | None,
+        searches: Sequence[Racer],
         progress: ProgressListener,
         pictures: bool,
         time: Timekeeper | None = None,
@@ -149,33 +148,37 @@ class Conductor:
         self.study, self.packs, self.store = study, packs, store
         self.time = time or Timekeeper(store, study.resources, "local")
         self.resolver = Resolver(study, packs)
-        self.optuna_search, self.progress = optuna_search, progress
+        self.searches = {one.search.arm: one for one in searches}
+        """Arm → its search; of a search without arms, under ""."""
+        self.progress = progress
         self.summary = RunSummary()
         self.running: dict[str, Job] = {}
         self.variants = list(study.variants)
         self.asked: dict[str, list[int]] = {}
         """Variant → the seeds of it that were asked for."""
-        self.continuations = continuations(study, optuna_search)
+        self.continuations = continuations(study, tuple(searches))
         self.log = StudyLog(tracking, study, pictures=pictures, warn=progress.warn)
         arms = planned(study)
         self._ask(arms)
-        if study.search is not None:  # what the search's trials start from
-            seed = study.seeds[0]
-            arms += [
-                (source, seed, source.config(seed))
-                for source in self.resolver.sources(parse_config({**study.search.base, "seed": seed})).values()
-            ]
+        seed = study.seeds[0]
+        for search in study.searches:  # what the search's trials start from
+            base = parse_config({**search.base, "seed": seed})
+            arms += [(source, seed, source.config(seed)) for source in self.resolver.sources(base).values()]
         jobs = self._jobs(arms)
         missing = [job for job in jobs if not (job.folder.path / "result.json").exists()]
-        self._searched = 0 if optuna_search is None else optuna_search.search.trials - optuna_search.counted()
-        """Trials that the search has yet to draw."""
         self._held = False
         """Whether a trial of the search did not fit into the budget."""
         self._plan = self._planned(missing)
         self.log.open_study(self.variants, self.asked, len(jobs) - len(missing), self._plan)
-        self.database = SearchDatabase(progress, lambda: self._optuna_search.counted())
+        self.database = SearchDatabase(progress, lambda: [one.counted() for one in searches])
+        self._expected = 0
+        self._tried: set[str] = set()
+        """Ids of the trials that the search's draws start from, as far as this run has queued them."""
         self.queue = self._missing(jobs)
-        self._deliver_search()
+        self._tried |= {job.trial_id for job in self.queue}
+        if self.searches:
+            self._deliver_search()
+            self._expect()
         progress.forecast(self.time_left)
 
     def next(self) -> Job | None:
@@ -189,10 +192,11 @@ class Conductor:
             elif not self._settle_known(job):
                 return self._start(job)
         stages = [job for job in (*self.queue, *self.running.values()) if any(arm.stage for arm in job.arms)]
-        while self.optuna_search is not None and not stages:
+        while self.searches and not stages:
             if self._spent():
                 return None
-            draw = self.database.ask(self.optuna_search.next)
+            draw = self.database.ask(self._draw)
+            self._expect()
             if draw is None:
                 return None
             twin = self.running.get(draw.trial_id)
@@ -200,9 +204,16 @@ class Conductor:
                 twin.draws.append(draw)
                 self.log.open(twin)
                 continue
-            self._searched = max(self._searched - 1, 0)
             job = self._job(draw.config)
             job.draws.append(draw)
+            sources = [
+                (one, draw.config.seed, one.config(draw.config.seed))
+                for one in self.resolver.sources(draw.config).values()
+            ]
+            if missing := self._missing([one for one in self._jobs(sources) if one.trial_id not in self._tried]):
+                self._tried |= {one.trial_id for one in missing}
+                self.queue += [*missing, job]
+                return self.next()
             if lost := self._lost(job):
                 self._fail_for(job, lost)
             elif not self._settle_known(job):
@@ -264,12 +275,16 @@ class Conductor:
         return self._held
 
     @property
+    def _searched(self) -> int:
+        """Training runs that the search has yet to start, as far as is known."""
+        return sum(max(one.expected() - one.effort[1], 0) for one in self.searches.values())
+
+    @property
     def _search_cost(self) -> tuple[Work | None, float | None]:
         """Work and seconds of the costliest trial that the search can draw; None where they are not known."""
-        if self.study.search is None:
-            return None, None
         works, times = [], []
-        for config in search_configs(self.study.search, self.study.seeds[0]):
+        seed = self.study.seeds[0]
+        for config in [one for search in self.study.searches for one in search_configs(search, seed)]:
             counts = self.time.counts(config, self.packs.of(config))
             if counts is not None:
                 works.append(work_of(config, counts, False))
@@ -281,7 +296,7 @@ class Conductor:
 
     def _planned(self, missing: Sequence[Job]) -> dict[str, Any]:
         """What this run is going to train; {} when there is nothing."""
-        searched = max(self._searched, 0)
+        searched = self._searched
         return self.time.plan(missing, searched, *self._search_cost) if missing or searched else {}
 
     def time_left(self, waiting: int) -> float | None:
@@ -296,7 +311,7 @@ class Conductor:
         left = self.time.left
         if left is None or not (self.queue or self._held):
             return False
-        searched = max(self._searched, 0) if self._held else 0
+        searched = self._searched if self._held else 0
         seconds = self.time.remaining(self.queue, searched, self._search_cost[1])
         names = tuple(job.name for job in self.queue)
         self.summary.left = Left(names, searched, seconds, self.time.budget or 0.0)
@@ -333,10 +348,7 @@ class Conductor:
         self.log.epochs(job, history)
         self.time.epoch(job, history)
         for draw in job.draws:
-            value = metrics.get(self._optuna_search.search.metric, math.nan)
-            if not math.isfinite(value):
-                continue
-            if self.database.ask(partial(self._optuna_search.report, draw, number, value)) and not job.arms:
+            if self.database.ask(partial(self.searches[draw.arm].report, draw, number, metrics)) and not job.arms:
                 (job.folder.path / PRUNE).touch()
 
     def end(self, job: Job, failure: Failure | None = None) -> None:
@@ -420,10 +432,18 @@ class Conductor:
 
     # ----------------------------------------------------------------------------------------------------------
 
-    @property
-    def _optuna_search(self) -> OptunaSearch:
-        assert self.optuna_search is not None  # only a search makes draws
-        return self.optuna_search
+    def _draw(self) -> Draw | None:
+        """The next training run of the search: of the arm that has spent the fewest image passes."""
+        for search in sorted(self.searches.values(), key=lambda one: one.effort):
+            if (draw := search.next()) is not None:
+                return draw
+        return None
+
+    def _expect(self) -> None:
+        """Tell the display how many training runs the search has, as far as is known."""
+        expected = sum(one.expected() for one in self.searches.values())
+        self.progress.expect(expected - self._expected)
+        self._expected = expected
 
     def _jobs(self, arms: Sequence[tuple[Variant, int, TrialConfig]]) -> list[Job]:
         """One job for each distinct config, after those that it starts from."""
@@ -449,19 +469,13 @@ class Conductor:
         return [job for job in jobs if not self._settle_known(job)]
 
     def _deliver_search(self) -> None:
-        """Log the search's ended trials that MLflow lacks: it was unreachable then, or its database is a new one.
-
-        One with a damaged file is trained again.
-        """
-        ended = [] if self.optuna_search is None else self.optuna_search.ended()
+        """Log the search's ended trials that MLflow lacks: it was unreachable then, or its database is a new one."""
+        ended = [run for search in self.searches.values() for run in search.ended()]
         logged = self.log.ended() if ended else set()
         for config, arm, kind in ended:
             job = self._job(config)
             job.searched[arm] = kind
             result = job.folder.sound_result()
-            if result is None and job.folder.damage() and job.trial_id not in {other.trial_id for other in self.queue}:
-                self.progress.expect(1)
-                self.queue.append(job)
             if result is not None and (job.trial_id, SEARCH) not in logged:
                 self.log.open(job)
                 self.log.epochs(job, job.folder.history())
@@ -507,6 +521,8 @@ class Conductor:
         self.log.finish(job, result)
         for draw in job.draws:
             self.database.deliver(partial(self._tell, draw, result, history))
+        if job.draws:
+            self._expect()
         if result.status == "failed":
             self._say_failed(job, result.reason, "log.txt")
         elif known:
@@ -518,18 +534,8 @@ class Conductor:
             self.summary.pruned += result.status == "pruned"
 
     def _tell(self, draw: Draw, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
-        metric = self._optuna_search.search.metric
-        for row in history:  # what a killed driver did not pass on; known epochs stay as they are
-            if math.isfinite(row.get(metric, math.nan)):
-                self._optuna_search.report(draw, int(row["epoch"]), row[metric])
-        state = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[result.status]
-        value = result.metrics.get(f"best/{metric}") if result.status == "finished" else None
-        if value is None and state == TrialState.COMPLETE:
-            self.progress.warn(
-                f"search {draw.trial_id}: {metric} could not be measured; the search counts it as failed"
-            )
-            state = TrialState.FAIL
-        self._optuna_search.tell(draw, state, value)
+        if warning := self.searches[draw.arm].end(draw, result, history):
+            self.progress.warn(warning)
 
     def _fail(self, job: Job, failure: Failure) -> None:
         """Write down a trial that has no result; its draws stay with Optuna as running, for the next run."""
@@ -538,7 +544,7 @@ class Conductor:
         self.log.fail(job, failure)
         self._say_failed(job, failure.reason, "failure.txt")
         for draw in job.draws:
-            self._optuna_search.leave(draw)
+            self.searches[draw.arm].leave(draw)
 
     def _say_failed(self, job: Job, reason: str, log: str) -> None:
         self.progress.end(job.trial_id, "failed", {}, 0.0)

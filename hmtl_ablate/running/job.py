@@ -41,7 +41,7 @@ class Job:
     def name(self) -> str:
         if self.arms:
             return f"{' = '.join(arm.name for arm in self.arms)} · seed {self.config.seed}"
-        return f"search · {self.trial_id[:6]}"
+        return " · ".join(part for part in ("search", *self.searches, self.trial_id[:6]) if part)
 
     @property
     def searches(self) -> dict[str, str]:

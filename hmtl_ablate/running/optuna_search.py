@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,15 @@ from optuna.trial import TrialState
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.errors import ConfigError, SearchError
 from hmtl_ablate.study import SAMPLERS, Parameter, Search
+from hmtl_ablate.study.racing import FIRST
 from hmtl_ablate.tracking.address import hidden, shown
 from hmtl_ablate.tracking.opening import one_at_a_time
 
 MAX_FRUITLESS = 50
 """Draws in a row that are repeats or impossible, after which the space counts as exhausted."""
+
+GIVEN = "given"
+"""User attribute of a trial whose values were not drawn: where they come from, or how they were drawn there."""
 
 Identify = Callable[[TrialConfig], str]
 """A config's trial_id."""
@@ -72,10 +76,20 @@ class OptunaSearch:
     """Asks Optuna for configurations until the search's total is reached."""
 
     def __init__(
-        self, search: Search, prefix: str, seed: int, storage: optuna.storages.BaseStorage, identify: Identify
+        self,
+        search: Search,
+        prefix: str,
+        seeds: tuple[int, ...],
+        storage: optuna.storages.BaseStorage,
+        identify: Identify,
     ) -> None:
-        self.search, self.identify, self.seed = search, identify, seed
+        """seeds: those of the search; a configuration's values are drawn once, for all of them."""
+        self.search, self.identify, self.seeds, self.seed = search, identify, seeds, seeds[0]
+        seed = self.seed
+        self._sampler = SAMPLERS[search.sampler]
         name = f"{prefix}#{search.space_hash}"
+        if search.racing > 1:  # what the sampler learns depends on them
+            name += "".join(f"-{one}" for one in seeds[:FIRST])
         known = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
         direction = "maximize" if search.direction == "max" else "minimize"
         # The seed moves on with the number of trials: a restarted sampler would repeat its first draws.
@@ -87,27 +101,35 @@ class OptunaSearch:
             pruner=search.pruner.build(search.epochs),
         )
         if name not in known:
+            self.study.set_user_attr("arm", search.arm)
+            self.study.set_user_attr("race", self._race)
             for other in sorted(known):
                 if other.startswith(f"{prefix}#"):
-                    self._copy(optuna.load_study(study_name=other, storage=storage))
-        self._sampler = SAMPLERS[search.sampler]
+                    self._take_over(optuna.load_study(study_name=other, storage=storage))
         self._random = optuna.samplers.RandomSampler(seed + len(self.study.trials))
         self._informed = self._sampler.build(seed + len(self.study.trials))
         self._adopted = self._orphans()
         self._mine: set[int] = set()
 
+    @property
+    def _race(self) -> list[int]:
+        """The seeds over which the values that Optuna has are means; [] where they are best epochs."""
+        return list(self.seeds[:FIRST]) if self.search.racing > 1 else []
+
     def counted(self) -> int:
         """Trials that count towards the total: ended ones, repeats and impossible draws left out."""
         return sum(_counts(trial) for trial in self._trials())
 
+    def adopt(self) -> list[Draw]:
+        """The draws that a dead driver left running, once; they take up their places in the total."""
+        adopted, self._adopted = self._adopted, []
+        self._mine |= {draw.trial.number for draw in adopted}
+        return adopted
+
     def next(self) -> Draw | None:
         """A draw to train, or None when the total is reached, running draws included, or the space is exhausted."""
-        if self._adopted:
-            draw = self._adopted.pop(0)
-            self._mine.add(draw.trial.number)
-            return draw
         for _ in range(MAX_FRUITLESS):
-            if self.counted() + len(self._mine) >= self.search.trials:
+            if self.search.trials is not None and self.counted() + len(self._mine) >= self.search.trials:
                 return None
             asked = self._ask()
             if asked is not None:
@@ -128,40 +150,31 @@ class OptunaSearch:
         return draw.trial.should_prune()
 
     def tell(self, draw: Draw, state: TrialState, value: float | None = None) -> None:
-        """Store a trial's end. FAIL means that the trial diverged: it counts towards the total."""
+        """Store a trial's end; a second end changes nothing. FAIL means that the trial diverged: it counts towards the
+        total."""
         if state == TrialState.FAIL:
-            draw.trial.set_user_attr("diverged", True)
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                draw.trial.set_user_attr("diverged", True)
         self.study.tell(draw.trial, value, state=state, skip_if_finished=True)
         self._mine.discard(draw.trial.number)
 
-    def leave(self, draw: Draw) -> None:
-        """Leave a trial RUNNING, for the next run to adopt; it takes up its place in the total until then."""
-
-    def ended(self) -> list[tuple[TrialConfig, str, str]]:
-        """The configurations that were trained, whatever came of it, each with its arm and how it was drawn; repeats
-        and impossible draws left out."""
+    def configurations(self) -> list[tuple[Draw, TrialState, float | None]]:
+        """The configurations that count towards the total, as they ended, with the value that Optuna was told."""
         found = []
-        for trial in self._trials():
-            if _counts(trial) and "values" in trial.user_attrs:
+        for frozen in self._trials():
+            if _counts(frozen) and "values" in frozen.user_attrs:
                 with suppress(ConfigError):  # of an earlier version
-                    config = self.search.resolve(self._values(trial), self.seed)
-                    found.append((config, self.search.arm, trial.user_attrs.get("draw", "")))
+                    found.append((self._drawn(frozen), frozen.state, frozen.value))
         return found
-
-    def best(self) -> Draw | None:
-        """The best finished configuration, or None without one."""
-        done = [trial for trial in self._trials() if trial.state == TrialState.COMPLETE]
-        if not done:
-            return None
-        sign = -1 if self.search.direction == "max" else 1
-        trial = min(done, key=lambda t: (sign * (t.value or 0.0), t.number))
-        config = self.search.resolve(self._values(trial), self.seed)
-        return self._draw(optuna.Trial(self.study, trial._trial_id), config, trial.user_attrs.get("draw", ""))
 
     # ----------------------------------------------------------------------------------------------------------
 
     def _trials(self) -> list[optuna.trial.FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
+
+    def _drawn(self, frozen: optuna.trial.FrozenTrial) -> Draw:
+        config = self.search.resolve(self._values(frozen), self.seed)
+        return self._draw(optuna.Trial(self.study, frozen._trial_id), config, frozen.user_attrs.get("draw", ""))
 
     def _draw(self, trial: optuna.Trial, config: TrialConfig, kind: str) -> Draw:
         return Draw(trial, config, self.identify(config), kind, self.search.arm)
@@ -172,9 +185,11 @@ class OptunaSearch:
             if not left:
                 return None
             self.study.enqueue_trial({key: _encoded(value) for key, value in left[0].items()})
-        kind = self._sampler.drawn(len(self._trials()))
+        before = [t for t in self._trials() if t.state != TrialState.WAITING and GIVEN not in t.user_attrs]
+        kind: str = self._sampler.drawn(len(before))
         self.study.sampler = self._informed if kind == "sampler" else self._random
         trial = self.study.ask()
+        kind = trial.user_attrs.get(GIVEN, kind)
         values: dict[str, Any] = {}
         for parameter in self.search.parameters:
             if parameter.active(values):
@@ -220,51 +235,49 @@ class OptunaSearch:
             if frozen.state == TrialState.WAITING:
                 continue
             if frozen.state == TrialState.RUNNING:
-                trial = optuna.Trial(self.study, frozen._trial_id)
                 if "values" not in frozen.user_attrs:
-                    self.study.tell(trial, state=TrialState.FAIL)
+                    self.study.tell(optuna.Trial(self.study, frozen._trial_id), state=TrialState.FAIL)
                     continue
-                config = self.search.resolve(self._values(frozen), self.seed)
-                adopted.append(self._draw(trial, config, frozen.user_attrs.get("draw", "")))
+                adopted.append(self._drawn(frozen))
         return adopted
 
     def _values(self, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         return json.loads(trial.user_attrs["values"])  # type: ignore[no-any-return]
 
-    def _copy(self, other: optuna.Study) -> None:
-        """Take over the trials of an older space that would be the very same training runs in this one."""
+    def _take_over(self, other: optuna.Study) -> None:
+        """Take over the trials of an older space that would be the very same training runs in this one. Where its
+        values are other means than this one's, the configurations are drawn again: their runs are in the store."""
+        if other.user_attrs.get("arm", "") != self.search.arm:
+            return
         for trial in other.get_trials(deepcopy=False):
             if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or "values" not in trial.user_attrs:
                 continue
             values = self._values(trial)
-            chosen: dict[str, Any] = {}
-            for parameter in self.search.parameters:
-                if parameter.active(chosen) and parameter.key in values:
-                    chosen[parameter.key] = values[parameter.key]
             try:
-                same = (
-                    chosen == values
-                    and self.identify(self.search.resolve(values, self.seed)) == trial.user_attrs["trial_id"]
-                )
-                known = {p.key: p for p in self.search.parameters}
-                distributions = {key: _distribution(known[key]) for key in values}
-                encoded = {key: _encoded(value) for key, value in values.items()}
-                if same and all(
-                    distributions[key]._contains(distributions[key].to_internal_repr(value))
-                    for key, value in encoded.items()
-                ):
-                    self.study.add_trial(
-                        optuna.trial.create_trial(
-                            state=trial.state,
-                            value=trial.value,
-                            params=encoded,
-                            distributions=distributions,
-                            user_attrs=trial.user_attrs,
-                            intermediate_values=trial.intermediate_values,
-                        )
+                same = self.identify(self.search.resolve(values, self.seed)) == trial.user_attrs["trial_id"]
+            except ConfigError:
+                continue
+            if not same or not self.search.fits(values):
+                continue
+            if other.user_attrs.get("race", []) == self._race:
+                known = {parameter.key: _distribution(parameter) for parameter in self.search.parameters}
+                self.study.add_trial(
+                    optuna.trial.create_trial(
+                        state=trial.state,
+                        value=trial.value,
+                        params={key: _encoded(value) for key, value in values.items()},
+                        distributions={key: known[key] for key in values},
+                        user_attrs=trial.user_attrs,
+                        intermediate_values=trial.intermediate_values,
                     )
-            except (ConfigError, KeyError, ValueError):
-                continue  # it does not fit the new space
+                )
+            elif trial.state == TrialState.COMPLETE and not self._sampler.exhaustive:
+                self.give(values, trial.user_attrs.get("draw", ""))
+
+    def give(self, values: Mapping[str, Any], kind: str) -> None:
+        """Have a configuration drawn before the sampler's own. kind: where it comes from."""
+        encoded = {key: _encoded(value) for key, value in values.items()}
+        self.study.enqueue_trial(encoded, user_attrs={GIVEN: kind})
 
 
 def _counts(trial: optuna.trial.FrozenTrial) -> bool:

@@ -17,11 +17,13 @@ from hmtl_ablate.running.conductor import Conductor, Packs, Resolver, RunSummary
 from hmtl_ablate.running.listener import ProgressListener, SilentListener
 from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.optuna_search import OptunaSearch, connect
+from hmtl_ablate.running.racing import Racer
 from hmtl_ablate.running.search_database import database_errors
 from hmtl_ablate.running.stop import Stop, stop_on_signal
 from hmtl_ablate.running.task import Trainer, train_task
 from hmtl_ablate.running.timekeeper import Timekeeper
 from hmtl_ablate.study import Resources, Study
+from hmtl_ablate.study.racing import search_seeds
 from hmtl_ablate.tracking import Tracking
 
 Conduct = Callable[[Conductor], None]
@@ -53,19 +55,16 @@ def run_study(
     place = place_of(study.resources, options)
     time = Timekeeper(store, study.resources, options.engine, at_once=max(place, 1), budget=options.budget)
     with _alone(study, store):
-        optuna_search = _optuna_search(study, packs, store, options.storage)
-        earlier = 0
-        if optuna_search is not None:
-            earlier = min(optuna_search.counted(), optuna_search.search.trials)
-            progress.expect(optuna_search.search.trials)
-            for _ in range(earlier):
-                progress.skip()
-        conductor = Conductor(study, packs, store, tracking, optuna_search, progress, options.pictures, time)
+        searches = _searches(study, packs, store, options.storage)
+        earlier = sum(search.ended_before for search in searches)
+        for _ in range(earlier):
+            progress.skip()
+        conductor = Conductor(study, packs, store, tracking, searches, progress, options.pictures, time)
         conductor.summary.skipped += earlier
         try:
-            while optuna_search is None and not conductor.queue and conductor.more():
+            while not searches and not conductor.queue and conductor.more():
                 pass  # an earlier run has trained these: without a trial to train no engine is started
-            if conductor.queue or optuna_search is not None:
+            if conductor.queue or searches:
                 with _engine(study, store, options, trainer, time) as (conduct, stop):
                     _conduct_all(conductor, conduct, stop)
                     conductor.summary.interrupted = stop.requested
@@ -139,12 +138,18 @@ def _engine(
         )
 
 
-def _optuna_search(study: Study, packs: Packs, store: Path, storage: str | None) -> OptunaSearch | None:
-    if study.search is None:
-        return None
-    # Scores of other numerics or data say nothing about this search's: it begins anew.
-    identity = [config.NUMERICS_VERSION, *packs.identities(config.parse_config(study.search.base).tasks)]
-    prefix = f"{study.name}@{study.profile}#{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]}"
+def _searches(study: Study, packs: Packs, store: Path, storage: str | None) -> list[Racer]:
+    """The search of each arm."""
+    if not study.searches:
+        return []
     identify = Resolver(study, packs).identify
+    found = []
     with database_errors():
-        return OptunaSearch(study.search, prefix, study.seeds[0], connect(storage, store), identify)
+        database = connect(storage, store)
+        for search in study.searches:
+            # Scores of other numerics or data say nothing about this search's: it begins anew.
+            identity = [config.NUMERICS_VERSION, *packs.identities(config.parse_config(search.base).tasks)]
+            prefix = f"{study.name}@{study.profile}#{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]}"
+            seeds = search_seeds(study.seeds, search.racing)
+            found.append(Racer(OptunaSearch(search, prefix, seeds, database, identify), store))
+    return found

@@ -143,24 +143,51 @@ class Range(Frozen):
     """Key of another searched option → the value, or list of values, with which this one exists."""
 
 
+class Racing(Frozen):
+    """How many seeds the configurations of a search get (docs/methods.md, Racing)."""
+
+    seeds: Annotated[int, Field(ge=2, le=100)] = 6
+    """The most seeds that a configuration can get. Each gets two, the best third four, and those race for the rest."""
+
+
+class SearchArm(Frozen):
+    """An arm of a search: a method that is tuned on its own, for as much as every other."""
+
+    base: Changes | None = Field(default_factory=dict)
+    """A change of the search's base."""
+    space: Annotated[dict[str, Range], Defined("space"), Replaced(entries=True)] = Field(default_factory=dict)
+    """Options that this arm searches besides those of the search's space; of an option in both, these values count."""
+
+
 class SearchSection(Frozen):
     """A search for the best options."""
 
     base: Changes | None = Field(default_factory=dict)
     """A change of the study's base, from which all trials of the search start."""
-    space: Annotated[dict[str, Range], Defined("space"), Replaced(entries=True)]
-    """Dotted key of an option → the values that are searched; required, here or in the profile."""
+    space: Annotated[dict[str, Range], Defined("space"), Replaced(entries=True)] = Field(default_factory=dict)
+    """Dotted key of an option → the values that are searched, by every arm; required, here or in the profile, unless
+    every arm has a space of its own."""
+    arms: dict[Name, SearchArm | None] | None = Field(default_factory=dict)
+    """Methods that are tuned each on its own, for the same budget and number of trials. The best of each are confirmed;
+    the first arm's best is the baseline."""
+    racing: Racing | None = Field(default_factory=Racing)
+    """How the seeds of the search are spent; null: every configuration gets the study's first seed alone, and its value
+    is the best epoch's instead of the mean of the last epochs."""
     sampler: Annotated[str, Defined("sampler")] = "tpe"
     """What draws the values."""
     pruner: Annotated[Any, Defined("pruner"), Replaced()] = "none"
     """What stops a trial early: the name of a pruner, or a map of its name and options."""
-    trials: TrialCount
-    """Number of trials in total, those before a restart included; required, here or in the profile."""
+    trials: TrialCount | None = None
+    """Number of configurations in total, of each arm, those before a restart included; this or a budget is required,
+    here or in the profile."""
+    budget: Annotated[float, Field(gt=0)] | None = None
+    """Image passes that each arm may spend: when they are spent, no further training run starts."""
     objective: Annotated[dict[str, str], Defined("objective"), Replaced()] = Field(default_factory=dict)
     """A metric of the validation split → max or min; when left out, the metric that selects the weights."""
-    confirm: bool = False
-    """After the search, train its best configuration, and SL with the same options, on the study's other seeds: all but
-    the first, which the search has used. A study of one seed confirms on that one."""
+    confirm: bool | Annotated[int, Field(ge=1, le=100)] = False
+    """After the search, train its best configurations, of each arm, on the study's other seeds: all but the first,
+    which the search has used. A number says how many; true: one. Without arms SL with the best one's options is trained
+    beside them. A study of one seed confirms on that one."""
 
 
 class DesignSection(Frozen):
@@ -287,4 +314,5 @@ def accepts(kind: Any, value: Any) -> bool:
 def replaced_maps() -> set[tuple[str, ...]]:
     """Paths in `search` of the maps that a profile replaces; "*" is any key."""
     whole = {(key,) for key in marked(SearchSection, Replaced())}
-    return whole | {(key, "*") for key in marked(SearchSection, Replaced(entries=True))}
+    entries = {(key, "*") for key in marked(SearchSection, Replaced(entries=True))}
+    return whole | entries | {("arms", "*", key, "*") for key in marked(SearchArm, Replaced(entries=True))}

@@ -18,9 +18,11 @@ REPLACED = {("pretext",)}
 def merge(under: Node, over: Node, replaced: Iterable[tuple[str, ...]] = (), path: tuple[str, ...] = ()) -> Node:
     """`over` on top of `under`: maps merge, all else replaces.
 
-    replaced: paths, from here, of maps that replace as well; a path may end in "*", any key.
+    replaced: paths, from here, of maps that replace as well; "*" in a path is any key.
     """
-    whole = path in replaced or (bool(path) and (*path[:-1], "*") in replaced)
+    whole = any(
+        len(one) == len(path) and all(a in (b, "*") for a, b in zip(one, path, strict=True)) for one in replaced
+    )
     if whole or not (under.is_map and over.is_map):
         return over
     entries = dict(under.entries)

@@ -11,7 +11,8 @@ is of no consequence, so a search that was killed decides as if it had not been.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
@@ -66,6 +67,15 @@ def search_seeds(study: Collection[int], most: int) -> tuple[int, ...]:
     return (next(iter(study)), *range(above, above + most - 1))
 
 
+def last_epochs(history: Sequence[Mapping[str, float]], metric: str) -> float | None:
+    """The mean of a metric over the last fifth of a run's epochs, rounded down, one at least: what a configuration is
+    worth with one seed. (The best epoch's value is a maximum of noise, and grows with the number of epochs.) None where
+    the metric is missing or not finite in one of them."""
+    rows = history[-max(1, len(history) // 5) :]
+    values = [row.get(metric, math.nan) for row in rows]
+    return fmean(values) if values and all(map(math.isfinite, values)) else None
+
+
 def told(own: Mapping[int, float], race: Race) -> float | None:
     """What the sampler learns of a configuration: the mean over its first two seeds; None before it has both."""
     first = race.seeds[:FIRST]
@@ -78,14 +88,17 @@ def promoted(
     """Configurations that get four seeds: the best third, rounded down, of those that have ended their first round.
 
     out: configurations that ended early (diverged, or stopped by a pruner); they count as ended, and are never
-    promoted. earlier: those that were promoted before, and stay so. closed: no further configuration comes, so that the
-    best one is promoted however few there are.
+    promoted. earlier: those that were promoted before, and stay so. closed: no further configuration comes, so that,
+    once all have ended their first round, two are promoted at least: one alone would have nobody to race with.
     """
     if len(race.seeds) <= FIRST:
         return set()
     first = {n: value for n, own in scores.items() if n not in out and (value := told(own, race)) is not None}
-    room = (len(first) + len(set(out))) // REDUCTION
-    best = sorted(first, key=lambda n: (race.rank(first[n]), n))[: max(room, 1 if closed else 0)]
+    ended = len(first) + len(set(out))
+    room = ended // REDUCTION
+    if closed and ended == len(scores) and len(first) > 1:
+        room = max(room, 2)
+    best = sorted(first, key=lambda n: (race.rank(first[n]), n))[:room]
     under_way = {n for n in first if len(scores[n]) > FIRST}
     return (set(best) | under_way | set(earlier)) - set(out)
 

@@ -26,6 +26,7 @@ from hmtl_ablate.study.declaration import (
     Evaluation,
     Profile,
     Resources,
+    SearchArm,
     Seed,
     StudyFile,
     StudyName,
@@ -165,14 +166,14 @@ class _Reader:
         search_map = self._section("search")
         if search_map is not None and search_map.content is None:
             search_map = None
-        search_base = [*base, *self._search_base(base[-1])]
+        bases = self._search_bases(base, search_map)
         arms = variants | {name: steps for name, (steps, _) in evaluated.items()}
         cells = [steps for one in blueprints for steps in one.arms.values()]
-        configs = [*stages.values(), *arms.values(), *cells, *([search_base] if search_map else [])]
+        configs = [*stages.values(), *arms.values(), *cells, *bases.values()]
         used = self._command(configs)
         for steps in (*stages.values(), *arms.values(), *cells):
             self._check_config(steps)
-        search = self._search(search_map, search_base) if search_map is not None else None
+        searches = self._searches(search_map, bases) if search_map is not None else ()
         designs = [owner.entries.get("designs") for owner in (self.root, self.part)]
         if not variants and search_map is None and not any(one and one.entries for one in designs):
             self._fault(self.root, "there is nothing to run", "add variants, designs or a search")
@@ -185,9 +186,8 @@ class _Reader:
             seeds = self._until_decided(decide, seeds)
         if len(self.faults) == before:
             numbered = {f"design {number}": steps for number, steps in enumerate(cells)}
-            self._check_weights(
-                {**stages, **arms, **numbered}, search_base if search_map else None, {*stages, *variants}
-            )
+            self._check_weights({**stages, **arms, **numbered}, list(bases.values()), {*stages, *variants})
+            self._check_search_seeds(searches, seeds)
         if len(self.faults) > before:
             return None
         raws: dict[str, Raw] = {name: steps[-1].plain() for name, steps in (stages | arms).items()}
@@ -204,7 +204,7 @@ class _Reader:
         for one in raws:
             self._variant(one, raws, known, stages, {name: evaluation for name, (_, evaluation) in evaluated.items()})
         order = (*variants, *designed, *added, *evaluated)
-        metric = metric or self._metric(tuple(known[one] for one in order), search)
+        metric = metric or self._metric(tuple(known[one] for one in order), searches)
         self._check_metric(metric, tuple(known[one] for one in order))
         compared = self._comparisons(decide, metric, tuple(variants), controls) if decide else ()
         if len(self.faults) > before:
@@ -217,7 +217,7 @@ class _Reader:
             variants=tuple(known[one] for one in order),
             stages=tuple(known[one] for one in stages),
             seeds=seeds,
-            search=search,
+            searches=searches,
             resources=resources,
             text=text,
             datasets={name: self.command.datasets.get(name) for name in used},
@@ -305,11 +305,11 @@ class _Reader:
             },
         )
 
-    def _check_weights(self, arms: Mapping[str, list[Node]], search_base: list[Node] | None, names: set[str]) -> None:
+    def _check_weights(self, arms: Mapping[str, list[Node]], bases: list[list[Node]], names: set[str]) -> None:
         """Refuse weights of a trial that the study does not have, and trials that wait for one another."""
         needs: dict[str, set[str]] = {}
-        for owner, steps in (*arms.items(), *([("", search_base)] if search_base else [])):
-            needs[owner] = set()
+        for owner, steps in (*arms.items(), *(("", steps) for steps in bases)):
+            needs.setdefault(owner, set())
             nodes = {path: node for path, node in steps[-1].walk() if path}
             for path, source in parse_config(steps[-1].plain()).weight_sources.items():
                 name = source.removeprefix("trial:")
@@ -352,11 +352,10 @@ class _Reader:
             known[name] = Variant(name, raw, sources, evaluations.get(name, ""), name in stages)
         return known[name]
 
-    def _metric(self, variants: tuple[Variant, ...], search: Search | None) -> str:
+    def _metric(self, variants: tuple[Variant, ...], searches: tuple[Search, ...]) -> str:
         """The metric that selects the weights of the first variant that has one."""
         configs = [variant.config(0) for variant in variants]
-        if search is not None:
-            configs.append(parse_config(dict(search.base)))
+        configs += [parse_config(dict(search.base)) for search in searches]
         return next((f"test/{next(iter(config.metrics))}" for config in configs if config.metrics), table_metrics()[0])
 
     def _check_metric(self, metric: str, variants: tuple[Variant, ...]) -> None:
@@ -387,7 +386,11 @@ class _Reader:
             elif first == key:
                 if rest[:1] == ["space"] and len(rest) > 2:
                     rest = ["space", ".".join(rest[1:])]
-                if rest[:1] != ["base"]:
+                if rest[:1] == ["arms"]:
+                    self._fault(
+                        value, "the arms of a search can't be set", "set an option of all arms, or edit the file"
+                    )
+                elif rest[:1] != ["base"]:
                     node = put(node or replace(value, content={}), rest, value, self.faults)
         return node
 
@@ -556,6 +559,51 @@ class _Reader:
                 steps += self._steps(steps[-1] if steps else base, [change])
         return steps
 
+    def _search_bases(self, base: list[Node], section: Node | None) -> dict[str, list[Node]]:
+        """The steps to the config from which each arm's trials start; of a search without arms, under ""."""
+        if section is None:
+            return {}
+        steps = [*base, *self._search_base(base[-1])]
+        arms = self._arms(section)
+        changes: dict[str, list[Node | None]] = {name: [] for name in arms}
+        for owner in (self.root, self.part):
+            declared = _map(_below(owner, "search", "arms"), [])
+            for name, entry in declared.items():
+                if name in changes:
+                    changes[name].append(_below(entry, "base"))
+        return {name: [*steps, *self._steps(steps[-1], found)] for name, found in changes.items()} or {"": steps}
+
+    def _arms(self, section: Node) -> dict[str, Node]:
+        """Arm → its map in the merged `search`."""
+        arms = _map(section.entries.get("arms"), self.faults)
+        for name, node in arms.items():
+            if fault := _variant_name_fault(name):
+                self._fault(node, *fault, at_key=True)
+            _map(node, self.faults)
+            _check_keys(node, keys(SearchArm), "an arm of a search", self.faults)
+        return arms
+
+    def _searches(self, section: Node, bases: Mapping[str, list[Node]]) -> tuple[Search, ...]:
+        """The search of each arm; () after a fault."""
+        arms = _map(section.entries.get("arms"), [])
+        if not arms:
+            one = self._search(section, bases[""])
+            return () if one is None else (one,)
+        left = {key: node for key, node in section.entries.items() if key not in ("arms", "space")}
+        shared = _map(section.entries.get("space"), self.faults)
+        found = []
+        for name, arm in arms.items():
+            own = _map(_below(arm, "space"), self.faults)
+            space = replace(_below(arm, "space") or section.entries.get("space") or arm, content={**shared, **own})
+            content = left | ({"space": space} if shared or own else {})
+            found.append(self._search(replace(arm, content=content), bases[name], name))
+        return () if None in found else tuple(one for one in found if one is not None)
+
+    def _check_search_seeds(self, searches: tuple[Search, ...], seeds: tuple[int, ...]) -> None:
+        for search in searches[:1]:
+            if max(seeds) + search.racing - 1 > MAX_SEED:
+                self._fault(self._found("seeds"), "above the largest seed there is no room for those of the search")
+
     def _command(self, configs: list[list[Node]]) -> list[str]:
         """Add what the command line changes to every config, as a last step; the names of the datasets in use."""
         replaced = self._replaced_dataset({_dataset(steps[-1]) for steps in configs})
@@ -605,7 +653,7 @@ class _Reader:
             )
         return command_node(f"--data {foreign[0]}", foreign[0], ("data", "name")) if foreign else None
 
-    def _search(self, node: Node, steps: list[Node]) -> Search | None:
+    def _search(self, node: Node, steps: list[Node], arm: str = "") -> Search | None:
         if not node.is_map:
             _map(node, self.faults)
             return None
@@ -614,7 +662,7 @@ class _Reader:
         if space and fixed:
             entries = {**space.entries, **{key: _fixed(space.entries[key], value) for key, value in fixed.items()}}
             node = put(node, ["space"], replace(space, content=entries), self.faults)
-        search, check_values = read_search(node, steps[-1], self.faults)
+        search, check_values = read_search(node, steps[-1], self.faults, arm)
         # How values go together, a drawn value can still fix; a value that is invalid by itself, it can't.
         own = [fault for fault in config_faults(steps[-1].plain()) if own_fault(fault)]
         if search is None or own:
@@ -668,6 +716,13 @@ def _offender(
 
     best = max(newer, key=concerns)
     return best, newer[best]
+
+
+def _below(node: Node | None, *path: str) -> Node | None:
+    """The node under these keys, or None."""
+    for key in path:
+        node = node.entries.get(key) if node is not None else None
+    return node
 
 
 def _at_key(fault: Fault) -> bool:

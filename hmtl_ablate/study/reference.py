@@ -26,6 +26,8 @@ _MAPS = {
     "sampler": "sampler",
     "SearchSection": "search",
     "DesignSection": "design",
+    "SearchArm": "arm",
+    "Racing": "racing",
     "Resources": "resources",
     "Verdict": "verdict",
     "Decide": "decide",
@@ -55,6 +57,8 @@ def study_reference() -> str:
         f"## Options\n\n{known['config']['description']}\n",
         *_options(known["config"]["properties"]),
         _table("Search", known["SearchSection"]),
+        _table("Arms", known["SearchArm"], "###"),
+        _table("Racing", known["Racing"], "###"),
         _table("Ranges", known["Range"], "###"),
         "### Samplers\n\n"
         + _rows(["sampler", "description"], [[f"`{name}`", one.text] for name, one in SAMPLERS.items()]),

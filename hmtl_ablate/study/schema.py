@@ -32,8 +32,7 @@ def study_schema() -> Schema:
     schema = _schema(StudyFile)
     definitions = schema.pop("$defs") | {name: make() for name, make in _DEFINED.items()}
     definitions |= {"Range": _schema(Range)}
-    del definitions["SearchSection"]["required"]  # the file may leave to its profiles what every search needs
-    del definitions["DesignSection"]["required"]
+    del definitions["DesignSection"]["required"]  # the file may leave to its profiles what every design needs
     definitions |= {f"pruner.{name}": _schema(kind) | {"required": ["name"]} for name, kind in PRUNERS.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -8,11 +8,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-from hmtl_ablate.config import parse_config
+from hmtl_ablate.config import model_faults, parse_config
 from hmtl_ablate.errors import ConfigError, Fault, nearest
 from hmtl_ablate.study.declaration import (
     KINDS,
     MAX_TRIALS,
+    Racing,
     Range,
     SearchSection,
     Step,
@@ -57,8 +58,11 @@ class _Draft(NamedTuple):
     node: Node
 
 
-def read_search(node: Node, base: Node, faults: list[StudyFault]) -> tuple[Search | None, Callable[[set[str]], None]]:
-    """The search that a merged `search` map declares, on its merged base; None after appending faults.
+def read_search(
+    node: Node, base: Node, faults: list[StudyFault], arm: str = ""
+) -> tuple[Search | None, Callable[[set[str]], None]]:
+    """The search that a merged `search` map declares, on its merged base; None after appending faults. arm: the arm
+    that it is of, whose space is in the map's.
 
     Also a function that reports which values of some keys no combination makes possible.
     """
@@ -71,13 +75,12 @@ def read_search(node: Node, base: Node, faults: list[StudyFault]) -> tuple[Searc
         if key not in keys(SearchSection):
             report(entry, f"there is no key {key!r} in search", nearest(key, keys(SearchSection)), at_key=True)
     sampler = _sampler(node, report)
+    racing = _racing(node, report)
+    confirm = _confirm(node, report)
     drafts = _parameters(node, base, report)
     pruner = _pruner(node, report)
-    trials = _trials(node, report)
+    trials, budget = _total(node, report)
     metric, direction = _objective(node, base, report)
-    confirm = node.entries.get("confirm")
-    if confirm is not None and not accepts(bool, confirm.content):
-        report(confirm, f"should be true or false, not {confirm.plain()!r}")
     space = node.entries.get("space")
     ordered = _check_when(drafts, set(space.entries) if space else set(), report)
     _suits(sampler, drafts, node, report)
@@ -97,7 +100,10 @@ def read_search(node: Node, base: Node, faults: list[StudyFault]) -> tuple[Searc
         trials=trials,
         metric=metric,
         direction=direction,
-        confirm=confirm.content if confirm else default(SearchSection, "confirm"),
+        confirm=confirm,
+        arm=arm,
+        racing=racing,
+        budget=budget,
     )
     return search, check_values
 
@@ -124,15 +130,54 @@ def _pruner(node: Node, report: Report) -> Pruner:
         return NoPruner()
 
 
-def _trials(node: Node, report: Report) -> int:
-    entry = node.entries.get("trials")
+def _total(node: Node, report: Report) -> tuple[int | None, float | None]:
+    """Number of configurations and image passes, one of them at least."""
+    trials, budget = node.entries.get("trials"), node.entries.get("budget")
+    given = [entry for entry in (trials, budget) if entry is not None and entry.content is not None]
+    if not given:
+        report(node, "trials is missing", "give the total, e.g. trials: 20, or a budget", at_key=True)
+    if trials in given and trials is not None and not accepts(TrialCount, trials.content):
+        report(trials, f"should be a whole number above 0, not {trials.plain()!r}", f"use 1 to {MAX_TRIALS}")
+        return 1, None
+    passes = budget.content if budget is not None and budget in given else None
+    if budget is not None and passes is not None and not _positive(passes):
+        report(budget, f"should be a number of image passes above 0, not {budget.plain()!r}", "write e.g. 4.0e+6")
+        return 1, None
+    return trials.content if trials is not None else None, None if passes is None else float(passes)
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def _confirm(node: Node, report: Report) -> int:
+    """How many of the best are confirmed."""
+    entry = node.entries.get("confirm")
     if entry is None:
-        report(node, "trials is missing", "give the total, e.g. trials: 20", at_key=True)
-        return 1
-    if not accepts(TrialCount, entry.content):
-        report(entry, f"should be a whole number above 0, not {entry.plain()!r}", f"use 1 to {MAX_TRIALS}")
-        return 1
+        return int(default(SearchSection, "confirm"))
+    if not accepts(SearchSection.model_fields["confirm"].annotation, entry.content):
+        report(entry, f"should be true, false or the number of the best, not {entry.plain()!r}", "use 1 to 100")
+        return 0
     return int(entry.content)
+
+
+def _racing(node: Node, report: Report) -> int:
+    """The most seeds that a configuration can get."""
+    entry = node.entries.get("racing")
+    if entry is None:
+        return Racing().seeds
+    if entry.content is None:
+        return 1
+    if not entry.is_map:
+        report(entry, f"should be a map or null, not {entry.plain()!r}", "write e.g. racing: {seeds: 6}")
+        return 1
+    for fault in model_faults(Racing, entry.plain()):
+        where = entry.entries.get(str(fault.path[0])) if fault.path else None
+        report(where or entry, fault.what, fault.hint, at_key=fault.what.startswith("there is no "))
+    seeds = entry.entries.get("seeds")
+    if seeds is not None and (isinstance(seeds.content, str | bool)):
+        report(seeds, f"should be a whole number, not {seeds.plain()!r}", "use 2 to 100")
+    return seeds.content if seeds is not None and isinstance(seeds.content, int) else Racing().seeds
 
 
 def _objective(node: Node, base: Node, report: Report) -> tuple[str, Literal["max", "min"]]:

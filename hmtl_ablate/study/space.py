@@ -42,6 +42,12 @@ class Parameter:
             return self.choices
         return range(int(self.low), int(self.high) + 1, self.step) if self.kind == "int" else None
 
+    def takes(self, value: Any) -> bool:
+        """Whether it can have this value."""
+        if self.values is not None:
+            return contains(self.values, value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+
     def active(self, values: Mapping[str, Any]) -> bool:
         """Whether the parameter exists, given the values of the parameters before it."""
         return all(key in values and contains(allowed, values[key]) for key, allowed in self.when.items())
@@ -55,12 +61,18 @@ class Search:
     parameters: tuple[Parameter, ...]
     sampler: str
     pruner: Pruner
-    trials: int
+    trials: int | None
+    """Configurations in total; None: as many as the budget allows."""
     metric: str
     direction: Literal["max", "min"]
-    confirm: bool = False
+    confirm: int = 0
+    """How many of the best are confirmed."""
     arm: str = ""
     """Name of the arm that it searches; "" in a search without arms."""
+    racing: int = 1
+    """The most seeds that a configuration can get; 1: there is no race."""
+    budget: float | None = None
+    """Image passes that it may spend."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -81,17 +93,31 @@ class Search:
         """
         return parse_config({**resolved(self.base, values), "seed": seed})
 
+    def fits(self, values: Mapping[str, Any]) -> bool:
+        """Whether these could have been drawn: a value within its range for each parameter that exists, no other."""
+        chosen: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if parameter.active(chosen) and parameter.key in values:
+                if not parameter.takes(values[parameter.key]):
+                    return False
+                chosen[parameter.key] = values[parameter.key]
+            elif parameter.active(chosen):
+                return False
+        return len(chosen) == len(values)
+
     @property
     def space_hash(self) -> str:
         """12 hexadecimal digits over what a drawn value and its score mean: base, parameters, objective.
 
-        Sampler, pruner and number of trials are no part of it: a search continues when they change.
+        Sampler, pruner, number of trials and budget are no part of it: a search continues when they change.
         """
-        identity = [
+        identity: list[Any] = [
             self.base,
             [asdict(parameter) for parameter in sorted(self.parameters, key=lambda p: p.key)],
             self.metric,
             self.direction,
+            *(["racing"] if self.racing > 1 else []),  # other scores: means of last epochs, over two seeds
+            *([self.arm] if self.arm else []),
         ]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -59,7 +59,8 @@ class Study:
     metric: str
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
-    search: Search | None
+    searches: tuple[Search, ...]
+    """Its search: one for each of its arms, or one; () without a search."""
     resources: Resources
     text: str
     """The file, as it was read."""
@@ -89,6 +90,11 @@ class Study:
         """All that a run may train, but for what a search draws."""
         return (*self.stages, *self.variants, *self.candidates)
 
+    @property
+    def search(self) -> Search | None:
+        """Its search, or that of the first arm."""
+        return self.searches[0] if self.searches else None
+
     def source(self, name: str) -> Variant | None:
         """The stage or variant of this name."""
         return next((one for one in (*self.stages, *self.variants) if one.name == name), None)
@@ -117,10 +123,10 @@ def needed(study: Study) -> list[tuple[Variant, int, TrialConfig]]:
 def data_configs(study: Study) -> list[DataConfig]:
     """The data of every config that the study may train, each once: variants, and what the search can draw."""
     found = [variant.config(study.seeds[0]).data for variant in study.trainable]
-    if study.search is not None:
-        sizes = tuple(parameter for parameter in study.search.parameters if parameter.key in _PACKED)
+    for search in study.searches:
+        sizes = tuple(parameter for parameter in search.parameters if parameter.key in _PACKED)
         for values in combinations(sizes):
-            found.append(DataConfig.model_validate(resolved(study.search.base, values).get("data", {})))
+            found.append(DataConfig.model_validate(resolved(search.base, values).get("data", {})))
     return list(dict.fromkeys(found))
 
 

@@ -103,7 +103,7 @@ class Recorder:
         self.warned.append(text)
 
     def start(self, trial_id: str, name: str, config: TrialConfig) -> None:
-        self._names[trial_id] = name if not name.startswith("search") else f"search {config.declared()['pretext']}"
+        self._names[trial_id] = name if not name.startswith("search") else f"search {config.declared().get('pretext')}"
         self.started.append(self._names[trial_id])
 
     def epoch(self, trial_id: str, metrics: Mapping[str, float]) -> None:

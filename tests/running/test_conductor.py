@@ -24,9 +24,11 @@ from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.failures import RETRIED, Ending, Failure, failure_of
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.optuna_search import OptunaSearch
+from hmtl_ablate.running.racing import Racer
 from hmtl_ablate.running.search_database import PAUSE
 from hmtl_ablate.running.task import PRUNE
 from hmtl_ablate.study import Study
+from hmtl_ablate.study.racing import search_seeds
 from hmtl_ablate.tracking import StudyRecord, Tracking, open_tracking
 from hmtl_ablate.tracking.records import text_hash
 from hmtl_ablate.training.folder import TrialFolder
@@ -57,6 +59,7 @@ search:
   sampler: grid
   pruner: {{name: successive_halving, grace_epochs: 1}}
   trials: 3
+  racing: null
   confirm: CONFIRM
 """
 
@@ -74,11 +77,12 @@ class Bench:
         self.recorder = Recorder()
 
     def conductor(self, pictures: bool = True) -> Conductor:
-        self.recorder, search = Recorder(), None
-        if self.study.search is not None:
-            identify = Resolver(self.study, self.packs).identify
-            search = OptunaSearch(self.study.search, "prefix", 0, self.storage, identify)
-        return Conductor(self.study, self.packs, self.store, self.tracking, search, self.recorder, pictures)
+        self.recorder, searches = Recorder(), []
+        identify = Resolver(self.study, self.packs).identify
+        for search in self.study.searches:
+            seeds = search_seeds(self.study.seeds, search.racing)
+            searches.append(Racer(OptunaSearch(search, "prefix", seeds, self.storage, identify), self.store))
+        return Conductor(self.study, self.packs, self.store, self.tracking, searches, self.recorder, pictures)
 
     def optuna_trials(self) -> list[optuna.trial.FrozenTrial]:
         (summary,) = optuna.get_all_study_summaries(self.storage)
@@ -726,7 +730,7 @@ def test_a_lone_seed_confirms_with_itself_and_confirm_false_with_none(bench) -> 
     assert names(conductor.queue) == ["best of search, SL alone · seed 7", "best of search · seed 7"]
     assert not conductor.more()
     unconfirmed = read_study(conductor.store, text.replace("confirm: true", "confirm: false"))
-    assert continuations(unconfirmed, conductor.optuna_search) == ()
+    assert continuations(unconfirmed, tuple(conductor.searches.values())) == ()
 
 
 def test_a_search_s_trials_return_to_a_new_mlflow(bench, mlflow_database: Path, tmp_path: Path) -> None:
@@ -763,7 +767,7 @@ def test_a_search_s_trial_with_a_damaged_file_is_trained_again(bench) -> None:
         train(conductor, job)
     (job.folder.path / "result.json").write_bytes(b"")
     again = made.conductor()
-    assert names(again.queue) == [job.name]
+    assert again.queue == []
     train(again, take(again))
     assert (again.summary.done, again.next()) == (1, None)
     assert "result.json damaged" in made.recorder.warned[0]

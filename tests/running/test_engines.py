@@ -49,6 +49,7 @@ search:
   sampler: grid
   pruner: {name: successive_halving, grace_epochs: 1}
   trials: 3
+  racing: null
   confirm: true
 """
 UNLUCKY = [f"unlucky · seed {seed}" for seed in (0, 1)]

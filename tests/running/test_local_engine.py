@@ -40,6 +40,7 @@ search:
   space: {pretext.puzzling.weight: {choice: [2.0, 3.0]}}
   sampler: grid
   trials: 2
+  racing: null
   confirm: false
 """
 
@@ -101,7 +102,7 @@ def test_what_a_search_has_trained_before_is_counted_as_finished(
     """Fault D: "finished before" left out the search's trials."""
     text = STUDY.partition("variants:")[0] + (
         "search:\n  base: {pretext: {puzzling: {}}}\n  space: {pretext.puzzling.weight: {choice: [0.5, 1, 2]}}\n"
-        "  sampler: grid\n  trials: 2\n"
+        "  sampler: grid\n  trials: 2\n  racing: null\n"
     )
     small, large = read_study(tmp_path, text), read_study(tmp_path, text.replace("trials: 2", "trials: 3"))
     assert run(small, pack, store, tracking, trainer=StubTrainer()) == RunSummary(done=2)

@@ -264,7 +264,7 @@ def test_keys_are_those_of_the_file() -> None:
 def test_markers() -> None:
     assert marked(StudyFile, Settable()) == ("question", "metric", "seeds", "search", "resources")
     assert marked(SearchSection, Replaced()) == ("pruner", "objective")
-    assert replaced_maps() == {("pruner",), ("objective",), ("space", "*")}
+    assert replaced_maps() == {("pruner",), ("objective",), ("space", "*"), ("arms", "*", "space", "*")}
 
 
 def test_defaults() -> None:

@@ -285,7 +285,7 @@ def test_few_epochs_alone_are_no_fault_of_the_default_warm_up(tmp_path: Path) ->
         ("name: a\n", "1:1: there is nothing to run; add variants, designs or a search"),
         ("variants: {SL: {}}\n", "1:1: the study has no name; write e.g. name: puzzling"),
         ("name: a\nvariants: [SL]\n", "2:11: variants: should be a map, not a list"),
-        ("name: a\nsearch: {}\n", "2:1: search: trials is missing; give the total, e.g. trials: 20"),
+        ("name: a\nsearch: {}\n", "2:1: search: trials is missing; give the total, e.g. trials: 20, or a budget"),
     ],
 )
 def test_files_that_are_no_study(tmp_path: Path, text: str | bytes, line: str) -> None:

@@ -59,10 +59,19 @@ def test_one_that_diverged_counts_as_ended_and_is_never_promoted() -> None:
     assert promoted(scores, RACE, out={1}, earlier={0, 1}) == {0, 2}
 
 
-def test_the_best_of_two_is_promoted_when_no_more_come() -> None:
-    two = {0: row(0.5, 0.5), 1: row(0.6, 0.8)}
-    assert promoted(two, RACE, closed=True) == {1}
-    assert wanted(two | {1: row(0.6, 0.8, 0.7, 0.7)}, RACE, closed=True) == []  # nobody to race with
+def test_two_are_promoted_when_no_more_come() -> None:
+    scores = {0: row(0.5, 0.5), 1: row(0.6, 0.8), 2: row(0.2, 0.2), 3: row(0.3)}
+    assert promoted(scores, RACE, closed=True) == {1}  # 3 may be better yet
+    scores[3] = row(0.3, 0.3)
+    assert promoted(scores, RACE) == {1}
+    assert promoted(scores, RACE, closed=True) == {0, 1}
+    assert promoted({0: row(0.5, 0.5)}, RACE, closed=True) == set()
+    assert promoted({0: row(0.5, 0.5), 1: {}}, RACE, out={1}, closed=True) == set()
+
+
+def test_one_without_a_rival_gets_no_more_than_four_seeds() -> None:
+    scores = {0: row(0.5, 0.5), 1: row(0.6, 0.8, 0.7, 0.7), 2: row(0.2, 0.2)}
+    assert wanted(scores, RACE) == []
 
 
 def test_who_was_promoted_gets_its_four_seeds_also_when_others_pass_it() -> None:

@@ -40,7 +40,7 @@ def test_defaults() -> None:
         trials=3,
         metric="val/accuracy",
         direction="max",
-        confirm=False,
+        racing=6,
     )
 
 
@@ -79,12 +79,12 @@ def test_the_objective_is_what_selects_the_weights_of_the_task(task: Any, object
 
 def test_all_faults_come_at_once_and_there_is_no_search() -> None:
     search, faults = read(
-        {"space": {"data.sise": {"int": [2, 4]}}, "sampler": 3, "pruner": 4, "confirm": 1, "extra": 0}
+        {"space": {"data.sise": {"int": [2, 4]}}, "sampler": 3, "pruner": 4, "confirm": 0, "extra": 0}
     )
     assert search is None
     assert sorted(faults) == [
         ": trials is missing",
-        "confirm: should be true or false, not 1",
+        "confirm: should be true, false or the number of the best, not 0",
         "extra: there is no key 'extra' in search",
         "pruner: there is no pruner 4",
         "sampler: there is no sampler 3",
