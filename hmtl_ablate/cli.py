@@ -194,7 +194,7 @@ def plan(
 ) -> None:
     """List the trials that a run would start or skip."""
     from hmtl_ablate.checks import planned_trials
-    from hmtl_ablate.study import missing_data
+    from hmtl_ablate.study import missing_data, path_in_words
 
     study = _study(file, profile, sets, datasets, trials, seeds, imports)
     planned = planned_trials(study, runs)
@@ -204,10 +204,14 @@ def plan(
     if study.search is not None:
         names = ", ".join(parameter.key for parameter in study.search.parameters)
         print(f"  search {study.search.trials} trials in total by {study.search.sampler} over {names}")
+    paths = {name: design for name, design in study.designs.items() if design.kind == "path"}
+    for name, design in paths.items():
+        print(f"  design {name}: {path_in_words(design, study.seeds, study.metric)}")
     finished = sum(trial.status == "skip" for trial in planned)
     print(
         f"trials: {len(planned) - finished} to start, {finished} already finished"
         + (f", and a search of {study.search.trials}" if study.search else "")
+        + (f", and {len(paths)} path{'s' * (len(paths) > 1)}" if paths else "")
     )
     for line in missing_data(study):
         print(line)
