@@ -217,6 +217,7 @@ def plan(
     """List the trials that a run would start or skip, and what they cost."""
     from hmtl_ablate.checks import estimate_study
     from hmtl_ablate.planning.show import estimate_text
+    from hmtl_ablate.study import path_in_words
 
     study = _study(file, profile, sets, datasets, trials, seeds, imports)
     estimate = estimate_study(study, runs, engine=engine, max_concurrent=max_concurrent)
@@ -235,10 +236,14 @@ def plan(
         names = ", ".join(parameter.key for parameter in search.parameters)
         arm = f" of {search.arm}:" if search.arm else ""
         print(f"  search{arm} {_total(search)} in total by {search.sampler} over {names}")
+    paths = {name: design for name, design in study.designs.items() if design.kind == "path"}
+    for name, design in paths.items():
+        print(f"  design {name}: {path_in_words(design, study.seeds, study.metric)}")
     print(
         f"trials: {estimate.start} to start, {estimate.finished} already finished"
         + (f", and a search of {_total(study.search)}" if study.search else "")
         + (" for each arm" if len(study.searches) > 1 else "")
+        + (f", and {len(paths)} path{'s' * (len(paths) > 1)}" if paths else "")
     )
     print()
     print(estimate_text(estimate, f"{_program()} plan {file}", shutil.get_terminal_size((100, 24)).columns), end="")

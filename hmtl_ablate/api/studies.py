@@ -153,7 +153,8 @@ def run(
 
 
 def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None) -> Results:
-    """All studies and trials of a store as tidy frames: `.studies`, `.trials`, `.controls()`, `.verdicts()`.
+    """All studies and trials of a store as tidy frames: `.studies`, `.trials`, `.controls()`, `.verdicts()` and
+    `.effects()`.
 
     >>> import hmtl_ablate as ha
     >>> ha.load_results("an empty store").empty
@@ -169,8 +170,8 @@ def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None)
 def report(
     store: str | Path = "runs", format: str = "markdown", *, study: str | None = None, tracking_uri: str | None = None
 ) -> str:
-    """One table per study, the verdicts on its arms with controls, and the paper's claims compared with what was
-    measured, as text.
+    """One table per study, the verdicts on its arms with controls, the effects of its designs, and the paper's claims
+    compared with what was measured, as text.
 
     >>> import hmtl_ablate as ha
     >>> "No runs yet" in ha.report("an empty store", "terminal")

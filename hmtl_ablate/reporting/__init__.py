@@ -6,6 +6,8 @@
     decomposition where a controlled arm's gain comes from: differences that add up
     verdict       the rule that says whether it helps, and why
     controls      both as tables, sentences and records
+    effects       what the components of an ablation design gain: contrasts of its arms
+    effect_tables the same as tables and records
     claims        the paper's nine claims and the rule that gives each its status
     columns       the report's columns: to add a statistic, add an entry there
     document      what a format writes: sections of tables of columns × rows

@@ -3,7 +3,17 @@
 from hmtl_ablate.study.controls import Controls
 from hmtl_ablate.study.deciding import Comparison
 from hmtl_ablate.study.declaration import WINNER, Decide, Resources, Verdict
-from hmtl_ablate.study.designs import ON, Arm, Design, Walk, part_text, path_bound, selection_metric, walk
+from hmtl_ablate.study.designs import (
+    ON,
+    Arm,
+    Design,
+    Walk,
+    part_text,
+    path_bound,
+    path_in_words,
+    selection_metric,
+    walk,
+)
 from hmtl_ablate.study.pruners import PRUNERS, Pruner, register_pruner
 from hmtl_ablate.study.reading import load_study
 from hmtl_ablate.study.reference import study_reference
@@ -45,6 +55,7 @@ __all__ = [
     "needed",
     "part_text",
     "path_bound",
+    "path_in_words",
     "planned",
     "register_pruner",
     "register_sampler",

@@ -118,6 +118,29 @@ def cell_text(kind: DesignKind, cell: Cell, factors: Levels, baseline: str) -> s
     return " + ".join([baseline, *(part_text(*part) for part in cell)])
 
 
+def path_in_words(design: Design, seeds: Sequence[int], metric: str) -> str:
+    """What a path trains at most, apart from its two ends, e.g. for a plan."""
+    n, (first, rest) = len(design.factors), (seeds[: design.selection], seeds[design.selection :])
+    return (
+        f"a path through {n} components by {selection_metric(metric)}: at most {path_bound(n)} configurations with "
+        f"{_seeds(first)}, then its steps with {_seeds(rest)}; at most {path_trials(design, len(rest))} trials more"
+    )
+
+
+def path_trials(design: Design, rest: int) -> int:
+    """The most trials that a path asks for apart from those of the study's own variants. rest: how many seeds it is
+    estimated with."""
+    rounds: list[int] = []
+    for count in range(1, len(design.factors)):
+        arms = [arm.variant in design.candidates for arm in design.arms if len(arm.levels) == count]
+        rounds.append(min(sum(arms), len(design.factors) - count + 1))
+    return sum(rounds) * design.selection + sum(1 for own in rounds if own) * rest
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
 def selection_metric(metric: str) -> str:
     """What a path is chosen by: the study's metric on the validation split."""
     return f"best/val/{metric.removeprefix('test/').removeprefix('best/val/')}"

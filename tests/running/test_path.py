@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.pack import Pack
+from hmtl_ablate.reporting.results import load_results
+from hmtl_ablate.reporting.tables import study_tables
 from hmtl_ablate.running.conductor import RunSummary
 from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.path import AblationPath
 from hmtl_ablate.running.run import run_study
-from hmtl_ablate.study import Study
+from hmtl_ablate.study import Resources, Study
 from hmtl_ablate.tracking import Tracking
 from tests.running.conftest import Recorder, StubTrainer, packs_of, read_study  # type: ignore[import-not-found]
 
@@ -84,6 +87,32 @@ def test_rounds_with_the_first_seed_then_the_steps_with_the_others(
     assert record.designs["way"]["kind"] == "path"
     assert record.designs["way"]["factors"] == {name: ["on"] for name in GAINS}
     assert len(record.designs["way"]["arms"]) == 8
+
+
+@pytest.mark.slow
+def test_ray_takes_the_same_path(pack: Pack, store: Path, tracking: Tracking, tmp_path: Path) -> None:
+    """And a second run, through the other engine, trains nothing."""
+    import ray
+
+    from hmtl_ablate.running import ray_engine
+
+    for module in (sys.modules[__name__], sys.modules[StubTrainer.__module__]):
+        ray.cloudpickle.register_pickle_by_value(module)  # a worker can't import the tests
+    study, recorder = read_study(tmp_path, STUDY), Recorder()
+    with ray_engine.joined(None, Resources()):
+        summary = run_study(
+            study,
+            packs=packs_of(study, pack),
+            store=store,
+            tracking=tracking,
+            progress=recorder,
+            options=RunOptions(engine="ray", max_concurrent=2),
+            trainer=StubTrainer(curve),
+        )
+    assert (summary, sorted(recorder.started)) == (RunSummary(done=15), sorted([*ENDS, *ROUNDS, *STEPS]))
+    again, said = run(study, pack, store, tracking)
+    assert again == RunSummary(skipped=15)
+    assert said.said == recorder.said
 
 
 def test_a_second_run_asks_for_the_same_and_trains_nothing(
@@ -165,6 +194,21 @@ def test_the_first_seeds_are_averaged_and_errors_are_better_when_lower(tmp_path:
     assert [(variant.name, seed) for variant, seed in second.trials] == [("base + b", 7), ("base + b", 8)]
     assert path.more(score) is None
     assert set(asked) == {"best/val/loss"}
+
+
+def test_the_report_walks_the_same_path_and_estimates_it_with_unseen_seeds(
+    pack: Pack, store: Path, tracking: Tracking, tmp_path: Path
+) -> None:
+    """`fast` gains 0.2, and 0.5 with seed 6; the table of the study has the two ends alone."""
+    run(read_study(tmp_path, STUDY), pack, store, tracking)
+    results = load_results(None, store)
+    effects = results.effects()
+    assert list(effects["effect"]) == ["1. views", "2. fast", "3. clip", "in all"]
+    assert effects["values"].tolist()[1] == {"6": pytest.approx(0.5), "7": pytest.approx(0.2)}
+    assert effects["picked"].tolist()[:2] == [pytest.approx(0.3), pytest.approx(0.2)]
+    (table,) = study_tables(results)
+    assert [row.variant for row in table.rows] == ["base", "full"]
+    assert table.notes == ("5 arms that only a path trains: see its steps",)
 
 
 def test_a_path_through_variants_of_the_study_asks_for_nothing_more(

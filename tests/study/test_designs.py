@@ -11,8 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hmtl_ablate.errors import StudyError
-from hmtl_ablate.study import Arm, Design, Study, Walk, data_configs, load_study, path_bound, planned, walk
-from hmtl_ablate.study.designs import cells, size
+from hmtl_ablate.study import (
+    Arm,
+    Design,
+    Study,
+    Walk,
+    data_configs,
+    load_study,
+    path_bound,
+    path_in_words,
+    planned,
+    walk,
+)
+from hmtl_ablate.study.designs import cells, path_trials, size
 
 PUZZLING: dict[str, Any] = {"pretext": {"puzzling": {"grid": 3}}}
 ROTATION: dict[str, Any] = {"pretext": {"rotation": {}}}
@@ -248,6 +259,19 @@ def test_the_path_takes_what_gains_most_and_the_first_of_equals() -> None:
     assert [arm.variant for arm in whole.steps] == ["base", "base + b", "full − c", "full"]
     assert (whole.order, whole.is_whole(design), whole.waiting) == (("b", "a", "c"), True, ())
     assert path_bound(3) == 6
+
+
+def test_a_path_s_trials_are_bounded_before_it_runs() -> None:
+    """Three in the first round and two in the second with the first seed; two steps in between with two others. What
+    the study trains anyway is not counted."""
+    found = study(one("path"))
+    assert path_trials(found.designs["d"], 2) == 3 + 2 + 2 * 2
+    assert path_in_words(found.designs["d"], (5, 6, 7), "test/accuracy") == (
+        "a path through 3 components by best/val/accuracy: at most 6 configurations with seed 5, then its steps with "
+        "seeds 6, 7; at most 9 trials more"
+    )
+    assert path_trials(study(one("path") | {"e": one("leave_one_out")["d"]}).designs["d"], 2) == 3 + 2
+    assert path_trials(study(one("path") | {"e": one("full_factorial")["d"]}).designs["d"], 2) == 0
 
 
 def test_a_path_waits_for_its_round_and_never_picks_what_failed() -> None:

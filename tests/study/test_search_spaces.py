@@ -25,6 +25,7 @@ def validator() -> Any:
 STANDINS = [
     "augmentation",
     "controls",
+    "designs",
     "gender",
     "head_pose",
     "loss_combination",
@@ -115,6 +116,14 @@ def test_controls_has_all_controls_of_two_arms() -> None:
     assert puzzling.sl == "SL"
     assert inpainting.supervision_off == "SL + in-painting: supervision off"
     assert len(study.variants) == 3 + 2 + 2 + 2 + 1
+
+
+def test_designs_shares_arms_and_leaves_two_steps_to_the_path() -> None:
+    study = load_study(FOLDER / "designs.yaml")
+    names = ["SL", "full", "full − puzzling", "full − in-painting", "full − rotation", "SL + puzzling", "SL + rotation"]
+    assert [variant.name for variant in study.variants] == names
+    assert [one.kind for one in study.designs.values()] == ["leave_one_out", "full_factorial", "path"]
+    assert [one.name for one in study.candidates] == ["SL + in-painting"]
 
 
 def test_low_data_has_three_arms_of_equal_cost_at_each_fraction() -> None:
