@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import gpu, growth, loading, memory, overhead, startup, training, transform, workers
+from benchmarks import gpu, growth, loading, memory, overhead, sequential, startup, training, transform, workers
 from benchmarks.bench import Record, stamped, table
 
 BENCHMARKS: dict[str, Callable[[int, bool], Record]] = {
@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[int, bool], Record]] = {
     "startup": startup.startup,
     "workers": workers.workers,
     **growth.CURVES,
+    "sequential": sequential.sequential,
     "gpu": gpu.gpu,
 }
 

@@ -204,6 +204,7 @@ def plan(
     if study.search is not None:
         names = ", ".join(parameter.key for parameter in study.search.parameters)
         print(f"  search {study.search.trials} trials in total by {study.search.sampler} over {names}")
+    _print_reach(study, runs)
     finished = sum(trial.status == "skip" for trial in planned)
     print(
         f"trials: {len(planned) - finished} to start, {finished} already finished"
@@ -418,6 +419,15 @@ def _planned_line(trial: PlannedTrial) -> str:
     epochs = f"{config.training.epochs} epoch{'s' if config.training.epochs > 1 else ''}"
     what = f"{config.probe.kind} probe" if probed else f"{epochs}, {passes}"
     return f"{trial.status:5}  {'stage ' if trial.stage else ''}{trial.variant} · seed {trial.seed}: {what}"
+
+
+def _print_reach(study: Study, runs: Path) -> None:
+    """What seeds until decided can decide."""
+    if study.decide is not None:
+        from hmtl_ablate.api.reach import reach_lines
+
+        for line in reach_lines(study, runs):
+            print(f"  {line}")
 
 
 def _conclude(summary: RunSummary, runs: Path, console: Console) -> None:

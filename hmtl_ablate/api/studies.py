@@ -126,7 +126,8 @@ def run(
 
 
 def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None) -> Results:
-    """All studies and trials of a store as tidy frames: `.studies`, `.trials`, `.controls()`, `.verdicts()`.
+    """All studies and trials of a store as tidy frames: `.studies`, `.trials`, `.controls()`, `.verdicts()`,
+    `.decisions()`.
 
     >>> import hmtl_ablate as ha
     >>> ha.load_results("an empty store").empty

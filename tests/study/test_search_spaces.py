@@ -25,6 +25,7 @@ def validator() -> Any:
 STANDINS = [
     "augmentation",
     "controls",
+    "decide",
     "gender",
     "head_pose",
     "loss_combination",
@@ -71,7 +72,7 @@ def test_every_file_runs_on_rendered_faces_and_at_the_papers_scale(path: Path) -
 def test_standins_have_real_faces_small_nets_and_three_paired_seeds(name: str) -> None:
     study = load_study(FOLDER / f"{name}.yaml", profile="standin")
     assert "rendered" not in study.datasets
-    assert len(study.seeds) == 3
+    assert len(study.seeds) == (3 if study.decide is None else study.decide.seeds)
     assert study.resources.gpus == 0
     for _, _, config in planned(study):
         assert config.data.size == 48
@@ -115,6 +116,12 @@ def test_controls_has_all_controls_of_two_arms() -> None:
     assert puzzling.sl == "SL"
     assert inpainting.supervision_off == "SL + in-painting: supervision off"
     assert len(study.variants) == 3 + 2 + 2 + 2 + 1
+
+
+def test_decide_compares_puzzling_at_equal_passes() -> None:
+    study = load_study(FOLDER / "decide.yaml")
+    assert study.comparisons == (("SL", "SL, 2 views"), ("SL + puzzling", "SL, 2 views"))
+    assert study.seeds == tuple(range(12))
 
 
 def test_low_data_has_three_arms_of_equal_cost_at_each_fraction() -> None:
