@@ -17,7 +17,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import gpu, growth, loading, memory, overhead, startup, training, transform, tuning, workers
+from benchmarks import (
+    gpu,
+    growth,
+    loading,
+    memory,
+    overhead,
+    sequential,
+    startup,
+    training,
+    transform,
+    tuning,
+    workers,
+)
 from benchmarks.bench import Record, stamped, table
 
 BENCHMARKS: dict[str, Callable[[int, bool], Record]] = {
@@ -32,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[int, bool], Record]] = {
     "workers": workers.workers,
     "tuning": tuning.tuning,
     **growth.CURVES,
+    "sequential": sequential.sequential,
     "gpu": gpu.gpu,
 }
 

@@ -239,6 +239,7 @@ def plan(
     paths = {name: design for name, design in study.designs.items() if design.kind == "path"}
     for name, design in paths.items():
         print(f"  design {name}: {path_in_words(design, study.seeds, study.metric)}")
+    _print_reach(study, runs)
     print(
         f"trials: {estimate.start} to start, {estimate.finished} already finished"
         + (f", and a search of {_total(study.search)}" if study.search else "")
@@ -461,6 +462,15 @@ def _planned_line(trial: PlannedTrial) -> str:
     epochs = f"{config.training.epochs} epoch{'s' if config.training.epochs > 1 else ''}"
     what = f"{config.probe.kind} probe" if probed else f"{epochs}, {passes}"
     return f"{trial.status:5}  {'stage ' if trial.stage else ''}{trial.variant} · seed {trial.seed}: {what}"
+
+
+def _print_reach(study: Study, runs: Path) -> None:
+    """What seeds until decided can decide."""
+    if study.decide is not None:
+        from hmtl_ablate.api.reach import reach_lines
+
+        for line in reach_lines(study, runs):
+            print(f"  {line}")
 
 
 def _conclude(summary: RunSummary, runs: Path, console: Console) -> None:

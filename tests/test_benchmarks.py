@@ -64,7 +64,7 @@ def test_a_function_goes_on_from_call_back_to_call_back() -> None:
 
 @pytest.mark.slow
 def test_benchmarks_print_a_table_and_a_line_of_json(tmp_path: Path) -> None:
-    names = ["training", "pretext", "transform", "loading", "memory", "images", "packs", "trials", "gpu"]
+    names = ["training", "pretext", "transform", "loading", "memory", "images", "packs", "trials", "sequential", "gpu"]
     done = call(*names, "--tiny", "--repeats", 1, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

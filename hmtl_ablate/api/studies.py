@@ -153,8 +153,8 @@ def run(
 
 
 def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None) -> Results:
-    """All studies and trials of a store as tidy frames: `.studies`, `.trials`, `.controls()`, `.verdicts()` and
-    `.effects()`.
+    """All studies and trials of a store as tidy frames: `.studies`, `.trials`, `.controls()`, `.verdicts()`,
+    `.decisions()`, `.effects()`.
 
     >>> import hmtl_ablate as ha
     >>> ha.load_results("an empty store").empty

@@ -3,6 +3,10 @@
     results       MLflow → tidy pandas frames
     statistics    means, intervals, paired differences
     tables        one table per study, as numbers
+    sequential    the bound of seeds until decided: boundaries, states, what it can decide
+    decisions     the comparisons of a study with decide, and their states
+    decision_tables  both as tables and records
+    registered    what was registered before the first trial, and what has changed
     decomposition where a controlled arm's gain comes from: differences that add up
     verdict       the rule that says whether it helps, and why
     controls      both as tables, sentences and records

@@ -25,6 +25,7 @@ def validator() -> Any:
 STANDINS = [
     "augmentation",
     "controls",
+    "decide",
     "designs",
     "gender",
     "head_pose",
@@ -72,7 +73,7 @@ def test_every_file_runs_on_rendered_faces_and_at_the_papers_scale(path: Path) -
 def test_standins_have_real_faces_small_nets_and_three_paired_seeds(name: str) -> None:
     study = load_study(FOLDER / f"{name}.yaml", profile="standin")
     assert "rendered" not in study.datasets
-    assert len(study.seeds) == 3
+    assert len(study.seeds) == (3 if study.decide is None else study.decide.seeds)
     assert study.resources.gpus == 0
     for _, _, config in planned(study):
         assert config.data.size == 48
@@ -124,6 +125,12 @@ def test_designs_shares_arms_and_leaves_two_steps_to_the_path() -> None:
     assert [variant.name for variant in study.variants] == names
     assert [one.kind for one in study.designs.values()] == ["leave_one_out", "full_factorial", "path"]
     assert [one.name for one in study.candidates] == ["SL + in-painting"]
+
+
+def test_decide_compares_puzzling_at_equal_passes() -> None:
+    study = load_study(FOLDER / "decide.yaml")
+    assert study.comparisons == (("SL", "SL, 2 views"), ("SL + puzzling", "SL, 2 views"))
+    assert study.seeds == tuple(range(12))
 
 
 def test_low_data_has_three_arms_of_equal_cost_at_each_fraction() -> None:
