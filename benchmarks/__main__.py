@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import gpu, growth, loading, memory, overhead, startup, training, transform, workers
+from benchmarks import gpu, growth, loading, memory, overhead, plan, startup, training, transform, workers
 from benchmarks.bench import Record, stamped, table
 
 BENCHMARKS: dict[str, Callable[[int, bool], Record]] = {
@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[int, bool], Record]] = {
     "overhead": overhead.overhead,
     "study": overhead.study,
     "startup": startup.startup,
+    "plan": plan.plan,
     "workers": workers.workers,
     **growth.CURVES,
     "gpu": gpu.gpu,

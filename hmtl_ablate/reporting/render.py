@@ -124,7 +124,7 @@ def _study(table: StudyTable, columns: StudyColumns) -> Table[StudyRow]:
         csv=cells | {name: fact for name, fact in facts.items() if name != "name"},
         json=facts
         | {"question": table.question, "notes": list(table.notes), "made": dict(table.made)}
-        | {"controls": control_json(table.controls)},
+        | {"controls": control_json(table.controls), "plan": dict(table.plan) or None},
     )
 
 

@@ -28,6 +28,7 @@ STUDY_COLUMNS = (
     "controls",
     "verdict",
     "file",
+    "plan",
     "registered",
     "started",
 )
@@ -67,7 +68,8 @@ class Results:
     """STUDY_COLUMNS, the oldest first. `variants` is {variant: variant key} in the declared order, the baseline first;
     `evaluations` is {variant: evaluation} of those that evaluate another; `seeds` is a list, `asked` is {variant: seeds
     that its last run asked for}; `controls` is {arm: {kind of control: variant}}; `verdict` is the rule of the verdict;
-    `file` is the SHA-256 of the study file in its last run, `registered` what the study was before its first trial
+    `file` is the SHA-256 of the study file in its last run, `plan` what its last run that trained anything was going to
+    train and what it did (`tracking.StudyRecord.plan`), `registered` what the study was before its first trial
     (`tracking.Registration` as a dict, empty without one); `started` is in milliseconds since 1970."""
     trials: pd.DataFrame
     """TRIAL_COLUMNS, then `params.<key>` (each option as text) and `metrics.<key>` (the last value; accuracies from 0
@@ -177,6 +179,7 @@ def _study_row(study: StudyRecord) -> dict[str, Any]:
         "controls": study.controls,
         "verdict": study.verdict,
         "file": study.file,
+        "plan": dict(study.plan),
         "registered": {} if study.registered is None else asdict(study.registered),
         "started": study.started,
     }

@@ -20,8 +20,8 @@ from hmtl_ablate.config import DataConfig, TrialConfig, in_percent, parse_config
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.planning.budget import Waiting, choose
 from hmtl_ablate.planning.cost import Work, search_configs, work_of
-from hmtl_ablate.planning.show import duration
 from hmtl_ablate.reporting.statistics import paired_difference
+from hmtl_ablate.reporting.wording import clock_text
 from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
 from hmtl_ablate.running.job import Job
@@ -56,9 +56,9 @@ class Left:
         what = [f"{len(self.trials)} trial{'s' * (len(self.trials) != 1)}"] if self.trials else []
         what += [f"{self.searched} of the search"] if self.searched else []
         named = ", ".join(self.trials[:3]) + (f" and {len(self.trials) - 3} more" if len(self.trials) > 3 else "")
-        cost = "of unknown length" if self.seconds is None else f"about {duration(self.seconds)}"
+        cost = "of unknown length" if self.seconds is None else f"about {clock_text(self.seconds)}"
         return (
-            f"stopped at the budget of {duration(self.budget)}; left to do: {' and '.join(what)}, {cost}"
+            f"stopped at the budget of {clock_text(self.budget)}; left to do: {' and '.join(what)}, {cost}"
             + (f" ({named})" if named else "")
             + "; run the same command again to resume"
         )
