@@ -293,10 +293,12 @@ class Conductor:
     def out_of_time(self) -> bool:
         """Whether something was not started because it does not fit into the budget; notes it in the summary. Call it
         when all jobs are over."""
-        left = self.time.left
-        if left is None or not (self.queue or self._held):
+        searched = 0
+        if self._held:
+            counted = self.database.ask(self._optuna_search.counted)
+            searched = max(self._optuna_search.search.trials - (counted or 0), 0)
+        if self.time.left is None or not (self.queue or searched):
             return False
-        searched = max(self._searched, 0) if self._held else 0
         seconds = self.time.remaining(self.queue, searched, self._search_cost[1])
         names = tuple(job.name for job in self.queue)
         self.summary.left = Left(names, searched, seconds, self.time.budget or 0.0)
