@@ -148,7 +148,7 @@ def _middle(key: Key, kin: Sequence[Measurement]) -> Measurement:
         return median(values) if values else None
 
     names = ("train_rate", "evaluation_rate", "start", "memory", "gpu_memory", "disk")
-    return Measurement(key=key, **{name: of(name) for name in names})
+    return Measurement.model_validate({"key": key, **{name: of(name) for name in names}})
 
 
 def read_calibration(store: Path) -> Calibration:

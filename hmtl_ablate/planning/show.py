@@ -7,22 +7,11 @@ from collections.abc import Sequence
 from hmtl_ablate.planning.estimate import Arm, Estimate, SearchCost
 from hmtl_ablate.reporting.document import DASH, Column, Section, Table
 from hmtl_ablate.reporting.formats.terminal import write
+from hmtl_ablate.reporting.wording import clock_text
 
 UNKNOWN = "unknown"
 WIDE = 90
 """Columns of a terminal from which on memory and disk are columns of the table."""
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person writes them: 42 s, 3 min 05 s, 2 h 07 min, 3 d 04 h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 48 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
 
 
 def size(mebibytes: float) -> str:
@@ -85,7 +74,7 @@ def _known(arm: Arm, count: float | None) -> str:
 def _time(arm: Arm) -> str:
     if not arm.start:
         return DASH
-    return UNKNOWN if arm.seconds is None else ("" if arm.measured else "≈ ") + duration(arm.seconds)
+    return UNKNOWN if arm.seconds is None else ("" if arm.measured else "≈ ") + clock_text(arm.seconds)
 
 
 def _gpu_hours(arm: Arm) -> str:
@@ -104,7 +93,7 @@ def _lines(estimate: Estimate) -> list[str]:
     lines = [f"image passes: {passes}" + ("" if estimate.counted else " (images not counted in a pack)")]
     where = f"{estimate.at_once} at once on {estimate.device}" if estimate.at_once else f"on {estimate.device}"
     if estimate.seconds is not None:
-        lines.append(f"time: {most}{duration(estimate.seconds)}, {where} (engine {estimate.engine})")
+        lines.append(f"time: {most}{clock_text(estimate.seconds)}, {where} (engine {estimate.engine})")
     if estimate.gpu_hours:
         lines.append(f"GPU-hours: {most}{estimate.gpu_hours:,.1f}")
     if estimate.memory is not None:
@@ -129,7 +118,7 @@ def _search_lines(search: SearchCost) -> list[str]:
     if search.image_passes is not None:
         parts.append(f"{_span(*map(many, search.image_passes))} image passes")
     if search.seconds is not None:
-        parts.append(_span(*map(duration, search.seconds)))
+        parts.append(_span(*map(clock_text, search.seconds)))
     lines = [", ".join(parts) + ", less where it prunes"]
     if search.confirmation:
         passes = "" if search.confirmation_passes is None else f", at most {many(search.confirmation_passes)} passes"

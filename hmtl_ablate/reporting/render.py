@@ -142,7 +142,8 @@ def _study(table: StudyTable, columns: StudyColumns) -> Table[StudyRow]:
         csv=cells | {name: fact for name, fact in facts.items() if name != "name"},
         json=facts
         | {"question": table.question, "notes": list(table.notes), "made": dict(table.made)}
-        | {"controls": control_json(table.controls), "decisions": decision_json(table), "designs": effect_json(table)},
+        | {"plan": dict(table.plan) or None, "controls": control_json(table.controls)}
+        | {"decisions": decision_json(table), "designs": effect_json(table)},
     )
 
 

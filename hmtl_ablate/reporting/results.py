@@ -31,6 +31,7 @@ STUDY_COLUMNS = (
     "verdict",
     "decide",
     "file",
+    "plan",
     "registered",
     "started",
 )
@@ -74,7 +75,8 @@ class Results:
     that its last run asked for}; `controls` is {arm: {kind of control: variant}}; `designs` is {name: ablation design,
     as `study.Design`}; `verdict` is the rule of the verdict; `decide` says how seeds were added
     (`tracking.StudyRecord.decide`, empty where they are fixed); `file` is the SHA-256 of the study file in its last
-    run, `registered` what the study was before its first trial
+    run, `plan` what its last run that trained anything was going to train and what it did
+    (`tracking.StudyRecord.plan`), `registered` what the study was before its first trial
     (`tracking.Registration` as a dict, empty without one); `started` is in milliseconds since 1970."""
     trials: pd.DataFrame
     """TRIAL_COLUMNS, then `params.<key>` (each option as text) and `metrics.<key>` (the last value; accuracies from 0
@@ -212,6 +214,7 @@ def _study_row(study: StudyRecord) -> dict[str, Any]:
         "verdict": study.verdict,
         "decide": dict(study.decide),
         "file": study.file,
+        "plan": dict(study.plan),
         "registered": {} if study.registered is None else asdict(study.registered),
         "started": study.started,
     }

@@ -16,7 +16,7 @@ from hmtl_ablate.reporting.decomposition import StudyControls, study_controls
 from hmtl_ablate.reporting.effects import DesignEffects, path_only, study_effects
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.statistics import Estimate, estimate, paired_difference, without_interval
-from hmtl_ablate.reporting.wording import plural
+from hmtl_ablate.reporting.wording import clock_text, count_text, plural
 from hmtl_ablate.study import WINNER
 
 
@@ -60,6 +60,9 @@ class StudyTable:
     """Name of the evaluation, "" for the trained models themselves."""
     made: Mapping[str, str | float]
     """`commit`, `device` and `torch` of the finished trials, and their `seconds` in total."""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """What the last run was going to train, and what it did (`tracking.StudyRecord.plan`); {} where it is not known,
+    and for an evaluation."""
     controls: StudyControls | None = None
     """Where the gains of its arms with controls come from, and the verdicts; None without controls."""
     decisions: StudyDecisions | None = None
@@ -140,12 +143,14 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
             *_path_arms(hidden & set(names)),
             *(_pairing(rows) if decisions is None else [STOPPING]),
             *_weights(done),
+            *([] if evaluation else planned_notes(study["plan"])),
         ),
         evaluation=evaluation,
         made={
             **{key: _joined(trial[key] for trial in done) for key in ("commit", "device", "torch")},
             "seconds": sum(finite(trial.get("metrics.seconds")) or 0.0 for trial in done),
         },
+        plan={} if evaluation else study["plan"],
         controls=None if evaluation else study_controls(study, done, decisions),
         decisions=decisions,
         designs=() if evaluation else study_effects(study, declared.to_dict("records")),
@@ -208,6 +213,20 @@ def _gaps(expected: int, declared: pd.DataFrame, done: int, metric: str) -> list
     if missing > 0:
         notes.append(f"{missing} of {expected} trials not finished yet")
     return notes
+
+
+def planned_notes(plan: Mapping[str, Any]) -> list[str]:
+    """What the last run was expected to cost, against what it did; nothing before it has ended."""
+    actual = plan.get("actual")
+    if not isinstance(actual, Mapping) or not actual.get("trials"):
+        return []
+    most = "at most " if plan.get("at_most") else ""
+    seconds = "time unknown" if plan.get("seconds") is None else clock_text(plan["seconds"])
+    return [
+        f"Last run, planned: {most}{plural(plan['trials'], 'trial')}, {count_text(plan['image_passes'])} image passes, "
+        f"{seconds}; actual: {plural(actual['trials'], 'trial')}, {count_text(actual['image_passes'])} image passes, "
+        f"{clock_text(actual['seconds'])}"
+    ]
 
 
 def _failure(trial: dict[Hashable, Any]) -> str:

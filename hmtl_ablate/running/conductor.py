@@ -18,8 +18,8 @@ from hmtl_ablate.config import DataConfig, TrialConfig, in_percent, parse_config
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.planning.budget import Waiting, choose
 from hmtl_ablate.planning.cost import Work, search_configs, work_of
-from hmtl_ablate.planning.show import duration
 from hmtl_ablate.reporting.statistics import paired_difference
+from hmtl_ablate.reporting.wording import clock_text
 from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
 from hmtl_ablate.running.job import Job
@@ -55,9 +55,9 @@ class Left:
         what = [f"{len(self.trials)} trial{'s' * (len(self.trials) != 1)}"] if self.trials else []
         what += [f"{self.searched} of the search"] if self.searched else []
         named = ", ".join(self.trials[:3]) + (f" and {len(self.trials) - 3} more" if len(self.trials) > 3 else "")
-        cost = "of unknown length" if self.seconds is None else f"about {duration(self.seconds)}"
+        cost = "of unknown length" if self.seconds is None else f"about {clock_text(self.seconds)}"
         return (
-            f"stopped at the budget of {duration(self.budget)}; left to do: {' and '.join(what)}, {cost}"
+            f"stopped at the budget of {clock_text(self.budget)}; left to do: {' and '.join(what)}, {cost}"
             + (f" ({named})" if named else "")
             + "; run the same command again to resume"
         )
@@ -308,10 +308,9 @@ class Conductor:
     def out_of_time(self) -> bool:
         """Whether something was not started because it does not fit into the budget; notes it in the summary. Call it
         when all jobs are over."""
-        left = self.time.left
-        if left is None or not (self.queue or self._held):
-            return False
         searched = self._searched if self._held else 0
+        if self.time.left is None or not (self.queue or searched):
+            return False
         seconds = self.time.remaining(self.queue, searched, self._search_cost[1])
         names = tuple(job.name for job in self.queue)
         self.summary.left = Left(names, searched, seconds, self.time.budget or 0.0)

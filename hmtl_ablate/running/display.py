@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from hmtl_ablate.config import TrialConfig, in_percent
-from hmtl_ablate.planning.show import duration
+from hmtl_ablate.reporting.wording import clock_text
 
 LIVE_WIDTH = 60
 """Columns of the live lines at most. A terminal that is made narrower folds the lines that do not fit, and what is
@@ -110,7 +110,7 @@ class LiveDisplay:
             test = f"test/{next(iter(one.config.metrics), '')}"
             parts += [shown(test, result[test])] if test in result else []
             ended = self.done + self.pruned + self.failed + self.skipped
-            self.say(f"[{ended}/{self.total}] {one.name}: {', '.join(parts)}, {duration(seconds)}")
+            self.say(f"[{ended}/{self.total}] {one.name}: {', '.join(parts)}, {clock_text(seconds)}")
 
     def forecast(self, left: Callable[[int], float | None]) -> None:
         self._left = left
@@ -126,8 +126,8 @@ class LiveDisplay:
         counts += [f"{self.pruned} stopped early"] if self.pruned else []
         counts += [f"{self.failed} failed"] if self.failed else []
         counts += [f"{speed:,.0f} images/s"] if speed else []
-        counts += [duration(self._clock() - self._started)]
-        counts += [f"about {duration(left)} left"] if left is not None else []
+        counts += [clock_text(self._clock() - self._started)]
+        counts += [f"about {clock_text(left)} left"] if left is not None else []
         lines = _packed(counts, ", ", width)
         if self.starting and not self._trained and ended < self.total:
             lines += _packed(self.starting.split(), " ", width)

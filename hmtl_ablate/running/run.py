@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 from hmtl_ablate import config
 from hmtl_ablate.errors import RunLost, StoreError
@@ -41,10 +42,11 @@ def run_study(
     progress: ProgressListener | None = None,
     options: RunOptions = RunOptions(),
     trainer: Trainer = train_task,
+    clock: Callable[[], float] = monotonic,
 ) -> RunSummary:
     """Train what the study declares and the store lacks; record it in Optuna and MLflow.
 
-    progress: silent when left out. trainer: replaces the training itself, for tests.
+    progress: silent when left out. trainer, clock: replace the training itself and the time in seconds, for tests.
     Raises SearchError, ClusterError, TrackingError or StoreError before any trial starts when one of them can't be
     used, and RunLost when the cluster or the search's database is lost while trials run; the same call resumes.
     A failed trial raises nothing: it is in the summary, and the other trials run.
@@ -53,7 +55,7 @@ def run_study(
         local_engine.check_resources(study.resources)
     progress = progress or SilentListener()
     place = place_of(study.resources, options)
-    time = Timekeeper(store, study.resources, options.engine, at_once=max(place, 1), budget=options.budget)
+    time = Timekeeper(store, study.resources, options.engine, at_once=max(place, 1), budget=options.budget, clock=clock)
     with _alone(study, store):
         searches = _searches(study, packs, store, options.storage)
         earlier = sum(search.ended_before for search in searches)

@@ -194,7 +194,8 @@ class Timekeeper:
         pairs += [(s, self.work(one.job).passes) for one in running if (s := self.seconds(one.job)) is not None]
         passes = sum(count for _, count in pairs)
         each = sum(seconds for seconds, _ in pairs) / passes if passes else None
-        if each is None and (queue or searched or running):
+        unknown = any(seconds is None for seconds, _ in known) or (searched and search is None)
+        if each is None and (unknown or running):
             return None
         waiting = [seconds if seconds is not None else (each or 0.0) * work.passes for seconds, work in known]
         mean = sum(seconds for seconds, _ in pairs) / len(pairs) if pairs else 0.0

@@ -13,7 +13,7 @@ import pytest
 from hmtl_ablate import __version__, checks, cli
 from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.running import run as running
-from hmtl_ablate.running.conductor import RunSummary
+from hmtl_ablate.running.conductor import Left, RunSummary
 from tests.conftest import SPACES  # type: ignore[import-not-found]
 
 
@@ -121,6 +121,8 @@ def test_plan_lists_the_trials(call: Call, tiny: Path, tmp_path: Path) -> None:
         "  start  SL + puzzling · seed 1: 2 epochs, 2 passes per image",
         "trials: 4 to start, 0 already finished",
     ]
+    assert "image passes: 768 (images not counted in a pack)" in done.out  # 2 × 64 (1 + 2) a seed and epoch
+    assert f"time of SL, SL + puzzling: unknown until calibrated: {cli._program()} plan {tiny} --calibrate" in done.out
     assert not (tmp_path / "runs").exists()
 
 
@@ -134,6 +136,37 @@ def test_plan_says_what_a_path_may_train_at_most(call: Call, tiny: Path) -> None
         "its steps with seeds 1, 2; at most 4 trials more",
         "trials: 9 to start, 0 already finished, and 1 path",
     ]
+
+
+def test_plan_as_json(call: Call, tiny: Path) -> None:
+    found = json.loads(call("plan", tiny, "--json", "--engine", "local", "--seeds", "0").out)
+    assert (found["study"], found["engine"], found["at_once"], found["start"]) == ("tiny", "local", 1, 2)
+    assert [arm["image_passes"] for arm in found["arms"]] == [128, 256]
+    assert [pack["state"] for pack in found["packs"]] == ["to build"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--set", "model.weights=file:/nowhere/at/all.pth"), "can't read /nowhere/at/all.pth"),
+        (("--runs", "/proc/1/nowhere"), "--runs /proc/1/nowhere: can't be written"),
+        (("--engine", "local", "--set", "resources.workers=2"), "set resources.workers=1"),
+    ],
+)
+def test_plan_refuses_what_a_run_would(call: Call, tiny: Path, words: tuple[str, ...], expected: str) -> None:
+    refused(call("plan", tiny, *words), expected)
+
+
+def test_plan_says_where_a_study_fits_that_this_machine_is_too_small_for(call: Call, tiny: Path) -> None:
+    done = call("plan", tiny, "--set", "resources.cpus=999")
+    assert done.code == 0
+    assert "a trial needs 999 CPU" in done.out
+    assert "--address HOST:PORT" in done.out
+    refused(call("plan", tiny, "--set", "resources.cpus=999", "--calibrate"), "a trial needs 999 CPU")
+
+
+def test_a_budget_is_a_time(call: Call, tiny: Path) -> None:
+    refused(call("run", tiny, "--budget", "8 hours"), "budget '8 hours' is no time", "30m, 8h, 1.5h or 2d")
 
 
 def test_plan_says_which_data_are_missing(call: Call, tiny: Path) -> None:
@@ -287,6 +320,15 @@ def test_a_defect_of_ours_is_one_line_and_a_file(call: Call, monkeypatch: pytest
             RunSummary(done=1, pruned=2, failed=[("SL", "NaN", Path("log"))]),
             1,
             ["trials: 1 trained, 0 finished before, 2 stopped early, 1 failed · store: runs"],
+        ),
+        (
+            RunSummary(left=Left(("SL · seed 1",), 0, 61.0, 1800.0)),
+            130,
+            [
+                "trials: 0 trained, 0 finished before · store: runs",
+                "stopped at the budget of 30 min 00 s; left to do: 1 trial, about 1 min 01 s (SL · seed 1); run "
+                "the same command again to resume",
+            ],
         ),
         (
             RunSummary(interrupted=True),

@@ -190,3 +190,13 @@ def test_two_workers_train_one_trial(cli: Cli, tiny: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     ended = results(tmp_path / "runs")
     assert [result["tags"]["workers"] for result in ended.values()] == ["2", "2"]
+
+
+def test_a_machine_is_calibrated_before_anything_has_run(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    """Both precisions of both arms are measured; nothing of it is a trial of the store."""
+    done = cli("plan", tiny, "--engine", "local", "--calibrate", "--seeds", "0")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("image passes/s") == 4
+    assert "unknown until calibrated" not in done.stdout
+    assert "test_resnet at 32 px: bf16" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [".calibration.json.lock", "calibration.json"]

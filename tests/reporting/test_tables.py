@@ -7,7 +7,7 @@ from scipy import stats
 from hmtl_ablate.errors import StudyError
 from hmtl_ablate.reporting.columns import study_columns
 from hmtl_ablate.reporting.results import load_results
-from hmtl_ablate.reporting.tables import study_tables
+from hmtl_ablate.reporting.tables import planned_notes, study_tables
 
 
 def fill(records: Any, parent: str, scores: dict[str, dict[int, float]], **options: Any) -> None:
@@ -139,3 +139,16 @@ def test_the_notes_name_weights_and_perceptual_networks(records: Any) -> None:
     (table,) = study_tables(records.results())
     assert "ImageNet: starts from imagenet weights" in table.notes
     assert "pl: perceptual network vgg16, weights random, relu2_2" in table.notes
+
+
+def test_what_the_last_run_planned_and_did() -> None:
+    plan = {"trials": 12, "image_passes": 134_400, "seconds": 370.4, "at_most": False}
+    assert planned_notes(plan) == []  # it has not ended
+    actual = {"trials": 12, "image_passes": 134_400, "seconds": 401.0}
+    assert planned_notes({**plan, "actual": actual}) == [
+        "Last run, planned: 12 trials, 134,400 image passes, 6 min 10 s; actual: 12 trials, 134,400 image passes, "
+        "6 min 41 s"
+    ]
+    (line,) = planned_notes({**plan, "seconds": None, "at_most": True, "actual": {**actual, "trials": 1}})
+    assert line.startswith("Last run, planned: at most 12 trials, 134,400 image passes, time unknown; actual: 1 trial,")
+    assert planned_notes({**plan, "actual": {**actual, "trials": 0}}) == []

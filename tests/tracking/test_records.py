@@ -74,6 +74,7 @@ studies = st.builds(
     file=names,
     verdict=st.just({}) | st.fixed_dictionaries({"smallest": st.floats(0.1, 1), "alpha": st.floats(0.01, 0.5)}),
     decide=decides,
+    plan=st.just({}) | st.just({"trials": 2, "seconds": None, "actual": {"trials": 1, "seconds": 3.5}}),
     registered=st.none()
     | st.builds(
         Registration,
@@ -333,3 +334,10 @@ def test_the_tags_are_named_in_one_module() -> None:
         if re.search(r"""["']hmtl\.|mlflow\.(parentRunId|note)""", path.read_text(encoding="utf-8"))
     }
     assert naming == {"tracking/records.py"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"trials": "many"}', '{"trials": 1, "actual": {"seconds": "long"}}'])
+def test_a_plan_that_can_t_be_read_is_none(text: str) -> None:
+    """It is of no use for a result, and the next run writes it again."""
+    made = STUDY.to_run()
+    assert StudyRecord.from_run(stored(RunData({**made.tags, "hmtl.plan": text}))).plan == {}
