@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hmtl_ablate.checks import PlannedTrial
     from hmtl_ablate.config import DataConfig
     from hmtl_ablate.running.conductor import RunSummary
-    from hmtl_ablate.study import Study
+    from hmtl_ablate.study import Search, Study
 
 
 class _Commands(TyperGroup):

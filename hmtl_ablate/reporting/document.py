@@ -108,6 +108,9 @@ class Document:
     """Of each study with controls, one table of all its arms, for programs."""
     control_columns: Sequence[Column[Any]]
     """The columns of such a table, known also where no study has controls."""
+    searches: tuple[Table[Any], ...] = ()
+    """Of each study with a search, its best configurations, for programs; the columns are among those of a study's
+    table."""
 
 
 def one_line(text: str) -> str:

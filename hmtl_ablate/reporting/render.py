@@ -14,6 +14,7 @@ from hmtl_ablate.reporting.controls import control_data, control_json, control_t
 from hmtl_ablate.reporting.document import Column, Document, Section, Table
 from hmtl_ablate.reporting.formats import DATA_FORMATS, TEXT_FORMATS, check_format
 from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.search import search_data, search_json, search_tables
 from hmtl_ablate.reporting.tables import StudyRow, StudyTable, study_tables
 from hmtl_ablate.reporting.wording import NO_RUNS, PROTOCOLS, READING, lower_is_better
 
@@ -67,12 +68,14 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
     claims = _claims(report.claims, report.tolerance)
     studies = tuple(_study(table, columns) for table in report.tables)
     controls = [control_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
+    searches = [search_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
     sections = [Section("Claims of the paper", NO_RUNS if report.empty else "", (claims,))]
     claimed = {claim.data for claim in CLAIMS}
     pairs: list[tuple[StudyTable, Table[Any]]] = []
     for table, study in zip(report.tables, studies, strict=True):
         pairs.append((table, study))
         pairs.extend((table, one) for one in control_tables(table))
+        pairs.extend((table, one) for one in search_tables(table))
     own = tuple(shown for table, shown in pairs if table.data in claimed)
     other = tuple(shown for table, shown in pairs if table.data not in claimed)
     if own:
@@ -86,6 +89,7 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
         columns(""),
         tuple(table for table in controls if table is not None),
         control_columns(""),
+        tuple(one for one in searches if one is not None),
     )
 
 
@@ -124,7 +128,8 @@ def _study(table: StudyTable, columns: StudyColumns) -> Table[StudyRow]:
         csv=cells | {name: fact for name, fact in facts.items() if name != "name"},
         json=facts
         | {"question": table.question, "notes": list(table.notes), "made": dict(table.made)}
-        | {"controls": control_json(table.controls)},
+        | {"controls": control_json(table.controls)}
+        | search_json(table.search),
     )
 
 

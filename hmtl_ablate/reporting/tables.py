@@ -13,6 +13,7 @@ import pandas as pd
 from hmtl_ablate.errors import StudyError, nearest
 from hmtl_ablate.reporting.decomposition import StudyControls, study_controls
 from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.search import StudySearch, study_search
 from hmtl_ablate.reporting.statistics import Estimate, estimate, paired_difference
 from hmtl_ablate.reporting.wording import plural
 from hmtl_ablate.study import WINNER
@@ -57,6 +58,8 @@ class StudyTable:
     """`commit`, `device` and `torch` of the finished trials, and their `seconds` in total."""
     controls: StudyControls | None = None
     """Where the gains of its arms with controls come from, and the verdicts; None without controls."""
+    search: StudySearch | None = None
+    """What its search promised, and what unseen seeds gave; None without a search."""
 
 
 def study_tables(results: Results, study: str | None = None) -> list[StudyTable]:
@@ -132,6 +135,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
             "seconds": sum(finite(trial.get("metrics.seconds")) or 0.0 for trial in done),
         },
         controls=None if evaluation else study_controls(study, done),
+        search=None if evaluation else study_search(study, results.trials[results.trials["parent"] == study["run_id"]]),
     )
 
 

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
-from hmtl_ablate.study.racing import FIRST, Place, Race, last_epochs, ranking, told, wanted
+from hmtl_ablate.study.racing import FIRST, Place, Race, ranking, run_score, told, wanted
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
 
 Run = tuple[int, int]
@@ -208,7 +208,5 @@ class Racer:
             self.scores[number][seed] = score
 
     def score(self, result: TrialResult, history: Sequence[Mapping[str, float]]) -> float | None:
-        """The objective of a finished run: the mean of its last epochs in a race, else of the best epoch."""
-        if len(self.race.seeds) > 1:
-            return last_epochs(history, self.search.metric)
-        return result.metrics.get(f"best/{self.search.metric}")
+        """The objective of a finished run; None when it was not measured."""
+        return run_score(result.metrics, history, self.search.metric, racing=self.search.racing > 1)

@@ -53,6 +53,7 @@ VARIANTS = "hmtl.variants"
 EVALUATIONS = "hmtl.evaluations"
 CONTROLS = "hmtl.controls"
 ASKED = "hmtl.asked"
+SEARCHES = "hmtl.search"
 SEEDS = "hmtl.seeds"
 VERDICT = "hmtl.verdict"
 REGISTERED = "hmtl.registered"
@@ -158,6 +159,9 @@ class StudyRecord:
     seeds: tuple[int, ...]
     asked: Mapping[str, list[int]] = field(default_factory=dict)
     """Variant → the seeds that its last run asked for; {} in runs from before this was recorded."""
+    search: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Arm of its search → objective, direction, racing (the most seeds), keys (searched options), confirm (how many);
+    of a search without arms under ""; {} without a search, and in runs from before this was recorded."""
     commit: str = ""
     """Commit of the code that ran it last."""
     file: str = ""
@@ -192,6 +196,7 @@ class StudyRecord:
             CONTROLS: _json(self.controls),
             SEEDS: _json(list(self.seeds)),
             ASKED: _json(dict(self.asked)),
+            SEARCHES: _json(dict(self.search)),
             VERDICT: _json(dict(self.verdict)),
         }
         if self.registered is not None:
@@ -214,6 +219,7 @@ class StudyRecord:
             controls=_parsed(run, CONTROLS, dict) if CONTROLS in tags else {},
             seeds=tuple(seeds),
             asked=_parsed(run, ASKED, dict) if ASKED in tags else {},
+            search=_parsed(run, SEARCHES, dict) if SEARCHES in tags else {},
             verdict=_rule(run),
             registered=_registration(run),
             run_id=run.info.run_id,
@@ -422,7 +428,7 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
         raise _unreadable(run, tag) from None
     if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
         raise _unreadable(run, tag)
-    if (tag == CONTROLS and not _maps(value)) or (tag == ASKED and not _seeds(value)):
+    if (tag in (CONTROLS, SEARCHES) and not _maps(value)) or (tag == ASKED and not _seeds(value)):
         raise _unreadable(run, tag)
     return value
 

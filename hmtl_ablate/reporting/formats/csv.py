@@ -18,11 +18,12 @@ LAST = ("status", "protocol")
 
 
 def write(document: Document) -> str:
-    """One row per claim, then one row per variant, then for each arm with controls its verdict and its differences."""
+    """One row per claim, then one row per variant, then for each arm with controls its verdict and its differences,
+    then what searches promised and what was found."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _header(document), restval="", lineterminator="\n")
     writer.writeheader()
-    for table in (document.claims, *document.studies, *document.controls):
+    for table in (document.claims, *document.studies, *document.controls, *document.searches):
         columns = [column for column in table.columns if column.csv_name]
         for row in table.rows:
             cells = {column.csv_name: column.value(row) for column in columns}
