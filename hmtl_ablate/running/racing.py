@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from optuna.trial import TrialState
 
@@ -51,6 +52,14 @@ class Racer:
         for draw in optuna_search.adopt():
             self._add(draw)
 
+    def give(self, taken: Sequence[Mapping[str, Any]]) -> None:
+        """Have the declared starting points drawn first, then those taken from another study; each once, whatever the
+        number of drivers."""
+        for values in self.search.start:
+            self._optuna.give(values, "start")
+        for values in taken:
+            self._optuna.give(values, "from")
+
     # What is next -----------------------------------------------------------------------------------------------
 
     def next(self) -> Draw | None:
@@ -84,7 +93,10 @@ class Racer:
         return len(self._known)
 
     def expected(self) -> int:
-        """Training runs that it will have made, as far as is known."""
+        """Training runs that it will have made, as far as is known; with a budget alone, those that it pays for."""
+        spent, begun = self.effort
+        if self.search.trials is None and self.search.budget is not None and begun and spent:
+            return begun + math.ceil(max(self.search.budget - spent, 0.0) * begun / spent) * (not self._closed)
         first = min(FIRST, len(self.race.seeds))
         to_come = 0 if self._closed or self.search.trials is None else max(self.search.trials - len(self._draws), 0)
         unfinished = sum(first - len(own) for n, own in self.scores.items() if n not in self.out and len(own) < first)

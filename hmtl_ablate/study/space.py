@@ -73,6 +73,10 @@ class Search:
     """The most seeds that a configuration can get; 1: there is no race."""
     budget: float | None = None
     """Image passes that it may spend."""
+    start: tuple[Mapping[str, Any], ...] = ()
+    """Configurations that are tried first: searched option → value."""
+    source: str = ""
+    """Study, or study@profile, whose best configurations are tried first; "" for none."""
 
     @property
     def keys(self) -> tuple[str, ...]:
