@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from hmtl_ablate.config import model_faults, parse_config
 from hmtl_ablate.errors import ConfigError, Fault, nearest
+from hmtl_ablate.study.constraints import Constraint, parse_constraint
 from hmtl_ablate.study.declaration import (
     KINDS,
     MAX_TRIALS,
@@ -77,6 +78,7 @@ def read_search(
     sampler = _sampler(node, report)
     racing = _racing(node, report)
     confirm = _confirm(node, report)
+    constraints = _constraints(node, report)
     drafts = _parameters(node, base, report)
     pruner = _pruner(node, report)
     trials, budget = _total(node, report)
@@ -105,6 +107,7 @@ def read_search(
         racing=racing,
         budget=budget,
         source=_source(node, report),
+        constraints=constraints,
     )
     starts = node.entries.get("start")
     fitting = tuple(entry.plain() for entry in _items(starts) if entry.is_map and search.fits(entry.plain()))
@@ -152,6 +155,24 @@ def _total(node: Node, report: Report) -> tuple[int | None, float | None]:
         report(budget, f"should be a number of image passes above 0, not {budget.plain()!r}", "write e.g. 4.0e+6")
         return 1, None
     return trials.content if trials is not None else None, None if passes is None else float(passes)
+
+
+def _constraints(node: Node, report: Report) -> tuple[Constraint, ...]:
+    entry = node.entries.get("constraints")
+    if entry is not None and entry.content is not None and not isinstance(entry.content, list):
+        report(entry, f"should be a list of comparisons, not {entry.plain()!r}", "write e.g. [training.lr < 0.01]")
+    found = []
+    for item in _items(entry):
+        try:
+            one = parse_constraint(item.content if isinstance(item.content, str) else "")
+        except ValueError as error:
+            report(item, f"{item.plain()!r} {error}", "write e.g. training.warmup_epochs < 0.5 * training.epochs")
+            continue
+        for name in one.names:
+            if fault := key_fault(name):
+                report(item, *fault)
+        found.append(one)
+    return tuple(found)
 
 
 def _items(node: Node | None) -> list[Node]:
