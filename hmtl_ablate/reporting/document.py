@@ -116,6 +116,9 @@ class Document:
     """Of each study whose seeds were added until decided, the table of its comparisons."""
     decision_columns: Sequence[Column[Any]] = ()
     """The columns of such a table."""
+    searches: tuple[Table[Any], ...] = ()
+    """Of each study with a search, its best configurations, for programs; the columns are among those of a study's
+    table."""
 
 
 def one_line(text: str) -> str:

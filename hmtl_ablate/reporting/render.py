@@ -23,6 +23,7 @@ from hmtl_ablate.reporting.document import Column, Document, Section, Table
 from hmtl_ablate.reporting.effect_tables import effect_data, effect_json, effect_tables
 from hmtl_ablate.reporting.formats import DATA_FORMATS, TEXT_FORMATS, check_format
 from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.search import search_data, search_json, search_tables
 from hmtl_ablate.reporting.tables import StudyRow, StudyTable, study_tables
 from hmtl_ablate.reporting.wording import NO_RUNS, PROTOCOLS, READING, lower_is_better
 
@@ -77,6 +78,7 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
     studies = tuple(_study(table, columns) for table in report.tables)
     controls = [control_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
     effects = [effect_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
+    searches = [search_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
     sections = [Section("Claims of the paper", NO_RUNS if report.empty else "", (claims,))]
     claimed = {claim.data for claim in CLAIMS}
     pairs: list[tuple[StudyTable, Table[Any]]] = []
@@ -85,6 +87,7 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
         pairs.extend((table, one) for one in decision_table(table, study.csv))
         pairs.extend((table, one) for one in control_tables(table))
         pairs.extend((table, one) for one in effect_tables(table))
+        pairs.extend((table, one) for one in search_tables(table))
     own = tuple(shown for table, shown in pairs if table.data in claimed)
     other = tuple(shown for table, shown in pairs if table.data not in claimed)
     if own:
@@ -104,6 +107,7 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
             one for table, study in zip(report.tables, studies, strict=True) for one in decision_table(table, study.csv)
         ),
         decision_columns(""),
+        tuple(one for one in searches if one is not None),
     )
 
 
@@ -143,7 +147,8 @@ def _study(table: StudyTable, columns: StudyColumns) -> Table[StudyRow]:
         json=facts
         | {"question": table.question, "notes": list(table.notes), "made": dict(table.made)}
         | {"plan": dict(table.plan) or None, "controls": control_json(table.controls)}
-        | {"decisions": decision_json(table), "designs": effect_json(table)},
+        | {"decisions": decision_json(table), "designs": effect_json(table)}
+        | search_json(table.search),
     )
 
 

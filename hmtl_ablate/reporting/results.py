@@ -26,6 +26,7 @@ STUDY_COLUMNS = (
     "evaluations",
     "seeds",
     "asked",
+    "search",
     "controls",
     "designs",
     "verdict",
@@ -127,6 +128,20 @@ class Results:
 
         return pd.DataFrame([record for table in study_tables(self) for record in control_records(table)])
 
+    def searches(self) -> pd.DataFrame:
+        """What each search promised and what unseen seeds gave: one row per arm and rank, as in the report's JSON;
+        empty when no study has a search."""
+        from hmtl_ablate.reporting.search import records
+        from hmtl_ablate.reporting.tables import study_tables
+
+        return pd.DataFrame(
+            [
+                {"study": table.name, "profile": table.profile, **record}
+                for table in study_tables(self)
+                for record in records(table.search)
+            ]
+        )
+
     def verdicts(self) -> pd.DataFrame:
         """The verdict on each arm with controls, one row per arm: p values adjusted for the study's controlled arms
         (missing where nothing was tested), the sentence, and when the study was registered."""
@@ -209,6 +224,7 @@ def _study_row(study: StudyRecord) -> dict[str, Any]:
         "evaluations": study.evaluations,
         "seeds": list(study.seeds),
         "asked": dict(study.asked),
+        "search": dict(study.search),
         "controls": study.controls,
         "designs": study.designs,
         "verdict": study.verdict,

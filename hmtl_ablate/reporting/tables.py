@@ -15,6 +15,7 @@ from hmtl_ablate.reporting.decisions import STOPPING, StudyDecisions, study_deci
 from hmtl_ablate.reporting.decomposition import StudyControls, study_controls
 from hmtl_ablate.reporting.effects import DesignEffects, path_only, study_effects
 from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.search import StudySearch, study_search
 from hmtl_ablate.reporting.statistics import Estimate, estimate, paired_difference, without_interval
 from hmtl_ablate.reporting.wording import clock_text, count_text, plural
 from hmtl_ablate.study import WINNER
@@ -69,6 +70,8 @@ class StudyTable:
     """What its comparisons decided, where seeds were added until decided."""
     designs: tuple[DesignEffects, ...] = ()
     """The effects of its ablation designs."""
+    search: StudySearch | None = None
+    """What its search promised, and what unseen seeds gave; None without a search."""
 
 
 def study_tables(results: Results, study: str | None = None) -> list[StudyTable]:
@@ -154,6 +157,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
         controls=None if evaluation else study_controls(study, done, decisions),
         decisions=decisions,
         designs=() if evaluation else study_effects(study, declared.to_dict("records")),
+        search=None if evaluation else study_search(study, results.trials[results.trials["parent"] == study["run_id"]]),
     )
 
 

@@ -275,9 +275,28 @@ class OptunaSearch:
                 self.give(values, trial.user_attrs.get("draw", ""))
 
     def give(self, values: Mapping[str, Any], kind: str) -> None:
-        """Have a configuration drawn before the sampler's own. kind: where it comes from."""
+        """Have a configuration drawn before the sampler's own, unless it was given before. kind: its source."""
         encoded = {key: _encoded(value) for key, value in values.items()}
-        self.study.enqueue_trial(encoded, user_attrs={GIVEN: kind})
+        given = [t.system_attrs.get("fixed_params") for t in self._trials() if GIVEN in t.user_attrs]
+        if encoded not in given:
+            self.study.enqueue_trial(encoded, user_attrs={GIVEN: kind})
+
+
+def best_of(storage: optuna.storages.BaseStorage, prefix: str) -> list[dict[str, Any]] | None:
+    """The configurations of the searches whose names begin so, the best of each first; None without such a search."""
+    names = [one.study_name for one in optuna.get_all_study_summaries(storage) if one.study_name.startswith(prefix)]
+    ranked: list[tuple[int, dict[str, Any]]] = []
+    for name in names:
+        study = optuna.load_study(study_name=name, storage=storage)
+        sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+        done = [
+            t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if "repeats" not in t.user_attrs
+        ]
+        done.sort(key=lambda t: (sign * (t.value or 0.0), t.number))
+        ranked += [
+            (rank, json.loads(t.user_attrs["values"])) for rank, t in enumerate(done) if "values" in t.user_attrs
+        ]
+    return [values for _, values in sorted(ranked, key=lambda one: one[0])] if names else None
 
 
 def _counts(trial: optuna.trial.FrozenTrial) -> bool:

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from optuna.trial import TrialState
 
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
-from hmtl_ablate.study.racing import FIRST, Place, Race, last_epochs, ranking, told, wanted
+from hmtl_ablate.study.racing import FIRST, Place, Race, ranking, run_score, told, wanted
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
 
 Run = tuple[int, int]
@@ -51,6 +52,14 @@ class Racer:
         for draw in optuna_search.adopt():
             self._add(draw)
 
+    def give(self, taken: Sequence[Mapping[str, Any]]) -> None:
+        """Have the declared starting points drawn first, then those taken from another study; each once, whatever the
+        number of drivers."""
+        for values in self.search.start:
+            self._optuna.give(values, "start")
+        for values in taken:
+            self._optuna.give(values, "from")
+
     # What is next -----------------------------------------------------------------------------------------------
 
     def next(self) -> Draw | None:
@@ -84,7 +93,10 @@ class Racer:
         return len(self._known)
 
     def expected(self) -> int:
-        """Training runs that it will have made, as far as is known."""
+        """Training runs that it will have made, as far as is known; with a budget alone, those that it pays for."""
+        spent, begun = self.effort
+        if self.search.trials is None and self.search.budget is not None and begun and spent:
+            return begun + math.ceil(max(self.search.budget - spent, 0.0) * begun / spent) * (not self._closed)
         first = min(FIRST, len(self.race.seeds))
         to_come = 0 if self._closed or self.search.trials is None else max(self.search.trials - len(self._draws), 0)
         unfinished = sum(first - len(own) for n, own in self.scores.items() if n not in self.out and len(own) < first)
@@ -208,7 +220,5 @@ class Racer:
             self.scores[number][seed] = score
 
     def score(self, result: TrialResult, history: Sequence[Mapping[str, float]]) -> float | None:
-        """The objective of a finished run: the mean of its last epochs in a race, else of the best epoch."""
-        if len(self.race.seeds) > 1:
-            return last_epochs(history, self.search.metric)
-        return result.metrics.get(f"best/{self.search.metric}")
+        """The objective of a finished run; None when it was not measured."""
+        return run_score(result.metrics, history, self.search.metric, racing=self.search.racing > 1)

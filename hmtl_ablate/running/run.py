@@ -9,26 +9,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
+from typing import Any
+
+from optuna.storages import BaseStorage
 
 from hmtl_ablate import config
-from hmtl_ablate.errors import RunLost, StoreError
+from hmtl_ablate.errors import RunLost, SearchError, StoreError
 from hmtl_ablate.machine import this_machine
 from hmtl_ablate.running import local_engine
 from hmtl_ablate.running.conductor import Conductor, Packs, Resolver, RunSummary
 from hmtl_ablate.running.listener import ProgressListener, SilentListener
 from hmtl_ablate.running.options import RunOptions
-from hmtl_ablate.running.optuna_search import OptunaSearch, connect
+from hmtl_ablate.running.optuna_search import OptunaSearch, best_of, connect
 from hmtl_ablate.running.racing import Racer
 from hmtl_ablate.running.search_database import database_errors
 from hmtl_ablate.running.stop import Stop, stop_on_signal
 from hmtl_ablate.running.task import Trainer, train_task
 from hmtl_ablate.running.timekeeper import Timekeeper
-from hmtl_ablate.study import Resources, Study
+from hmtl_ablate.study import Resources, Search, Study
 from hmtl_ablate.study.racing import search_seeds
 from hmtl_ablate.tracking import Tracking
 
 Conduct = Callable[[Conductor], None]
 """Runs all jobs of a conductor."""
+TAKEN = 3
+"""Configurations that a search takes from another study's."""
 RECOVERIES = 3
 """How often the search resumes in the same run after its database was away until nothing else was left to train."""
 
@@ -154,4 +159,21 @@ def _searches(study: Study, packs: Packs, store: Path, storage: str | None) -> l
             prefix = f"{study.name}@{study.profile}#{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]}"
             seeds = search_seeds(study.seeds, search.racing)
             found.append(Racer(OptunaSearch(search, prefix, seeds, database, identify), store))
+            found[-1].give(_best_of(search, study.profile, database))
     return found
+
+
+def _best_of(search: Search, profile: str, database: BaseStorage) -> list[dict[str, Any]]:
+    """The best configurations of the study that the search takes its first ones from, those that fit its space.
+
+    Raises SearchError when the store has no search of that study.
+    """
+    if not search.source:
+        return []
+    name, _, other = search.source.partition("@")
+    configurations = best_of(database, f"{name}@{other or profile}#")
+    if configurations is None:
+        raise SearchError(
+            f"search.from {search.source}: the store has no search of this study; run it first, or name another"
+        )
+    return [values for values in configurations if search.fits(values)][:TAKEN]

@@ -16,7 +16,8 @@ from hmtl_ablate.errors import StudyError, TrackingError
 from hmtl_ablate.running.failures import OF_STATUS, Failure
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.side import Side
-from hmtl_ablate.study import Study, Variant
+from hmtl_ablate.study import WINNER, Search, Study, Variant
+from hmtl_ablate.study.racing import SCORE, run_score
 from hmtl_ablate.tracking import Registration, StudyRecord, Tracking, TrialRecord
 from hmtl_ablate.tracking.records import SEARCH, rule_hash, text_hash
 from hmtl_ablate.tracking.store import StudyStatus
@@ -77,6 +78,17 @@ def check_decide(study: Study, registered: Registration | None) -> None:
     )
 
 
+def _declared(search: Search) -> dict[str, Any]:
+    """What the report has to know of a search."""
+    return {
+        "objective": search.metric,
+        "direction": search.direction,
+        "racing": search.racing,
+        "keys": list(search.keys),
+        "confirm": search.confirm,
+    }
+
+
 class StudyLog:
     """Logs one study to MLflow.
 
@@ -123,6 +135,7 @@ class StudyLog:
             question=study.question,
             variants={variant.name: variant.key for variant in variants},
             evaluations={variant.name: variant.evaluation for variant in variants if variant.evaluation},
+            search={search.arm: _declared(search) for search in study.searches},
             controls={arm: asdict(controls) for arm, controls in study.controls.items()},
             designs={name: asdict(design) for name, design in study.designs.items()},
             seeds=study.seeds,
@@ -262,8 +275,19 @@ class StudyLog:
             }
             artifacts = self._artifacts(job.folder, outcome)
         for record in self._records.get(job.trial_id, ()):
-            self.tracking.finish_trial(record.run_id, replace(record, **changes), artifacts)
+            ended = replace(record, **changes)
+            if outcome_score := self._score(ended, job):
+                ended = replace(ended, metrics={**ended.metrics, **outcome_score})
+            self.tracking.finish_trial(record.run_id, ended, artifacts)
         self._records.pop(job.trial_id, None)
+
+    def _score(self, record: TrialRecord, job: Job) -> dict[str, float]:
+        """By what the search would select a finished trial of its own, or of a configuration that it confirms."""
+        search = self._study.search
+        if search is None or record.status != "finished" or record.variant.partition(",")[0] not in (SEARCH, WINNER):
+            return {}
+        score = run_score(record.metrics, job.folder.history(), search.metric, racing=search.racing > 1)
+        return {} if score is None else {SCORE: score}
 
     def _records_of(self, job: Job) -> list[TrialRecord]:
         """What is logged when the job starts, one record for each run."""

@@ -29,6 +29,9 @@ TESTED = 5
 P_THRESHOLD = 0.1
 """p value below which it is."""
 
+SCORE = "search/score"
+"""Metric, in the tracking store, of a trial that a search selects by: `run_score`."""
+
 Scores = Mapping[int, Mapping[int, float]]
 """Number of a configuration → seed → score of its finished training run."""
 
@@ -74,6 +77,14 @@ def last_epochs(history: Sequence[Mapping[str, float]], metric: str) -> float | 
     rows = history[-max(1, len(history) // 5) :]
     values = [row.get(metric, math.nan) for row in rows]
     return fmean(values) if values and all(map(math.isfinite, values)) else None
+
+
+def run_score(
+    metrics: Mapping[str, float], history: Sequence[Mapping[str, float]], metric: str, *, racing: bool
+) -> float | None:
+    """The objective of a finished training run: in a race `last_epochs`, else the best epoch's value; None when it was
+    not measured."""
+    return last_epochs(history, metric) if racing else metrics.get(f"best/{metric}")
 
 
 def told(own: Mapping[int, float], race: Race) -> float | None:

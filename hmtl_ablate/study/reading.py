@@ -597,7 +597,16 @@ class _Reader:
             space = replace(_below(arm, "space") or section.entries.get("space") or arm, content={**shared, **own})
             content = left | ({"space": space} if shared or own else {})
             found.append(self._search(replace(arm, content=content), bases[name], name))
-        return () if None in found else tuple(one for one in found if one is not None)
+        known = [one for one in found if one is not None]
+        if len(known) < len(found):
+            return ()
+        starts = _below(section, "start")
+        for entry in starts.content if starts is not None and isinstance(starts.content, list) else []:
+            if not entry.is_map or not any(one.fits(entry.plain()) for one in known):
+                self._fault(
+                    entry, "fits the space of no arm", "give each searched option of an arm a value of its range"
+                )
+        return tuple(known)
 
     def _check_search_seeds(self, searches: tuple[Search, ...], seeds: tuple[int, ...]) -> None:
         for search in searches[:1]:

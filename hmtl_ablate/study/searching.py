@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from hmtl_ablate.config import model_faults, parse_config
 from hmtl_ablate.errors import ConfigError, Fault, nearest
+from hmtl_ablate.study.constraints import Constraint, parse_constraint
 from hmtl_ablate.study.declaration import (
     KINDS,
     MAX_TRIALS,
@@ -77,6 +78,7 @@ def read_search(
     sampler = _sampler(node, report)
     racing = _racing(node, report)
     confirm = _confirm(node, report)
+    constraints = _constraints(node, report)
     drafts = _parameters(node, base, report)
     pruner = _pruner(node, report)
     trials, budget = _total(node, report)
@@ -104,7 +106,16 @@ def read_search(
         arm=arm,
         racing=racing,
         budget=budget,
+        source=_source(node, report),
+        constraints=constraints,
     )
+    starts = node.entries.get("start")
+    fitting = tuple(entry.plain() for entry in _items(starts) if entry.is_map and search.fits(entry.plain()))
+    search = replace(search, start=fitting)
+    if not arm:
+        _check_start(starts, search, report)
+        if len(faults) > before:
+            return None, check_values
     return search, check_values
 
 
@@ -144,6 +155,64 @@ def _total(node: Node, report: Report) -> tuple[int | None, float | None]:
         report(budget, f"should be a number of image passes above 0, not {budget.plain()!r}", "write e.g. 4.0e+6")
         return 1, None
     return trials.content if trials is not None else None, None if passes is None else float(passes)
+
+
+def _constraints(node: Node, report: Report) -> tuple[Constraint, ...]:
+    entry = node.entries.get("constraints")
+    if entry is not None and entry.content is not None and not isinstance(entry.content, list):
+        report(entry, f"should be a list of comparisons, not {entry.plain()!r}", "write e.g. [training.lr < 0.01]")
+    found = []
+    for item in _items(entry):
+        try:
+            one = parse_constraint(item.content if isinstance(item.content, str) else "")
+        except ValueError as error:
+            report(item, f"{item.plain()!r} {error}", "write e.g. training.warmup_epochs < 0.5 * training.epochs")
+            continue
+        for name in one.names:
+            if fault := key_fault(name):
+                report(item, *fault)
+        found.append(one)
+    return tuple(found)
+
+
+def _items(node: Node | None) -> list[Node]:
+    return node.content if node is not None and isinstance(node.content, list) else []
+
+
+def _check_start(node: Node | None, search: Search, report: Report) -> None:
+    """Refuse a starting point that the search could not draw."""
+    if node is not None and node.content is not None and not isinstance(node.content, list):
+        report(node, f"should be a list of maps, not {node.plain()!r}", "write e.g. start: [{training.lr: 1.0e-3}]")
+    for entry in _items(node):
+        if not entry.is_map or not entry.entries:
+            report(
+                entry, f"should be a map of searched options, not {entry.plain()!r}", "write e.g. {training.lr: 1.0e-3}"
+            )
+            continue
+        known = {parameter.key: parameter for parameter in search.parameters}
+        wrong = False
+        for key, value in entry.entries.items():
+            if key not in known:
+                report(value, f"{key!r} is not searched", nearest(key, known), at_key=True)
+            elif not known[key].takes(value.plain()):
+                report(
+                    value, f"{value.plain()!r} is not among the values of {key}", "use one of its range in the space"
+                )
+            else:
+                continue
+            wrong = True
+        if not wrong and not search.fits(entry.plain()):
+            missing = ", ".join(key for key in known if key not in entry.entries)
+            report(entry, "is no whole configuration", f"give each option that exists with these values: {missing}")
+
+
+def _source(node: Node, report: Report) -> str:
+    entry = node.entries.get("from")
+    if entry is None or entry.content is None:
+        return ""
+    if not accepts(SearchSection.model_fields["from_"].annotation, entry.content):
+        report(entry, f"should be the name of a study, not {entry.plain()!r}", "write e.g. from: puzzling@quick")
+    return str(entry.content)
 
 
 def _positive(value: Any) -> bool:

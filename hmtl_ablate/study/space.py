@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Any, Literal
 
 from hmtl_ablate.config import TrainingConfig, TrialConfig, parse_config
-from hmtl_ablate.errors import SearchError
+from hmtl_ablate.errors import ConfigError, Fault, SearchError
+from hmtl_ablate.study.constraints import Constraint
 from hmtl_ablate.study.declaration import Kind
 from hmtl_ablate.study.pruners import Pruner
 
@@ -73,6 +74,11 @@ class Search:
     """The most seeds that a configuration can get; 1: there is no race."""
     budget: float | None = None
     """Image passes that it may spend."""
+    start: tuple[Mapping[str, Any], ...] = ()
+    """Configurations that are tried first: searched option → value."""
+    constraints: tuple[Constraint, ...] = ()
+    source: str = ""
+    """Study, or study@profile, whose best configurations are tried first; "" for none."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -91,7 +97,12 @@ class Search:
 
         Raises `ConfigError` where the options refuse this combination.
         """
-        return parse_config({**resolved(self.base, values), "seed": seed})
+        config = parse_config({**resolved(self.base, values), "seed": seed})
+        data = config.model_dump(mode="json") if self.constraints else {}
+        broken = [one.text for one in self.constraints if not one.holds(data)]
+        if broken:
+            raise ConfigError([Fault((), f"breaks the constraint {text}", None, "") for text in broken])
+        return config
 
     def fits(self, values: Mapping[str, Any]) -> bool:
         """Whether these could have been drawn: a value within its range for each parameter that exists, no other."""

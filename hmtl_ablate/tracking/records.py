@@ -54,6 +54,7 @@ EVALUATIONS = "hmtl.evaluations"
 CONTROLS = "hmtl.controls"
 DESIGNS = "hmtl.designs"
 ASKED = "hmtl.asked"
+SEARCHES = "hmtl.search"
 SEEDS = "hmtl.seeds"
 VERDICT = "hmtl.verdict"
 DECIDE = "hmtl.decide"
@@ -167,6 +168,9 @@ class StudyRecord:
     seeds: tuple[int, ...]
     asked: Mapping[str, list[int]] = field(default_factory=dict)
     """Variant → the seeds that its last run asked for; {} in runs from before this was recorded."""
+    search: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Arm of its search → objective, direction, racing (the most seeds), keys (searched options), confirm (how many);
+    of a search without arms under ""; {} without a search, and in runs from before this was recorded."""
     commit: str = ""
     """Commit of the code that ran it last."""
     file: str = ""
@@ -209,6 +213,7 @@ class StudyRecord:
             DESIGNS: _json(self.designs),
             SEEDS: _json(list(self.seeds)),
             ASKED: _json(dict(self.asked)),
+            SEARCHES: _json(dict(self.search)),
             VERDICT: _json(dict(self.verdict)),
             DECIDE: _json(dict(self.decide)),
         }
@@ -235,6 +240,7 @@ class StudyRecord:
             designs=_parsed(run, DESIGNS, dict) if DESIGNS in tags else {},
             seeds=tuple(seeds),
             asked=_parsed(run, ASKED, dict) if ASKED in tags else {},
+            search=_parsed(run, SEARCHES, dict) if SEARCHES in tags else {},
             verdict=_rule(run),
             decide=_parsed(run, DECIDE, dict) if DECIDE in tags else {},
             plan=_plan(run),
@@ -445,7 +451,7 @@ def _parsed(run: Any, tag: str, kind: type) -> Any:
         raise _unreadable(run, tag) from None
     if not isinstance(value, kind) or (tag in (VARIANTS, EVALUATIONS) and not _texts(value)):
         raise _unreadable(run, tag)
-    if (tag in (CONTROLS, DESIGNS) and not _maps(value)) or (tag == ASKED and not _seeds(value)):
+    if (tag in (CONTROLS, DESIGNS, SEARCHES) and not _maps(value)) or (tag == ASKED and not _seeds(value)):
         raise _unreadable(run, tag)
     if tag == DECIDE and not _decides(value):
         raise _unreadable(run, tag)

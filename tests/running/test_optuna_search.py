@@ -13,7 +13,7 @@ from hmtl_ablate.config import TrialConfig, parse_config, trial_id
 from hmtl_ablate.errors import SearchError
 from hmtl_ablate.running.continuing import winners_of
 from hmtl_ablate.running.options import RunOptions
-from hmtl_ablate.running.optuna_search import OptunaSearch, connect
+from hmtl_ablate.running.optuna_search import OptunaSearch, best_of, connect
 from hmtl_ablate.study import load_study
 
 SPACES = {
@@ -116,6 +116,24 @@ def test_a_repeated_configuration_is_told_and_not_counted_and_a_small_space_ends
     repeats = [t for t in decide.study.trials if "repeats" in t.user_attrs]
     assert repeats
     assert all(t.state == TrialState.COMPLETE for t in repeats)
+
+
+def test_given_configurations_come_first_once_and_the_sampler_after_them(tmp_path: Path) -> None:
+    values = {"pretext.puzzling.grid": 4, "pretext.puzzling.weight": 7.5}
+    for _ in range(2):  # a second driver gives the same
+        decide = optuna_search(tmp_path, trials=3)
+        decide.give(values, "start")
+    first, second = decide.next(), decide.next()
+    assert first
+    assert second
+    assert (first.kind, second.kind) == ("start", "random")
+    assert (first.config.pretext["puzzling"].grid, first.config.pretext["puzzling"].weight) == (4, 7.5)
+    decide.tell(first, TrialState.COMPLETE, 0.2)
+    decide.tell(second, TrialState.COMPLETE, 0.9)
+    best = best_of(decide.study._storage, "s@quick#")
+    assert best is not None
+    assert best[1] == values
+    assert best_of(decide.study._storage, "another@quick#") is None
 
 
 def test_an_exhausted_grid_ends_the_search(tmp_path: Path) -> None:

@@ -73,4 +73,7 @@ def test_every_study_file_runs_and_every_declared_row_is_reported(
         assert row["image_passes"] == 100 * epochs.get(name, 1)
     if study.search is not None:
         tags = [run.data.tags for run in trial_runs(store, study.name)]
-        assert sum(tag["hmtl.variant"] == "search" and tag["hmtl.profile"] == profile for tag in tags) == 2
+        searched = [tag for tag in tags if tag["hmtl.variant"] == "search" and tag["hmtl.profile"] == profile]
+        # two configurations of each arm; in a race both get four seeds, and six where neither is eliminated
+        counts = {arm: sum(tag["hmtl.arm"] == arm for tag in searched) for arm in {tag["hmtl.arm"] for tag in searched}}
+        assert counts == {one.arm: 2 if one.racing == 1 else 12 for one in study.searches}

@@ -39,7 +39,9 @@ FERPLUS = ["ferplus", "ferplus_inpainting", "ferplus_puzzling"]
 
 
 def test_all_are_there() -> None:
-    assert [path.stem for path in FILES] == sorted([*STANDINS, *FERPLUS, "inpainting", "low_data", "puzzling"])
+    assert [path.stem for path in FILES] == sorted(
+        [*STANDINS, *FERPLUS, "equal_tuning", "inpainting", "low_data", "puzzling"]
+    )
 
 
 def test_ferplus_stands_in_at_a_fifth_of_train_with_paired_seeds() -> None:

@@ -77,6 +77,46 @@ def test_the_objective_is_what_selects_the_weights_of_the_task(task: Any, object
     assert (search.metric, search.direction) == objective
 
 
+def test_totals_racing_and_confirmation() -> None:
+    search, faults = read({"space": LR, "budget": 4e6, "racing": {"seeds": 3}, "confirm": 3})
+    assert faults == []
+    assert search is not None
+    assert (search.trials, search.budget, search.racing, search.confirm) == (None, 4e6, 3, 3)
+    search, _ = read({"space": LR, "trials": 3, "racing": None, "confirm": True})
+    assert search is not None
+    assert (search.racing, search.confirm) == (1, 1)
+    _, faults = read({"space": LR, "budget": 0, "racing": {"seeds": 1, "seds": 2}, "confirm": 200})
+    assert sorted(fault.split(";")[0][:40] for fault in faults) == [
+        "budget: should be a number of image pass",
+        "confirm: should be true, false or the nu",
+        "racing.seds: there is no option 'seds'",
+        "racing.seeds: input should be greater th",
+    ]
+
+
+def test_starting_points_are_checked_against_the_space() -> None:
+    space = {
+        **LR,
+        "pretext.puzzling.feed": {"choice": ["shared", "mixed"]},
+        "pretext.puzzling.share": {"uniform": [0.1, 0.5], "when": {"pretext.puzzling.feed": "mixed"}},
+    }
+    base = {"pretext": {"puzzling": {}}}
+    good = {"training.lr": 1e-3, "pretext.puzzling.feed": "shared"}
+    search, faults = read({"space": space, "trials": 3, "start": [good], "from": "other@quick"}, base)
+    assert faults == []
+    assert search is not None
+    assert (search.start, search.source) == ((good,), "other@quick")
+    bad = [{"training.lr": 1.0, "pretext.puzzling.grid": 2}, {"pretext.puzzling.feed": "mixed", "training.lr": 1e-3}, 3]
+    _, faults = read({"space": space, "trials": 3, "start": bad, "from": 3}, base)
+    assert faults == [
+        "from: should be the name of a study, not 3",
+        "start.0.training.lr: 1.0 is not among the values of training.lr",
+        "start.0.pretext.puzzling.grid: 'pretext.puzzling.grid' is not searched",
+        "start.1: is no whole configuration",
+        "start.2: should be a map of searched options, not 3",
+    ]
+
+
 def test_all_faults_come_at_once_and_there_is_no_search() -> None:
     search, faults = read(
         {"space": {"data.sise": {"int": [2, 4]}}, "sampler": 3, "pruner": 4, "confirm": 0, "extra": 0}

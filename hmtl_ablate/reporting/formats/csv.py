@@ -19,11 +19,12 @@ LAST = ("status", "protocol")
 
 def write(document: Document) -> str:
     """One row per claim, then one row per variant, then for each arm with controls its verdict and its differences,
-    then one row per effect of a design, and one row per comparison that seeds were added for."""
+    then one row per effect of a design, one row per comparison that seeds were added for, and what searches promised and
+    what was found."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _header(document), restval="", lineterminator="\n")
     writer.writeheader()
-    tables = (*document.studies, *document.controls, *document.effects, *document.decisions)
+    tables = (*document.studies, *document.controls, *document.effects, *document.decisions, *document.searches)
     for table in (document.claims, *tables):
         columns = [column for column in table.columns if column.csv_name]
         for row in table.rows:

@@ -1,0 +1,122 @@
+"""What a search promised and what unseen seeds gave, from records written by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+
+from hmtl_ablate.reporting.render import build_report, render
+from hmtl_ablate.reporting.results import Results, results_of
+from hmtl_ablate.reporting.tables import study_tables
+from hmtl_ablate.tracking import StudyRecord, TrialRecord
+
+ABOUT = {"objective": "val/accuracy", "direction": "max", "racing": 6, "keys": ["training.lr"], "confirm": 2}
+SEEDS = [0, 3, 4, 5, 6, 7]
+"""Of the search; the study has 0, 1 and 2."""
+
+
+def trial(number: int, variant: str, lr: float, seed: int, score: float | None, **more: Any) -> TrialRecord:
+    metrics = {"image_passes": 100.0} if score is None else {"search/score": score, "image_passes": 100.0}
+    tested = {} if variant == "search" or score is None else {"test/accuracy": score - 0.1}
+    return TrialRecord(
+        parent="p",
+        trial_id=f"{number:016x}",
+        variant=variant,
+        variant_key="" if variant == "search" else f"key of {variant}",
+        seed=seed,
+        config={"seed": seed, "training": {"lr": lr}},
+        status=more.pop("status", "finished"),
+        metrics={**metrics, **tested},
+        run_id=str(number),
+        started=number,
+        **more,
+    )
+
+
+def results() -> Results:
+    """Arm A: 0.01 races to six seeds, 0.02 has four, 0.03 two, 0.04 diverged; arm B: one of two seeds."""
+    winners = ["best of search, A", "best of search, A, rank 2", "best of search, B"]
+    study = StudyRecord(
+        name="tuned",
+        profile="quick",
+        metric="test/accuracy",
+        variants={name: f"key of {name}" for name in winners},
+        seeds=(0, 1, 2),
+        search={"A": ABOUT, "B": ABOUT},
+        run_id="p",
+    )
+    scores = {0.01: [0.8, 0.9, 0.8, 0.9, 0.8, 0.9], 0.02: [0.7, 0.7, 0.7, 0.7], 0.03: [0.9, 0.4]}
+    rows = [("A", lr, SEEDS[n], score) for lr, own in scores.items() for n, score in enumerate(own)]
+    rows += [("B", 0.01, 0, 0.6), ("B", 0.01, 3, 0.8)]
+    trials = [
+        trial(n, "search", lr, seed, score, arm=arm, draw="random" if lr < 0.03 else "sampler")
+        for n, (arm, lr, seed, score) in enumerate(rows)
+    ]
+    trials.append(trial(90, "search", 0.04, 0, None, arm="A", draw="sampler", status="failed", ending="diverged"))
+    for n, (variant, lr, found) in enumerate(
+        [(winners[0], 0.01, [0.7, 0.8]), (winners[1], 0.02, [0.7, 0.7]), (winners[2], 0.01, [0.65])]
+    ):
+        trials += [trial(100 + 10 * n + i, variant, lr, i + 1, score) for i, score in enumerate(found)]
+    return results_of([study], trials)
+
+
+def test_promised_and_found_by_hand() -> None:
+    [table] = study_tables(results())
+    assert table.search is not None
+    first, second, other = table.search.found
+    assert (first.arm, first.rank, dict(first.changes)) == ("A", 1, {"training.lr": 0.01})
+    assert (first.promised.n, first.promised.mean) == (6, pytest.approx(0.85))
+    assert (first.confirmed.n, first.confirmed.mean) == (2, pytest.approx(0.75))
+    assert first.optimism == pytest.approx(0.1)
+    assert first.test.mean == pytest.approx(0.65)
+    assert (second.variant, second.changes["training.lr"], second.optimism) == (
+        "best of search, A, rank 2",
+        0.02,
+        pytest.approx(0),
+    )
+    assert (other.arm, other.promised.mean, other.confirmed.sd) == ("B", pytest.approx(0.7), None)
+
+
+def test_what_an_arm_has_cost() -> None:
+    [table] = study_tables(results())
+    assert table.search is not None
+    own, other = table.search.arms
+    assert (own.configurations, own.runs, own.image_passes) == (4, 13, 1300)
+    assert dict(own.draws) == {"random": 2, "sampler": 2}
+    assert (other.configurations, other.runs) == (1, 2)
+
+
+def test_every_format_has_it() -> None:
+    report = build_report(results())
+    for form in ("terminal", "markdown", "latex"):
+        text = render(report, form, width=80)
+        assert "winner" in text
+        assert "85.00" in text  # promised, in percent
+        assert "+10.00" in text
+    assert max(len(line) for line in render(report, "terminal", width=80).splitlines()) <= 80
+    [study] = json.loads(render(report, "json"))["studies"]
+    assert [one["found"] for one in study["search"]["best"]] == [pytest.approx(0.75), pytest.approx(0.7), 0.65]
+    assert study["search"]["arms"][0]["draws"] == {"random": 2, "sampler": 2}
+    rows = [row for row in csv.DictReader(io.StringIO(render(report, "csv"))) if row["table"] == "search"]
+    assert [(row["variant"], row["part"], row["n_seeds"]) for row in rows[:2]] == [
+        ("best of search, A", "promised by the search", "6"),
+        ("best of search, A", "found with unseen seeds", "2"),
+    ]
+
+
+def test_from_python() -> None:
+    frame = results().searches()
+    assert list(frame["variant"]) == ["best of search, A", "best of search, A, rank 2", "best of search, B"]
+    assert list(frame["unseen_seeds"]) == [2, 2, 1]
+
+
+def test_a_study_without_a_search_has_none() -> None:
+    study = StudyRecord(name="a", profile="quick", metric="test/accuracy", variants={"SL": "k"}, seeds=(0,), run_id="p")
+    found = results_of([study], [])
+    assert study_tables(found)[0].search is None
+    assert found.searches().empty
+    assert "search" not in json.loads(render(build_report(found), "json"))["studies"][0]
