@@ -51,7 +51,9 @@ def refusal(designs: dict[str, Any], variants: dict[str, Any] | None = None, **g
     return str(caught.value)
 
 
-P, R, C = {"puzzling": {"grid": 3}}, {"rotation": {}}, {"training": {"clip": 1.0}}
+P: dict[str, Any] = {"puzzling": {"grid": 3}}
+R: dict[str, Any] = {"rotation": {}}
+C: dict[str, Any] = {"training": {"clip": 1.0}}
 
 
 def test_leave_one_out_is_the_baseline_the_full_model_and_each_component_left_out() -> None:
