@@ -93,7 +93,7 @@ def _row(name: str, draw: Draw, true: str, studies: int, comparisons: int) -> Ro
     shift, bound = TRUE[true], Bound(SEEDS, ALPHA / comparisons, SMALLEST)
     differences = draw(np.random.default_rng(20261126), (studies, SEEDS)) + shift
     codes, used = settle(differences, bound)
-    shares = {state: float((codes == number).mean()) for number, state in enumerate(STATES)}
+    shares: dict[str, float] = {state: float((codes == number).mean()) for number, state in enumerate(STATES)}
     right = "better" if shift > 0 else "worse" if shift < 0 else "no difference that matters"
     wrong = sum(shares[state] for state in ("better", "worse", "no difference that matters") if state != right)
     ends = stats.binomtest(round(wrong * studies), studies).proportion_ci(method="wilson")

@@ -84,7 +84,7 @@ def _notes(decisions: StudyDecisions, table: StudyTable) -> tuple[str, ...]:
         if one.course.missing
     ]
     still = (
-        "Open: run the study again to go on."
+        "Open: run the study again to add seeds."
         if any(one.course.state == "open" for one in decisions.comparisons)
         else ""
     )

@@ -46,12 +46,20 @@ def registration_notes(then: Mapping[str, Any], changed: Mapping[str, tuple[str,
     seeds = ", ".join(map(str, then["seeds"]))
     lines = [
         f"Registered on {date}, {when}: study file {_short(then['study'])}, verdict rule {_short(then['verdict'])}, "
-        f"{then['metric']}, seeds {seeds}."
+        f"{then['metric']}, seeds {seeds}{_decides(then)}."
     ]
     return lines + [
         f"Changed after the first trial: {name}: registered {_short(old)} on {date}, now {_short(new)}."
         for name, (old, new) in changed.items()
     ]
+
+
+def _decides(then: Mapping[str, Any]) -> str:
+    """What was registered of how seeds are added, or ""."""
+    if not then.get("decide"):
+        return ""
+    count = len(then["decide"].get("comparisons", ()))
+    return f", decide: {_deciding(then['decide'])['decide']}, {count} comparison{'s' * (count != 1)}"
 
 
 def _short(text: str) -> str:

@@ -62,7 +62,7 @@ def boundaries(seeds: int, alpha: float) -> tuple[float, ...]:
     for n in range(FIRST_LOOK, seeds):
         spend = spent(n + 1, seeds, alpha) - spent(n, seeds, alpha)
         step = _Step(n, edges, mass)
-        angle = _bisect(lambda angle, step=step: step.beyond(angle), spend)
+        angle = _bisect(step.beyond, spend)
         found.append(math.sqrt(n) * math.tan(angle))
         edges = np.linspace(0, angle, CELLS + 1)
         mass = step.within(edges)

@@ -494,7 +494,7 @@ def _seeds(value: Any) -> bool:
     return all(isinstance(one, list) and all(isinstance(seed, int) for seed in one) for one in value.values())
 
 
-def _decides(value: dict[str, Any]) -> bool:
+def _decides(value: Any) -> bool:
     """Whether it is {}, or a rule with its comparisons."""
     pairs = value.get("comparisons", [])
     try:

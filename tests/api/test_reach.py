@@ -57,7 +57,9 @@ def test_the_spread_is_that_of_the_study_s_pairs(study: Study, tmp_path: Path) -
     for seed, apart in enumerate((0.02, 0.04, 0.06)):
         finish(tmp_path, sl(seed), 0.5 + seed / 10)
         finish(tmp_path, views(seed), 0.5 + seed / 10 + apart)
-    assert spread_of(study, tmp_path) == (pytest.approx(0.02), "3 pairs of this study")
+    spread, source = spread_of(study, tmp_path)
+    assert spread == pytest.approx(0.02)
+    assert source == "3 pairs of this study"
     reach = decidable(0.02, 0.005, 6, 0.05, 1)
     line = reach_lines(study, tmp_path)[1]
     assert "at a standard deviation of 2 points (3 pairs of this study), found with 80% probability: " in line

@@ -188,6 +188,9 @@ def test_the_rule_the_registration_and_its_changes_are_said(records: Any) -> Non
     assert "a look after each pair from 4 to 12, alpha 0.05 over 1 comparison, so 95 % each" in text
     assert "within ±1 points" in text
     assert "Registered on 2026-11-26 00:30:00 UTC, before the first trial" in text
+    assert (
+        "seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, decide: smallest 1, seeds 12, alpha 0.05, 2 comparisons." in text
+    )
     assert "Changed after the first trial: comparisons: registered HMTL − SL; gone − SL" in text
     assert "Changed after the first trial: decide:" not in text
 
@@ -242,8 +245,11 @@ def test_a_claim_from_added_seeds_is_partial_without_an_interval(records: Any) -
 
 def controlled(records: Any, **offsets: tuple[int, ...]) -> StudyTable:
     """An arm with controls, all of them at four or more seeds; offsets: kind of control → thousandths."""
-    arm = {name: PUZZLING[name] for name in ("views", "epochs", "distortion", "random_answers")}
-    differences = {ARM: (90, 100, 110, 100), **{arm[key]: values for key, values in offsets.items()}}
+    arm: dict[str, str] = {name: str(PUZZLING[name]) for name in ("views", "epochs", "distortion", "random_answers")}
+    differences: dict[str, tuple[int | None, ...]] = {
+        ARM: (90, 100, 110, 100),
+        **{arm[key]: values for key, values in offsets.items()},
+    }
     found = fill(
         records,
         differences,

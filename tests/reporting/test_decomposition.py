@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hmtl_ablate.reporting.decomposition import PARTS, TOTAL, Part, changes, decompose, margin_of
+from hmtl_ablate.reporting.decomposition import PARTS, TOTAL, Part, decompose
+from hmtl_ablate.reporting.registered import changes
 from hmtl_ablate.reporting.results import load_results
 from hmtl_ablate.reporting.tables import study_tables
+from hmtl_ablate.reporting.verdict import margin_of
 from hmtl_ablate.study import Verdict
 from hmtl_ablate.tracking import Registration
 from hmtl_ablate.tracking.records import rule_hash

@@ -24,7 +24,7 @@ def rounds(found: Study, result: Result) -> list[tuple[int, tuple[str, ...]]]:
     """Seed and variants of each round that is asked for."""
     assert found.decide is not None
     deciding = Deciding(found, found.decide)
-    asked = []
+    asked: list[tuple[int, tuple[str, ...]]] = []
 
     def score(variant: Variant, seed: int, metric: str) -> float | None:
         assert metric == found.metric

@@ -49,7 +49,7 @@ values = st.one_of(
 configs = st.dictionaries(names, values | st.dictionaries(names, values, max_size=3), max_size=4)
 metric_names = st.from_regex(r"[a-z0-9_]+(/[a-z0-9_ .-]+){0,2}", fullmatch=True)
 environments = st.dictionaries(st.sampled_from(["device", "host", "version.torch", "version.hmtl-ablate"]), names)
-decides = st.just({}) | st.fixed_dictionaries(
+decides: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionaries(
     {
         "smallest": st.floats(0.1, 1),
         "seeds": st.integers(4, 100),
