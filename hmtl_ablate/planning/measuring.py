@@ -109,7 +109,7 @@ def calibrate(
     in a folder of the store that is removed. say: gets one line for each. A kind that can't be measured is said and
     left out. Raises OSError when the store can't be written.
     """
-    kinds = {}
+    kinds: dict[str, TrialConfig] = {}
     for config in configs:
         for precision in PRECISIONS if config.probe.kind == "none" else ():
             chosen = config.replaced({("training", "precision"): precision})

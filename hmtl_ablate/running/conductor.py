@@ -253,17 +253,18 @@ class Conductor:
     def _widths(self, baseline: str) -> dict[str, float]:
         """Variant → width of the 95 % interval of its difference from the baseline, relative to the smallest difference
         that matters; without those that have fewer than two pairs."""
-        metric, scores = self.study.metric, {}
+        metric = self.study.metric
+        scores: dict[str, dict[int, float]] = {}
         for variant in self.variants:
-            values = {seed: self.score(variant, seed, metric) for seed in self.asked.get(variant.name, ())}
-            scores[variant.name] = {seed: value for seed, value in values.items() if value is not None}
+            found = {seed: self.score(variant, seed, metric) for seed in self.asked.get(variant.name, ())}
+            scores[variant.name] = {seed: value for seed, value in found.items() if value is not None}
         unit = 100.0 if in_percent(metric) else 1.0
-        found = {}
+        widths = {}
         for name, values in scores.items():
             known = paired_difference(values, scores.get(baseline, {}))
             if name != baseline and known.low is not None and known.high is not None:
-                found[name] = unit * (known.high - known.low) / self.study.verdict.smallest
-        return found
+                widths[name] = unit * (known.high - known.low) / self.study.verdict.smallest
+        return widths
 
     def _spent(self) -> bool:
         """Whether no further trial of the search fits into the budget: the costliest is reckoned with."""

@@ -41,7 +41,8 @@ def test_rates_are_those_after_the_first_epoch() -> None:
 def test_one_epoch_is_all_there_is() -> None:
     work = Work(passes=400, steps=4, epochs=1, measured=10, validated=100, last=0)
     row = {"epoch": 1, "image_passes": 5400, "seconds": 5.0, "images_per_second": 100.0}  # started from other weights
-    assert rates_of([row], work) == (pytest.approx(100.0), pytest.approx(100 / 0.9))
+    train, evaluation = rates_of([row], work)
+    assert (train, evaluation) == pytest.approx((100.0, 100 / 0.9))
 
 
 @pytest.mark.parametrize("history", [[], [{"epoch": 1.0}], [{"epoch": 1.0}, {"epoch": 2.0, "seconds": 2.0}]])
