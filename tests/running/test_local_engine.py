@@ -40,6 +40,7 @@ search:
   space: {pretext.puzzling.weight: {choice: [2.0, 3.0]}}
   sampler: grid
   trials: 2
+  racing: null
   confirm: false
 """
 
