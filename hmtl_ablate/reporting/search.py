@@ -236,7 +236,7 @@ def _totals(arm: str, own: list[dict[Hashable, Any]]) -> ArmTotals:
 def _columns(search: StudySearch) -> tuple[Column[Found], ...]:
     percent, tested = in_percent(search.objective), in_percent(search.metric)
     return (
-        Column("best", lambda row: row.variant, "Best", align="left"),
+        Column("best", lambda row: row.variant, "Best", _short, align="left"),
         Column(
             "promised",
             lambda row: row.promised.mean,
@@ -254,6 +254,10 @@ def _columns(search: StudySearch) -> tuple[Column[Found], ...]:
     )
 
 
+def _short(row: Found) -> str:
+    return row.variant.removeprefix(f"{WINNER}, ")
+
+
 def _with_n(value: Estimate, percent: bool) -> str:
     if value.mean is None:
         return DASH
@@ -267,7 +271,7 @@ def _signed(value: float | None, percent: bool) -> str:
 
 def _configurations(search: StudySearch) -> list[str]:
     return [
-        f"{one.variant}: {', '.join(f'{key} {_value(value)}' for key, value in one.changes.items()) or 'no options'}"
+        f"{_short(one)}: {', '.join(f'{key} {_value(value)}' for key, value in one.changes.items()) or 'no options'}"
         for one in search.found
     ]
 

@@ -173,11 +173,11 @@ class SearchSection(Frozen):
     racing: Racing | None = Field(default_factory=Racing)
     """How the seeds of the search are spent; null: every configuration gets the study's first seed alone, and its value
     is the best epoch's instead of the mean of the last epochs."""
-    constraints: Annotated[list[str], Replaced()] = Field(default_factory=list)
+    constraints: list[str] = Field(default_factory=list)
     """Comparisons that every draw must satisfy, of options by their dotted keys, numbers, + - * / and parentheses, e.g.
     training.warmup_epochs < 0.5 * training.epochs. A draw that breaks one is not trained and does not count; one that
     names an option which a trial does not have holds for it."""
-    start: Annotated[list[dict[str, Any]], Replaced()] = Field(default_factory=list)
+    start: list[dict[str, Any]] = Field(default_factory=list)
     """Configurations that are tried first: maps of a searched option to its value, of those of the space that exist
     together. With arms each is tried by those arms whose space it fits."""
     from_: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}(@.+)?$")] | None = Field(
