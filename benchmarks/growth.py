@@ -28,6 +28,7 @@ question: Does the platform stay quick?
 base: {data: {images: 64, size: 32}}
 seeds: [0]
 search:
+  racing: null
   base: {pretext: {puzzling: {}}}
   space:
     pretext.puzzling.weight: {loguniform: [0.1, 10.0]}
@@ -46,6 +47,7 @@ def trials(repeats: int, tiny: bool) -> Record:
     from hmtl_ablate.running.conductor import Conductor, Packs, Resolver
     from hmtl_ablate.running.listener import SilentListener
     from hmtl_ablate.running.optuna_search import OptunaSearch, connect
+    from hmtl_ablate.running.racing import Racer
     from hmtl_ablate.study import load_study
     from hmtl_ablate.tracking import open_tracking
 
@@ -62,8 +64,10 @@ def trials(repeats: int, tiny: bool) -> Record:
         packs = Packs({Packs.key(data): open_pack(data, None, store)})
         tracking = open_tracking(None, store)
         assert study.search is not None
-        optuna_search = OptunaSearch(study.search, "growth", 0, connect(None, store), Resolver(study, packs).identify)
-        conductor = Conductor(study, packs, store, tracking, optuna_search, SilentListener(), True)
+        optuna_search = OptunaSearch(
+            study.search, "growth", (0,), connect(None, store), Resolver(study, packs).identify
+        )
+        conductor = Conductor(study, packs, store, tracking, [Racer(optuna_search, store)], SilentListener(), True)
         clocks = {
             "suggestion (Optuna)": _clocked(optuna_search, ("next", "report", "tell")),
             "MLflow": _clocked(tracking, ("trial_run", "log_epochs", "finish_trial")),

@@ -200,7 +200,9 @@ def _found(
 def _scores(own: list[dict[Hashable, Any]]) -> tuple[list[int], dict[int, dict[int, float]], set[int]]:
     """Number of each row's configuration, in the order of their starts; scores of each; those that ended early."""
     numbers: dict[str, int] = {}
-    order, scores, out = [], {}, set()
+    order: list[int] = []
+    scores: dict[int, dict[int, float]] = {}
+    out: set[int] = set()
     for row in own:
         number = numbers.setdefault(json.dumps(_options(row), sort_keys=True), len(numbers))
         order.append(number)

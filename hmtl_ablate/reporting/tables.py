@@ -224,7 +224,8 @@ def planned_notes(plan: Mapping[str, Any]) -> list[str]:
     actual = plan.get("actual")
     if not isinstance(actual, Mapping) or not actual.get("trials"):
         return []
-    most = "at most " if plan.get("at_most") else ""
+    ends = bool(plan.get("at_least")), bool(plan.get("at_most"))
+    most = {(True, False): "at least ", (False, True): "at most ", (True, True): "about "}.get(ends, "")
     seconds = "time unknown" if plan.get("seconds") is None else clock_text(plan["seconds"])
     return [
         f"Last run, planned: {most}{plural(plan['trials'], 'trial')}, {count_text(plan['image_passes'])} image passes, "

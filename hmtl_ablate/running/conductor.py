@@ -298,7 +298,9 @@ class Conductor:
     def _planned(self, missing: Sequence[Job]) -> dict[str, Any]:
         """What this run is going to train; {} when there is nothing."""
         searched = self._searched
-        return self.time.plan(missing, searched, *self._search_cost) if missing or searched else {}
+        if not missing and not searched:
+            return {}
+        return self.time.plan(missing, searched, *self._search_cost) | {"at_least": bool(self.continuations)}
 
     def time_left(self, waiting: int) -> float | None:
         """Seconds that the run takes from now on, with so many trials that have not started; None before anything was

@@ -31,6 +31,7 @@ search:
   sampler: grid
   pruner: none
   trials: 4
+  racing: null
   confirm: true
 """
 COUNTS = Counts(train=512, val=64, test=64, labelled=640)
@@ -186,3 +187,21 @@ def test_json_is_plain_and_whole(tmp_path: Path) -> None:
     assert found["trials"][0] == {"variant": "SL", "seed": 0, "stage": False, "status": "start", "trial_id": ""}
     assert found["search"]["image_passes"] == [2048, 12288]
     assert [arm["name"] for arm in found["arms"]] == ["first", "SL", "two", "tuned", "again"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "runs"),
+    [
+        ("trials: 9, racing: {seeds: 6}", (18, 30)),  # two seeds each; at most 3 get 4 more
+        ("trials: 3, racing: {seeds: 4}", (6, 10)),  # two race at least: nobody races alone
+        ("trials: 9, racing: {seeds: 6}, budget: 10_240", (18, 20)),  # 20 runs of 512 passes
+        ("budget: 5_000, racing: {seeds: 6}", (1, 10)),
+    ],
+)
+def test_a_race_is_a_range_of_training_runs(tmp_path: Path, changes: str, runs: tuple[int, int]) -> None:
+    space = "base: {pretext: {puzzling: {feed: shared}}}, space: {training.lr: {uniform: [0.1, 0.2]}}"
+    text = TEXT.replace("epochs: 2", "epochs: 1") + f"search: {{{space}, {changes.replace('_', '')}}}\n"
+    found = estimated(study_of(tmp_path, text))
+    assert found.search is not None
+    assert found.search.image_passes == (runs[0] * 512, runs[1] * 512)
+    assert found.search.trials == runs[1]

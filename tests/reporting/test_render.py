@@ -25,6 +25,7 @@ STUDY_KEYS = [
     "question",
     "notes",
     "made",
+    "plan",
     "controls",
     "decisions",
     "designs",

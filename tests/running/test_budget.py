@@ -39,6 +39,7 @@ search:
   space: {training.lr: {choice: [0.1, 0.2, 0.3]}}
   sampler: grid
   pruner: none
+  racing: null
   trials: 3
 """
 

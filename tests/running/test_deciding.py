@@ -57,8 +57,8 @@ def vague(seed: int) -> float:
 
 def test_a_study_with_decide_continues_and_no_other() -> None:
     found = study({"clear": 0})
-    assert [type(one) for one in continuations(found, None)] == [Deciding]
-    assert continuations(load_study({"name": "a", "variants": {"SL": {}}}), None) == ()
+    assert [type(one) for one in continuations(found, ())] == [Deciding]
+    assert continuations(load_study({"name": "a", "variants": {"SL": {}}}), ()) == ()
 
 
 def test_what_is_decided_at_the_first_look_asks_for_nothing() -> None:

@@ -71,7 +71,7 @@ def test_every_sampler_reaches_the_total_with_distinct_trials(tmp_path: Path, sa
 def test_a_draw_says_whether_it_depends_on_scores(tmp_path: Path, sampler: str, first: int) -> None:
     """Of a sampler that learns the first draws do not; a restart changes nothing in that."""
     decide = optuna_search(tmp_path, sampler, trials=12)
-    kinds = []
+    kinds: list[str] = []
     for _ in range(12):
         decide = decide if len(kinds) != 5 else optuna_search(tmp_path, sampler, trials=12)
         if (draw := decide.next()) is not None:
@@ -127,7 +127,8 @@ def test_given_configurations_come_first_once_and_the_sampler_after_them(tmp_pat
     assert first
     assert second
     assert (first.kind, second.kind) == ("start", "random")
-    assert (first.config.pretext["puzzling"].grid, first.config.pretext["puzzling"].weight) == (4, 7.5)
+    assert first.config.pretext["puzzling"].model_dump()["grid"] == 4
+    assert first.config.pretext["puzzling"].weight == 7.5
     decide.tell(first, TrialState.COMPLETE, 0.2)
     decide.tell(second, TrialState.COMPLETE, 0.9)
     best = best_of(decide.study._storage, "s@quick#")

@@ -51,7 +51,7 @@ def noisy(config: TrialConfig, epoch: int) -> float:
 
 def run(made: Bench, trainer: StubTrainer, *, restarts: bool = False) -> list[Job]:
     """Train until nothing is left; restarts: with a new driver for each trial, the old one killed after training."""
-    jobs = []
+    jobs: list[Job] = []
     conductor = made.conductor()
     while True:
         if (job := conductor.next()) is None:

@@ -100,7 +100,7 @@ def test_starting_points_are_checked_against_the_space() -> None:
         "pretext.puzzling.feed": {"choice": ["shared", "mixed"]},
         "pretext.puzzling.share": {"uniform": [0.1, 0.5], "when": {"pretext.puzzling.feed": "mixed"}},
     }
-    base = {"pretext": {"puzzling": {}}}
+    base: dict[str, Any] = {"pretext": {"puzzling": {}}}
     good = {"training.lr": 1e-3, "pretext.puzzling.feed": "shared"}
     search, faults = read({"space": space, "trials": 3, "start": [good], "from": "other@quick"}, base)
     assert faults == []

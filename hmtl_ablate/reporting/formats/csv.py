@@ -19,8 +19,8 @@ LAST = ("status", "protocol")
 
 def write(document: Document) -> str:
     """One row per claim, then one row per variant, then for each arm with controls its verdict and its differences,
-    then one row per effect of a design, one per comparison that seeds were added for, and what searches promised and what
-    was found."""
+    then one row per effect of a design, per comparison that seeds were added for, and per configuration that a search
+    promised or confirmed."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _header(document), restval="", lineterminator="\n")
     writer.writeheader()
