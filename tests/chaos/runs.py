@@ -170,7 +170,7 @@ class Arena:
             ended.faults.hung.append(f"{where}: {blow}")
         if orphans:
             ended.faults.orphans += [f"{where}: {name}" for name in orphans]
-        if fault := _unclear(family.driver.returncode, text, hung, blow if struck else None):
+        if fault := unclear(family.driver.returncode, text, hung, blow if struck else None):
             ended.faults.unclear.append(f"{where}: {fault}")
         return ended
 
@@ -234,11 +234,13 @@ def _newest(store: Path) -> int:
     return max(times)
 
 
-def _unclear(code: int, text: str, hung: bool, blow: Blow | None) -> str:
+def unclear(code: int, text: str, hung: bool, blow: Blow | None) -> str:
     """Why the end of a command is not clear to its user; "" when it is. A killed driver says nothing."""
     end = " ".join(text.split())[-300:]
     if "Traceback" in text or "has a defect" in text:
         return f"exit {code} with a defect or a traceback: {end}"
+    if code == 1 and "failed" not in text:  # 1 means that a trial failed, and names it
+        return f"exit 1, but no trial is named that failed: {end}"
     killed = blow is not None and blow.signal == signal.SIGKILL and blow.target in ("driver", "group", "all")
     return "" if hung or killed or code in CLEAR else f"exit {code}: {end}"
 

@@ -16,6 +16,7 @@ import pytest
 from tests.chaos.audit import Snapshot, Trial, compare, finished, kept
 from tests.chaos.blows import EVENTS, draw
 from tests.chaos.processes import Family, send
+from tests.chaos.runs import unclear  # type: ignore[import-not-found]
 from tests.conftest import ROOT  # type: ignore[import-not-found]
 
 TRIAL = Trial("finished", {"test/accuracy": 0.5}, (1, 2))
@@ -77,6 +78,15 @@ def test_a_seed_draws_the_same_blows_and_all_kinds_of_them() -> None:
         (target, number) for target in EVENTS for number in (signal.SIGKILL, signal.SIGSTOP)
     }
     assert all(blow.study == "workers" for blow in blows if blow.target == "worker")
+
+
+def test_an_end_is_clear_when_its_code_and_its_text_say_why() -> None:
+    assert unclear(0, "trials: 6 trained", False, None) == ""
+    assert unclear(75, "run it again", False, None) == ""
+    assert unclear(1, "SL · seed 0: failed: the loss became NaN", False, None) == ""
+    assert unclear(1, "each trial: 1 CPU", False, None)  # Ray ended the process
+    assert unclear(70, "has a defect", False, None)
+    assert unclear(-9, "", False, None)
 
 
 LEAVE = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], **{})"
