@@ -128,6 +128,20 @@ class Results:
 
         return pd.DataFrame([record for table in study_tables(self) for record in control_records(table)])
 
+    def tuning_curves(self) -> pd.DataFrame:
+        """The best score that so many random draws of each search are expected to find, with a band from 20 draws on:
+        one row per arm and number of draws; empty without random draws."""
+        from hmtl_ablate.reporting.search import curve_records
+        from hmtl_ablate.reporting.tables import study_tables
+
+        return pd.DataFrame(
+            [
+                {"study": table.name, "profile": table.profile, **record}
+                for table in study_tables(self)
+                for record in curve_records(table.search)
+            ]
+        )
+
     def searches(self) -> pd.DataFrame:
         """What each search promised and what unseen seeds gave: one row per arm and rank, as in the report's JSON;
         empty when no study has a search."""

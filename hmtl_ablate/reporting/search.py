@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -17,7 +17,8 @@ import pandas as pd
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.reporting.document import DASH, Column, Table
 from hmtl_ablate.reporting.statistics import Estimate, estimate
-from hmtl_ablate.reporting.wording import label, number_text, plural
+from hmtl_ablate.reporting.tuning import DRAWS_FOR_A_BAND, TuningPoint, tuning_curve
+from hmtl_ablate.reporting.wording import count_text, label, number_text, plural
 from hmtl_ablate.study import WINNER
 from hmtl_ablate.study.racing import SCORE, Race, ranking, search_seeds
 
@@ -63,6 +64,8 @@ class ArmTotals:
     """How they were drawn → their number."""
     runs: int
     image_passes: float
+    curve: tuple[TuningPoint, ...] = ()
+    """Tuning curve of its random draws with the search's first seed; empty where a pruner stopped some of them."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +95,22 @@ def study_search(study: Mapping[Hashable, Any], trials: pd.DataFrame) -> StudySe
         racing=first["racing"],
         metric=study["metric"],
         found=tuple(one for arm, about in declared.items() for one in _found(arm, about, own[arm], rows, study)),
-        arms=tuple(_totals(arm, found) for arm, found in own.items()),
+        arms=tuple(_totals(arm, found, declared[arm], study["seeds"][0]) for arm, found in own.items()),
     )
 
 
-def search_tables(table: Any) -> tuple[Table[Found], ...]:
-    """For people: the best configurations of each arm."""
+def search_tables(table: Any) -> tuple[Table[Any], ...]:
+    """For people: the best configurations of each arm, and each arm's tuning curve."""
     search: StudySearch | None = table.search
     if search is None or not search.arms:
         return ()
     title = f"Search · {table.name} ({table.profile}), data: {table.data or 'none yet'}"
-    return (Table(title, "", _columns(search), search.found, (CURSE, *_configurations(search), *_spent(search))),)
+    best = Table(title, "", _columns(search), search.found, (CURSE, *_configurations(search), *_spent(search)))
+    curves = tuple((arm.arm, point) for arm in search.arms for point in _marks(arm.curve))
+    if not curves:
+        return (best,)
+    title = f"Tuning curves · {table.name} ({table.profile}), data: {table.data or 'none yet'}"
+    return (best, Table(title, "", _curve_columns(search), curves, _curve_notes(search)))
 
 
 def search_data(table: Any, csv: Mapping[str, Any]) -> Table[tuple[str, str, str, Estimate]] | None:
@@ -136,7 +144,7 @@ def search_json(search: StudySearch | None) -> dict[str, Any]:
     """For JSON: the key `search` with the costs of the arms and their best configurations; {} without a search."""
     if search is None:
         return {}
-    arms = [{**arm.__dict__, "draws": dict(arm.draws)} for arm in search.arms]
+    arms = [asdict(arm) for arm in search.arms]
     return {"search": {"objective": search.objective, "racing": search.racing, "arms": arms, "best": records(search)}}
 
 
@@ -161,6 +169,12 @@ def records(search: StudySearch | None) -> list[dict[str, Any]]:
         }
         for one in (() if search is None else search.found)
     ]
+
+
+def curve_records(search: StudySearch | None) -> list[dict[str, Any]]:
+    """One record per arm and number of random draws: its tuning curve, in the objective's own unit."""
+    arms = () if search is None else search.arms
+    return [{"arm": arm.arm, **asdict(point)} for arm in arms for point in arm.curve]
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -223,7 +237,54 @@ def _estimate(rows: list[dict[Hashable, Any]], metric: str) -> Estimate:
     return estimate([float(value) for value in values if value is not None and value == value])
 
 
-def _totals(arm: str, own: list[dict[Hashable, Any]]) -> ArmTotals:
+def _curve(own: list[dict[Hashable, Any]], about: Mapping[str, Any], seed: int) -> tuple[TuningPoint, ...]:
+    """The tuning curve of an arm's random draws with one seed; a draw that diverged counts as the worst of them."""
+    rows = [row for row in own if row["draw"] == "random" and row["seed"] == seed]
+    if any(row["status"] == "pruned" for row in rows):
+        return ()
+    scores = [row.get(f"metrics.{SCORE}") if row["status"] == "finished" else None for row in rows]
+    known = [score for score in scores if score is not None and score == score]
+    worst = min(known, default=0.0) if about["direction"] == "max" else max(known, default=0.0)
+    passes = [float(value) if (value := row.get("metrics.image_passes")) == value and value else 0.0 for row in rows]
+    filled = [worst if score is None or score != score else float(score) for score in scores]
+    return tuning_curve(filled, passes, about["direction"]) if known else ()
+
+
+def _marks(curve: tuple[TuningPoint, ...]) -> list[TuningPoint]:
+    """The points that are shown: after 1, 2, 5, 10, 20, 50, … draws, and after all."""
+    shown = {factor * 10**power for power in range(7) for factor in (1, 2, 5)} | {len(curve)}
+    return [point for point in curve if point.n in shown]
+
+
+def _curve_columns(search: StudySearch) -> tuple[Column[tuple[str, TuningPoint]], ...]:
+    percent = in_percent(search.objective)
+    arms = any(arm.arm for arm in search.arms)
+    return (
+        Column("arm", lambda row: row[0], "Arm" if arms else "", align="left"),
+        Column("n", lambda row: float(row[1].n), "Draws", lambda row: str(row[1].n)),
+        Column("passes", lambda row: row[1].passes, "Image passes", lambda row: count_text(row[1].passes)),
+        Column("expected", lambda row: row[1].expected, "Expected best", lambda r: number_text(r[1].expected, percent)),
+        Column("median", lambda row: row[1].median, "Median", lambda row: number_text(row[1].median, percent)),
+        Column(
+            "band",
+            lambda row: None,
+            "95 % band",
+            lambda row: f"{number_text(row[1].low, percent)} … {number_text(row[1].high, percent)}",
+        ),
+    )
+
+
+def _curve_notes(search: StudySearch) -> tuple[str, ...]:
+    few = [arm for arm in search.arms if arm.curve and len(arm.curve) < DRAWS_FOR_A_BAND]
+    notes = [
+        f"The best {label(search.objective)} of so many random draws, each with the search's first seed. Nothing is "
+        "said beyond the draws that were made. — in a band: these draws do not bound it.",
+        *(f"{arm.arm or 'Search'}: {len(arm.curve)} random draws are too few for a band." for arm in few),
+    ]
+    return tuple(notes)
+
+
+def _totals(arm: str, own: list[dict[Hashable, Any]], about: Mapping[str, Any], seed: int) -> ArmTotals:
     kinds = {json.dumps(_options(row), sort_keys=True): row["draw"] for row in own}
     passes = [row.get("metrics.image_passes") for row in own]
     return ArmTotals(
@@ -232,6 +293,7 @@ def _totals(arm: str, own: list[dict[Hashable, Any]]) -> ArmTotals:
         draws=dict(sorted(Counter(kinds.values()).items())),
         runs=len(own),
         image_passes=sum(value for value in passes if value is not None and value == value),
+        curve=_curve(own, about, seed),
     )
 
 

@@ -106,6 +106,33 @@ def test_every_format_has_it() -> None:
     ]
 
 
+def test_tuning_curves_are_of_random_draws_with_the_first_seed() -> None:
+    """Arm A: 0.8 and 0.7 at random; the expected best of two is 0.7 / 4 + 3 · 0.8 / 4. Of B there is one, 0.6."""
+    [table] = study_tables(results())
+    assert table.search is not None
+    own, other = (arm.curve for arm in table.search.arms)
+    assert [point.expected for point in own] == pytest.approx([0.75, 0.775])
+    assert [point.passes for point in own] == [100.0, 200.0]
+    assert [point.expected for point in other] == [0.6]
+    frame = results().tuning_curves()
+    assert list(zip(frame["arm"], frame["n"], strict=True)) == [("A", 1), ("A", 2), ("B", 1)]
+    text = render(build_report(results()), "markdown")
+    assert "77.50" in text
+    assert "A: 2 random draws are too few for a band." in text
+
+
+def test_a_draw_that_diverged_is_the_worst_and_a_pruned_one_leaves_no_curve() -> None:
+    study = StudyRecord(
+        name="a", profile="q", metric="test/accuracy", variants={}, seeds=(0,), search={"": ABOUT}, run_id="p"
+    )
+    own = [trial(n, "search", 0.01 * n, 0, 0.1 * n, draw="random") for n in (5, 7)]
+    lost = trial(8, "search", 0.5, 0, None, draw="random", status="failed", ending="diverged")
+    cut = trial(9, "search", 0.6, 0, None, draw="random", status="pruned", ending="stopped early")
+    curve = results_of([study], [*own, lost]).tuning_curves()
+    assert curve["expected"][0] == pytest.approx((0.5 + 0.5 + 0.7) / 3)
+    assert results_of([study], [*own, cut]).tuning_curves().empty
+
+
 def test_from_python() -> None:
     frame = results().searches()
     assert list(frame["variant"]) == ["best of search, A", "best of search, A, rank 2", "best of search, B"]
