@@ -44,10 +44,11 @@ search:
 
 def trials(repeats: int, tiny: bool) -> Record:
     """Seconds the driver spends on a trial, over the trials that are finished; then report and plan over the runs."""
-    from hmtl_ablate.running.conductor import Conductor, Packs, Resolver
+    from hmtl_ablate.running.conductor import Conductor
     from hmtl_ablate.running.listener import SilentListener
     from hmtl_ablate.running.optuna_search import OptunaSearch, connect
     from hmtl_ablate.running.racing import Racer
+    from hmtl_ablate.running.resolver import Packs, Resolver
     from hmtl_ablate.study import load_study
     from hmtl_ablate.tracking import open_tracking
 

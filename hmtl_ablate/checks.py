@@ -33,7 +33,7 @@ from hmtl_ablate.training.folder import TrialFolder
 
 if TYPE_CHECKING:
     from hmtl_ablate.data.pack import Pack
-    from hmtl_ablate.running.conductor import Packs
+    from hmtl_ablate.running.resolver import Packs
     from hmtl_ablate.tracking import Tracking
 
 NETWORK_OPTIONS = ("model.backbone", "data.size", "pretext.inpainting.perceptual")
@@ -227,7 +227,7 @@ def open_packs(study: Study, store: Path, progress: PackProgress | None = None) 
     Raises DataError for what is wrong with the data.
     """
     from hmtl_ablate.data.build import open_pack
-    from hmtl_ablate.running.conductor import Packs
+    from hmtl_ablate.running.resolver import Packs
 
     opened: dict[tuple[str, str], Pack] = {}
     for data in data_configs(study):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from hmtl_ablate.config import DataConfig
     from hmtl_ablate.planning.estimate import PlannedTrial
-    from hmtl_ablate.running.conductor import RunSummary
+    from hmtl_ablate.running.summary import RunSummary
     from hmtl_ablate.study import Search, Study
 
 

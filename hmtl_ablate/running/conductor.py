@@ -9,126 +9,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hmtl_ablate.config import DataConfig, TrialConfig, in_percent, parse_config, trial_id
-from hmtl_ablate.data.pack import Pack
+from hmtl_ablate.config import TrialConfig, in_percent, parse_config, trial_id
 from hmtl_ablate.planning.budget import Waiting, choose
 from hmtl_ablate.planning.cost import Work, search_configs, work_of
 from hmtl_ablate.reporting.statistics import paired_difference
-from hmtl_ablate.reporting.wording import clock_text
 from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.listener import ProgressListener
 from hmtl_ablate.running.optuna_search import Draw
 from hmtl_ablate.running.racing import Racer
+from hmtl_ablate.running.resolver import Packs, Resolver
 from hmtl_ablate.running.search_database import SearchDatabase
 from hmtl_ablate.running.study_log import StudyLog
+from hmtl_ablate.running.summary import Left, RunSummary
 from hmtl_ablate.running.task import PRUNE, TrialTask
 from hmtl_ablate.running.timekeeper import Timekeeper
 from hmtl_ablate.study import Study, Variant, planned
 from hmtl_ablate.tracking import Tracking
 from hmtl_ablate.tracking.records import SEARCH
 from hmtl_ablate.training.folder import ASIDE, TrialFolder, TrialResult
-
-
-@dataclass(frozen=True)
-class Left:
-    """What a run leaves to do because it did not fit into its budget."""
-
-    trials: tuple[str, ...]
-    """Names of trials, without a search's."""
-    searched: int
-    """Trials that the search has yet to draw."""
-    seconds: float | None
-    """Until the last of them would end; None where it is not known."""
-    budget: float
-    """Seconds."""
-
-    @property
-    def sentence(self) -> str:
-        """One line for the user."""
-        what = [f"{len(self.trials)} trial{'s' * (len(self.trials) != 1)}"] if self.trials else []
-        what += [f"{self.searched} of the search"] if self.searched else []
-        named = ", ".join(self.trials[:3]) + (f" and {len(self.trials) - 3} more" if len(self.trials) > 3 else "")
-        cost = "of unknown length" if self.seconds is None else f"about {clock_text(self.seconds)}"
-        return (
-            f"stopped at the budget of {clock_text(self.budget)}; left to do: {' and '.join(what)}, {cost}"
-            + (f" ({named})" if named else "")
-            + "; run the same command again to resume"
-        )
-
-
-@dataclass
-class RunSummary:
-    """How a run ended, in numbers of trials."""
-
-    done: int = 0
-    """Trained to their end by this run."""
-    skipped: int = 0
-    """Finished by an earlier run."""
-    pruned: int = 0
-    """Stopped early by the search's pruner."""
-    failed: list[tuple[str, str, Path]] = field(default_factory=list)
-    """Name, reason and log file of each failed trial."""
-    interrupted: bool = False
-    """The run was asked to stop; the next run resumes."""
-    left: Left | None = None
-    """What did not fit into the budget; None where all did, or there was none."""
-
-
-class Packs:
-    """The pack of each config, opened once."""
-
-    def __init__(self, opened: Mapping[tuple[str, str], Pack]) -> None:
-        self._opened = opened
-
-    @staticmethod
-    def key(data: DataConfig) -> tuple[str, str]:
-        """Configs with the same key share a pack."""
-        seed = data.seed if data.name == "rendered" else ""
-        return data.name, f"{data.stored_size}/{data.images}/{seed}/{data.pack_options}"
-
-    def of(self, config: TrialConfig) -> Pack:
-        return self._opened[self.key(config.data)]
-
-    def identities(self, tasks: Sequence[str]) -> list[str]:
-        """What trials on these tasks depend on, of each pack: `Pack.identity`."""
-        return sorted(pack.identity(tasks) for pack in self._opened.values())
-
-
-class Resolver:
-    """Names trials: in place of a variant or stage of the study, a config gets the trial_id of that one's trial with
-    the same seed, so that the id of a trial says what it starts from."""
-
-    def __init__(self, study: Study, packs: Packs) -> None:
-        self._study, self._packs = study, packs
-
-    def resolve(self, config: TrialConfig) -> TrialConfig:
-        """The config with every `trial:NAME` as `trial:ID`."""
-        return config.replaced(
-            {
-                path: f"trial:{self.identify(source.config(config.seed))}"
-                for path, source in self.sources(config).items()
-            }
-        )
-
-    def identify(self, config: TrialConfig) -> str:
-        """The trial_id of a config."""
-        return trial_id(self.resolve(config), self._packs.of(config).identity(config.tasks))
-
-    def sources(self, config: TrialConfig) -> dict[tuple[str, ...], Variant]:
-        """Path of each option that names a variant or stage → that one."""
-        named = {
-            path: self._study.source(source.removeprefix("trial:"))
-            for path, source in config.weight_sources.items()
-            if source.startswith("trial:")
-        }
-        return {path: variant for path, variant in named.items() if variant is not None}
 
 
 class Conductor:
@@ -258,12 +162,12 @@ class Conductor:
         for variant in self.variants:
             found = {seed: self.score(variant, seed, metric) for seed in self.asked.get(variant.name, ())}
             scores[variant.name] = {seed: value for seed, value in found.items() if value is not None}
-        unit = 100.0 if in_percent(metric) else 1.0
+        unit, rule = 100.0 if in_percent(metric) else 1.0, self.study.decide or self.study.verdict
         widths = {}
         for name, values in scores.items():
             known = paired_difference(values, scores.get(baseline, {}))
             if name != baseline and known.low is not None and known.high is not None:
-                widths[name] = unit * (known.high - known.low) / self.study.verdict.smallest
+                widths[name] = unit * (known.high - known.low) / rule.smallest
         return widths
 
     def _spent(self) -> bool:

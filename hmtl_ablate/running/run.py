@@ -17,13 +17,15 @@ from hmtl_ablate import config
 from hmtl_ablate.errors import RunLost, SearchError, StoreError
 from hmtl_ablate.machine import this_machine
 from hmtl_ablate.running import local_engine
-from hmtl_ablate.running.conductor import Conductor, Packs, Resolver, RunSummary
+from hmtl_ablate.running.conductor import Conductor
 from hmtl_ablate.running.listener import ProgressListener, SilentListener
 from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.optuna_search import OptunaSearch, best_of, connect
 from hmtl_ablate.running.racing import Racer
+from hmtl_ablate.running.resolver import Packs, Resolver
 from hmtl_ablate.running.search_database import database_errors
 from hmtl_ablate.running.stop import Stop, stop_on_signal
+from hmtl_ablate.running.summary import RunSummary
 from hmtl_ablate.running.task import Trainer, train_task
 from hmtl_ablate.running.timekeeper import Timekeeper
 from hmtl_ablate.study import Resources, Search, Study

@@ -9,7 +9,7 @@ import pytest
 import hmtl_ablate as ha
 from hmtl_ablate.errors import ClusterError, DataError, HmtlError, StudyError
 from hmtl_ablate.running import run as running
-from hmtl_ablate.running.conductor import RunSummary
+from hmtl_ablate.running.summary import RunSummary
 
 from .conftest import CONFIG
 

@@ -13,7 +13,7 @@ import pytest
 from hmtl_ablate import __version__, checks, cli
 from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.running import run as running
-from hmtl_ablate.running.conductor import Left, RunSummary
+from hmtl_ablate.running.summary import Left, RunSummary
 from tests.conftest import SPACES  # type: ignore[import-not-found]
 
 

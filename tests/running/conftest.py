@@ -13,7 +13,7 @@ from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, trial_id
 from hmtl_ablate.data.build import open_pack
 from hmtl_ablate.data.pack import Pack, load_pack
 from hmtl_ablate.errors import TrialInterrupted
-from hmtl_ablate.running.conductor import Packs
+from hmtl_ablate.running.resolver import Packs
 from hmtl_ablate.running.task import PRUNE, Report, TrialTask
 from hmtl_ablate.study import Study, data_configs, load_study
 from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete

@@ -11,9 +11,9 @@ from hmtl_ablate.machine import this_machine
 from hmtl_ablate.planning.calibration import Measurement, read_calibration, record
 from hmtl_ablate.planning.cost import counts_in, work_of
 from hmtl_ablate.planning.pace import key_of
-from hmtl_ablate.running.conductor import RunSummary
 from hmtl_ablate.running.options import Engine, RunOptions
 from hmtl_ablate.running.run import run_study
+from hmtl_ablate.running.summary import RunSummary
 from hmtl_ablate.study import Study
 from hmtl_ablate.tracking import open_tracking
 from tests.running.conftest import (  # type: ignore[import-not-found]

@@ -19,12 +19,13 @@ from sqlalchemy.exc import OperationalError
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import RunLost, TrackingError
-from hmtl_ablate.running.conductor import Conductor, Resolver
+from hmtl_ablate.running.conductor import Conductor
 from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.failures import RETRIED, Ending, Failure, failure_of
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.optuna_search import OptunaSearch
 from hmtl_ablate.running.racing import Racer
+from hmtl_ablate.running.resolver import Resolver
 from hmtl_ablate.running.search_database import PAUSE
 from hmtl_ablate.running.task import PRUNE
 from hmtl_ablate.study import Study

@@ -18,9 +18,9 @@ import pytest
 from hmtl_ablate.config import DataConfig, TrialConfig
 from hmtl_ablate.data.build import open_pack
 from hmtl_ablate.data.pack import Pack
-from hmtl_ablate.running.conductor import RunSummary
 from hmtl_ablate.running.options import Engine, RunOptions
 from hmtl_ablate.running.run import run_study
+from hmtl_ablate.running.summary import RunSummary
 from hmtl_ablate.running.task import Trainer, train_task
 from hmtl_ablate.study import Resources, Study
 from hmtl_ablate.tracking import open_tracking

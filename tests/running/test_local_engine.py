@@ -15,12 +15,12 @@ from sqlalchemy.exc import OperationalError
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import ClusterError, HmtlError, RunLost, StoreError
-from hmtl_ablate.running.conductor import RunSummary
 from hmtl_ablate.running.listener import SilentListener
 from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.optuna_search import OptunaSearch
 from hmtl_ablate.running.run import run_study
 from hmtl_ablate.running.stop import stop_on_signal
+from hmtl_ablate.running.summary import RunSummary
 from hmtl_ablate.running.task import Report, TrialTask
 from hmtl_ablate.study import Study
 from hmtl_ablate.tracking import Tracking, open_tracking

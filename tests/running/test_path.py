@@ -14,10 +14,10 @@ from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.reporting.results import load_results
 from hmtl_ablate.reporting.tables import study_tables
-from hmtl_ablate.running.conductor import RunSummary
 from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.path import AblationPath
 from hmtl_ablate.running.run import run_study
+from hmtl_ablate.running.summary import RunSummary
 from hmtl_ablate.study import Resources, Study
 from hmtl_ablate.tracking import Tracking
 from tests.running.conftest import Recorder, StubTrainer, packs_of, read_study  # type: ignore[import-not-found]
