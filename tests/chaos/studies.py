@@ -16,6 +16,7 @@ search:
   space: {training.lr: {choice: [0.001, 0.002]}}
   sampler: grid      # the same trials in every order
   trials: 2
+  racing: null
 """
 WORKERS = """\
 name: workers

@@ -67,7 +67,7 @@ def test_every_study_file_runs_and_every_declared_row_is_reported(
     epochs = {variant.name: variant.config(0).training.epochs for variant in study.variants}  # 1, but of a control
     for name, row in rows.items():
         assert (row["n_seeds"], row["mean"]) == (
-            len(seeds),
+            len(study.seeds),
             pytest.approx(0.1 * epochs.get(name, 1)),
         )  # the stub's scores
         assert row["image_passes"] == 100 * epochs.get(name, 1)

@@ -33,6 +33,7 @@ search:
   space: {training.lr: {choice: [0.001, 0.002]}}
   sampler: grid
   trials: 2
+  racing: null
 """
 TRIALS = 6
 EPOCHS = 4
