@@ -304,7 +304,8 @@ def _truth_rows(found: Mapping[str, list[Replay]], table: Table) -> list[Row]:
 
 
 def _curse_rows(found: Mapping[str, list[Replay]], table: Table) -> list[Row]:
-    """What the pick's score promised, less its val accuracy at the end with the seeds that the search did not see."""
+    """What the pick's score promised, less its val accuracy at the end with the seeds that the search did not see;
+    where most picks have seen all of the table's seeds there is no row."""
     rows = []
     for name, own in found.items():
         gaps = []
@@ -312,7 +313,7 @@ def _curse_rows(found: Mapping[str, list[Replay]], table: Table) -> list[Row]:
             unseen = [curve[-1] for seed, curve in table[one.pick].curves.items() if seed not in one.seen]
             if unseen:
                 gaps.append(one.promised - fmean(unseen))
-        if gaps:
+        if 2 * len(gaps) > len(own):
             what = f"{name}: promise of the pick ({len(gaps)} replays with unseen seeds)"
             rows.append(_mean_row(what, "val, unseen seeds", gaps, "points more"))
     return rows
