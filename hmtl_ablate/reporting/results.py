@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ import pandas as pd
 from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.tracking.address import parse_address
 from hmtl_ablate.tracking.records import SEARCH, StudyRecord, TrialRecord
+from hmtl_ablate.training.folder import TrialFolder
 
 STUDY_COLUMNS = (
     "run_id",
@@ -100,6 +101,14 @@ class Results:
     - search: a search's trial, which never sees the test split;
     - stage: a trial that others start from.
     """
+    store: Path | None = None
+    """The folder of the trials; None for frames that were made without one."""
+
+    def folder(self, trial_id: str) -> TrialFolder | None:
+        """The trial's folder, with its curves, predictions and pictures; None where this machine has none."""
+        if self.store is None or not (self.store / "trials" / trial_id).is_dir():
+            return None
+        return TrialFolder(self.store / "trials" / trial_id)
 
     @property
     def empty(self) -> bool:
@@ -194,7 +203,7 @@ def load_results(tracking_uri: str | None, store: Path) -> Results:
     from hmtl_ablate.tracking import open_tracking
 
     tracking = open_tracking(tracking_uri, store)
-    return results_of(tracking.studies(), tracking.trials())
+    return replace(results_of(tracking.studies(), tracking.trials()), store=store)
 
 
 def results_of(studies: Sequence[StudyRecord], trials: Sequence[TrialRecord]) -> Results:

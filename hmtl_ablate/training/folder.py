@@ -23,6 +23,7 @@ import re
 import shutil
 import tempfile
 import time
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -213,6 +214,14 @@ class TrialFolder:
         write_atomically(self.path / "result.json", _json(content | {"crc32": zlib.crc32(_json(content))}))
         (self.path / "failure.txt").unlink(missing_ok=True)
         return result
+
+    def predictions(self) -> dict[str, NDArray[Any]]:
+        """The arrays of predictions.npz (`measure.saved_arrays`); {} where there is no such file, or a damaged one."""
+        try:
+            with np.load(self.path / "predictions.npz", allow_pickle=False) as saved:
+                return {name: saved[name] for name in saved.files}
+        except (OSError, ValueError, zlib.error, zipfile.BadZipFile):
+            return {}
 
     def write_predictions(self, arrays: dict[str, NDArray[Any]]) -> None:
         buffer = io.BytesIO()
