@@ -10,9 +10,10 @@ from hmtl_ablate.reporting.wording import plural
 
 def answers(table: StudyTable) -> tuple[str, ...]:
     """One sentence for each row that is compared with the baseline, in the table's order."""
+    percent = in_percent(table.metric)
     return tuple(
-        f"{row.variant} differs from {table.rows[0].variant} by {difference_text(row.difference, in_percent(table.metric))}"
-        f", {plural(row.difference.n, 'seed')}"
+        f"{row.variant} differs from {table.rows[0].variant} by {difference_text(row.difference, percent)}, "
+        f"{plural(row.difference.n, 'seed')}"
         for row in table.rows
         if row.difference is not None and row.difference.n
     )
