@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,15 +91,28 @@ class OptunaSearch:
         if search.racing > 1:  # what the sampler learns depends on them
             name += "".join(f"-{one}" for one in seeds[:FIRST])
         known = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
-        direction = "maximize" if search.direction == "max" else "minimize"
+        directions = ["maximize" if way == "max" else "minimize" for way in search.objectives.values()]
+        pruner = search.pruner.build(search.epochs)
         # The seed moves on with the number of trials: a restarted sampler would repeat its first draws.
         self.study = optuna.create_study(
             storage=storage,
             study_name=name,
-            direction=direction,
+            directions=directions,
             load_if_exists=True,
-            pruner=search.pruner.build(search.epochs),
+            pruner=pruner,
         )
+        self._stopping = Stopping(self.study)
+        if search.others:  # Optuna stops no trial of several objectives: a study of the proxy alone has them too
+            self._stopping = Stopping(
+                optuna.create_study(
+                    storage=storage,
+                    study_name=f"proxy of {name}",
+                    direction=directions[0],
+                    load_if_exists=True,
+                    pruner=pruner,
+                ),
+                separate=True,
+            )
         if name not in known:
             self.study.set_user_attr("arm", search.arm)
             self.study.set_user_attr("race", self._race)
@@ -141,30 +154,25 @@ class OptunaSearch:
 
     def report(self, draw: Draw, epoch: int, value: float) -> bool:
         """Store an epoch's value; True when the pruner would stop the trial here."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an epoch that was reported before a crash
-            try:
-                draw.trial.report(value, epoch)
-            except optuna.exceptions.UpdateFinishedTrialError:  # ended already, by a call whose answer was lost
-                return False
-        return draw.trial.should_prune()
+        return self._stopping.report(draw.trial, epoch, value)
 
-    def tell(self, draw: Draw, state: TrialState, value: float | None = None) -> None:
+    def tell(self, draw: Draw, state: TrialState, values: Sequence[float] | None = None) -> None:
         """Store a trial's end; a second end changes nothing. FAIL means that the trial diverged: it counts towards the
-        total."""
+        total. values: of every objective, in the order of `Search.objectives`."""
         if state == TrialState.FAIL:
             with suppress(optuna.exceptions.UpdateFinishedTrialError):
                 draw.trial.set_user_attr("diverged", True)
-        self.study.tell(draw.trial, value, state=state, skip_if_finished=True)
+        self._stopping.end(draw.trial, state, values)
+        self.study.tell(draw.trial, values, state=state, skip_if_finished=True)
         self._mine.discard(draw.trial.number)
 
-    def configurations(self) -> list[tuple[Draw, TrialState, float | None]]:
-        """The configurations that count towards the total, as they ended, with the value that Optuna was told."""
+    def configurations(self) -> list[tuple[Draw, TrialState, list[float] | None]]:
+        """The configurations that count towards the total, as they ended, with the values that Optuna was told."""
         found = []
         for frozen in self._trials():
             if _counts(frozen) and "values" in frozen.user_attrs:
                 with suppress(ConfigError):  # of an earlier version
-                    found.append((self._drawn(frozen), frozen.state, frozen.value))
+                    found.append((self._drawn(frozen), frozen.state, frozen.values))
         return found
 
     # ----------------------------------------------------------------------------------------------------------
@@ -209,7 +217,7 @@ class OptunaSearch:
             return self._draw(trial, config, kind)
         trial.set_user_attr("repeats", twin.number)
         if twin.state == TrialState.COMPLETE:  # what is known already informs the sampler, and costs nothing
-            self.study.tell(trial, twin.value)
+            self.study.tell(trial, twin.values)
         else:
             self.study.tell(trial, state=TrialState.FAIL)
         return None
@@ -259,12 +267,12 @@ class OptunaSearch:
                 continue
             if not same or not self.search.fits(values):
                 continue
-            if other.user_attrs.get("race", []) == self._race:
+            if other.user_attrs.get("race", []) == self._race and len(other.directions) == len(self.study.directions):
                 known = {parameter.key: _distribution(parameter) for parameter in self.search.parameters}
                 self.study.add_trial(
                     optuna.trial.create_trial(
                         state=trial.state,
-                        value=trial.value,
+                        values=trial.values,
                         params={key: _encoded(value) for key, value in values.items()},
                         distributions={key: known[key] for key in values},
                         user_attrs=trial.user_attrs,
@@ -282,17 +290,57 @@ class OptunaSearch:
             self.study.enqueue_trial(encoded, user_attrs={GIVEN: kind})
 
 
+class Stopping:
+    """What a search's pruner looks at: the values of the proxy after each epoch, in trials of one objective.
+
+    separate: they are in a study of their own, with a trial for each draw.
+    """
+
+    def __init__(self, study: optuna.Study, *, separate: bool = False) -> None:
+        self._study, self._separate = study, separate
+        self._trials = {
+            trial.user_attrs["of"]: optuna.Trial(study, trial._trial_id)
+            for trial in (study.get_trials(deepcopy=False) if separate else ())
+            if "of" in trial.user_attrs
+        }
+
+    def report(self, drawn: optuna.Trial, epoch: int, value: float) -> bool:
+        """Store an epoch's value; True when the pruner would stop the trial here."""
+        trial = self._trial(drawn)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an epoch that was reported before a crash
+            try:
+                trial.report(value, epoch)
+            except optuna.exceptions.UpdateFinishedTrialError:  # ended already, by a call whose answer was lost
+                return False
+        return trial.should_prune()
+
+    def end(self, drawn: optuna.Trial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Store the end of a trial that is separate from its draw's."""
+        if self._separate:
+            self._study.tell(self._trial(drawn), values and values[0], state=state, skip_if_finished=True)
+
+    def _trial(self, drawn: optuna.Trial) -> optuna.Trial:
+        if not self._separate:
+            return drawn
+        if drawn.number not in self._trials:
+            trial = self._study.ask()
+            trial.set_user_attr("of", drawn.number)
+            self._trials[drawn.number] = trial
+        return self._trials[drawn.number]
+
+
 def best_of(storage: optuna.storages.BaseStorage, prefix: str) -> list[dict[str, Any]] | None:
     """The configurations of the searches whose names begin so, the best of each first; None without such a search."""
     names = [one.study_name for one in optuna.get_all_study_summaries(storage) if one.study_name.startswith(prefix)]
     ranked: list[tuple[int, dict[str, Any]]] = []
     for name in names:
         study = optuna.load_study(study_name=name, storage=storage)
-        sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+        sign = -1 if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1
         done = [
             t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if "repeats" not in t.user_attrs
         ]
-        done.sort(key=lambda t: (sign * (t.value or 0.0), t.number))
+        done.sort(key=lambda t: (sign * t.values[0], t.number))
         ranked += [
             (rank, json.loads(t.user_attrs["values"])) for rank, t in enumerate(done) if "values" in t.user_attrs
         ]

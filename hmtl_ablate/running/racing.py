@@ -17,7 +17,8 @@ from optuna.trial import TrialState
 
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
-from hmtl_ablate.study.racing import FIRST, Place, Race, ranking, run_score, told, wanted
+from hmtl_ablate.study.pareto import front
+from hmtl_ablate.study.racing import FIRST, Place, Race, other_values, ranking, run_score, told, wanted
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
 
 Run = tuple[int, int]
@@ -33,6 +34,8 @@ class Racer:
         self.race = Race(optuna_search.seeds, self.search.direction)
         self.scores: dict[int, dict[int, float]] = {}
         """Number of each configuration → seed → score."""
+        self.others: dict[int, list[float]] = {}
+        """Number of a configuration → its values of `search.others`, with the first seed."""
         self.out: dict[int, str] = {}
         """Configurations that ended early → why."""
         self._draws: dict[int, Draw] = {}
@@ -47,8 +50,8 @@ class Racer:
         self._closed = False
         """Whether no further configuration is drawn."""
         self._known: list[Run] = []
-        for draw, state, value in optuna_search.configurations():
-            self._recall(draw, state, value)
+        for draw, state, values in optuna_search.configurations():
+            self._recall(draw, state, values)
         for draw in optuna_search.adopt():
             self._add(draw)
 
@@ -154,10 +157,12 @@ class Racer:
             if number in self.out:
                 self._optuna.tell(draw, TrialState.PRUNED if result.status == "pruned" else TrialState.FAIL)
             else:
-                self._optuna.tell(draw, TrialState.COMPLETE, value)
+                assert value is not None
+                self._optuna.tell(draw, TrialState.COMPLETE, [value, *self.others.get(number, ())])
             self._told.add(number)
         if result.status == "finished" and number in self.out:
-            return f"search {draw.trial_id}: {self.search.metric} could not be measured; the search counts it as failed"
+            names = " or ".join(self.search.objectives)
+            return f"search {draw.trial_id}: {names} could not be measured; the search counts it as failed"
         return ""
 
     def leave(self, draw: Draw) -> None:
@@ -175,8 +180,8 @@ class Racer:
         return [(self._config(n, seed), self.search.arm, kinds[n]) for n, seed in self._known]
 
     def ranking(self) -> list[Place]:
-        """The configurations that have a score, the best first."""
-        return ranking(self.scores, self.race, out=self.out)
+        """The configurations that have a score, the best first; with several objectives first the Pareto front."""
+        return ranking(self.scores, self.race, out=self.out, front=self._front())
 
     def best(self, count: int) -> list[Draw]:
         """The best configurations, the best first, each with the search's first seed."""
@@ -184,11 +189,20 @@ class Racer:
 
     # ------------------------------------------------------------------------------------------------------------
 
+    def _front(self) -> set[int] | None:
+        """The configurations on the Pareto front; None with one objective."""
+        if not self.search.others:
+            return None
+        known = {
+            n: (fmean(own.values()), *self.others[n]) for n, own in self.scores.items() if own and n in self.others
+        }
+        return front(known, list(self.search.objectives.values()))
+
     def _add(self, draw: Draw) -> None:
         self._draws[draw.trial.number] = draw
         self.scores.setdefault(draw.trial.number, {})
 
-    def _recall(self, draw: Draw, state: TrialState, value: float | None) -> None:
+    def _recall(self, draw: Draw, state: TrialState, values: Sequence[float] | None) -> None:
         """Take a configuration that Optuna knows to have ended its first round, with all of its runs in the store."""
         number = draw.trial.number
         self._add(draw)
@@ -205,8 +219,9 @@ class Racer:
             self.out.setdefault(number, "stopped early")
         elif state == TrialState.FAIL:
             self.out.setdefault(number, "diverged")
-        elif len(self.race.seeds) == 1 and value is not None and not folder.damage():  # folders may be removed
-            self.scores[number].setdefault(self.race.seeds[0], value)
+        elif len(self.race.seeds) == 1 and values is not None and not folder.damage():  # folders may be removed
+            self.scores[number].setdefault(self.race.seeds[0], values[0])
+            self.others.setdefault(number, list(values[1:]))
 
     def _note(self, number: int, seed: int, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
         self._passes[number, seed] = result.image_passes
@@ -214,10 +229,15 @@ class Racer:
             self.out[number] = "stopped early" if result.status == "pruned" else "diverged"
             return
         score = self.score(result, history)
-        if score is None:
+        others = other_values(
+            {**result.metrics, "image_passes": result.image_passes, "seconds": result.seconds}, self.search.others
+        )
+        if score is None or others is None:
             self.out[number] = "not measured"
-        else:
-            self.scores[number][seed] = score
+            return
+        self.scores[number][seed] = score
+        if seed == self.race.seeds[0]:
+            self.others[number] = others
 
     def score(self, result: TrialResult, history: Sequence[Mapping[str, float]]) -> float | None:
         """The objective of a finished run; None when it was not measured."""

@@ -83,6 +83,7 @@ def _declared(search: Search) -> dict[str, Any]:
     return {
         "objective": search.metric,
         "direction": search.direction,
+        "others": dict(search.others),
         "racing": search.racing,
         "keys": list(search.keys),
         "confirm": search.confirm,

@@ -36,9 +36,13 @@ MAX_SEEDS = 100
 """Most seeds of `decide`."""
 
 
+COSTS = ("cost/image_passes", "cost/seconds")
+"""What a search can minimize in addition to a metric: what the training run of a configuration took."""
+
+
 def objectives() -> tuple[str, ...]:
-    """What a search can optimize, of every registered task."""
-    return tuple(f"val/{metric}" for metric in metric_names())
+    """What a search can optimize: metrics of every registered task, and COSTS."""
+    return (*(f"val/{metric}" for metric in metric_names()), *COSTS)
 
 
 def table_metrics() -> tuple[str, ...]:
@@ -195,7 +199,11 @@ class SearchSection(Frozen):
     budget: Annotated[float, Field(gt=0)] | None = None
     """Image passes that each arm may spend: when they are spent, no further training run starts."""
     objective: Annotated[dict[str, str], Defined("objective"), Replaced()] = Field(default_factory=dict)
-    """A metric of the validation split → max or min; when left out, the metric that selects the weights."""
+    """A metric of the validation split → max or min; when left out, the metric that selects the weights. With several,
+    or with a cost, e.g. {val/accuracy: max, cost/image_passes: min}, the Pareto front is kept, and there is no race."""
+    proxy: str | None = None
+    """With several objectives: the metric that the pruner watches, and by which the front is put in order; when left
+    out, the first one that is not a cost."""
     confirm: bool | Annotated[int, Field(ge=1, le=100)] = False
     """After the search, train its best configurations, of each arm, on the study's other seeds: all but the first,
     which the search has used. A number says how many; true: one. Without arms SL with the best one's options is trained

@@ -18,6 +18,8 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Literal
 
+from hmtl_ablate.study.declaration import COSTS
+
 FIRST = 2
 """Seeds of every configuration; what the sampler learns is the mean over them."""
 SECOND = 4
@@ -170,8 +172,18 @@ def wanted(
     return [(n, seed) for _, n, seed in sorted(found, key=lambda one: (one[0], one[1]))]
 
 
-def ranking(scores: Scores, race: Race, *, out: Collection[int] = ()) -> list[Place]:
-    """The configurations that have a score, the best first.
+def other_values(metrics: Mapping[str, float], names: Collection[str]) -> list[float] | None:
+    """A finished training run's values of further objectives: a metric's at the best epoch, or a cost
+    (`image_passes`, `seconds`); None when one was not measured."""
+    found = [metrics.get(name.removeprefix("cost/") if name in COSTS else f"best/{name}", math.nan) for name in names]
+    return found if all(map(math.isfinite, found)) else None
+
+
+def ranking(
+    scores: Scores, race: Race, *, out: Collection[int] = (), front: Collection[int] | None = None
+) -> list[Place]:
+    """The configurations that have a score, the best first. front: those on the Pareto front of several objectives,
+    which come before all others; None where there is one objective.
 
     First those that have had at least four seeds and are not eliminated, by the mean over the seeds that all of them
     have; then those that were eliminated; then those that were not promoted, by the mean over the first two seeds; last
@@ -181,18 +193,28 @@ def ranking(scores: Scores, race: Race, *, out: Collection[int] = ()) -> list[Pl
     groups: dict[int, list[int]] = {}
     for n, own in scores.items():
         if own and n not in out:
-            groups.setdefault(_group(own, race, n in lost), []).append(n)
+            behind = front is not None and n not in front
+            groups.setdefault(_BEHIND if behind else _group(own, race, n in lost), []).append(n)
     places = []
     for group in sorted(groups):
         members = groups[group]
         common = [seed for seed in race.seeds if all(seed in scores[n] for n in members)] or list(race.seeds)
         mean = {n: fmean([scores[n][seed] for seed in common if seed in scores[n]]) for n in members}
         for n in sorted(members, key=lambda n: (race.rank(mean[n]), n)):
-            reason = (
-                f"worse than configuration {lost[n]}" if n in lost else "not in the best third" if group > 1 else ""
-            )
-            places.append(Place(n, len(scores[n]), fmean(scores[n].values()), reason))
+            places.append(Place(n, len(scores[n]), fmean(scores[n].values()), _reason(n, group, lost, front)))
     return places
+
+
+_BEHIND = 4
+"""The group of configurations that are not on the Pareto front."""
+
+
+def _reason(n: int, group: int, lost: Mapping[int, int], front: Collection[int] | None) -> str:
+    if n in lost:
+        return f"worse than configuration {lost[n]}"
+    if front is not None:
+        return "not on the Pareto front" if group == _BEHIND else ""
+    return "not in the best third" if group > 1 else ""
 
 
 def _group(own: Mapping[int, float], race: Race, lost: bool) -> int:

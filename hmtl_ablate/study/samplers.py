@@ -35,6 +35,8 @@ class Sampler:
     """Takes parameters that exist only `when` another one has some value."""
     exhaustive: bool = False
     """Visits every combination of the values once, in the order of `Search.grid`; Optuna's sampler draws nothing."""
+    several: bool = True
+    """Takes several objectives."""
     startup: int | None = None
     """Configurations that are drawn at random before it draws any from scores; None: it never looks at a score."""
 
@@ -44,6 +46,9 @@ class Sampler:
             return "grid"
         return "random" if self.startup is None or before < self.startup else "sampler"
 
+
+POPULATION = 20
+"""Configurations in a generation of NSGA-II."""
 
 SAMPLERS: dict[str, Sampler] = {}
 """Sampler by name; `register_sampler` adds to it."""
@@ -82,6 +87,12 @@ def _cmaes(seed: int) -> BaseSampler:
     return CmaEsSampler(seed=seed)
 
 
+def _nsga2(seed: int) -> BaseSampler:
+    from optuna.samplers import NSGAIISampler
+
+    return NSGAIISampler(seed=seed, population_size=POPULATION)
+
+
 register_sampler(
     Sampler(
         "tpe",
@@ -109,6 +120,18 @@ register_sampler(
         _cmaes,
         choices=False,
         conditions=False,
+        several=False,
         startup=1,
+    )
+)
+# Its first generation is random, too, but of its own draws: one that was made outside of it belongs to no generation.
+register_sampler(
+    Sampler(
+        "nsga2",
+        f"NSGA-II (Deb et al. 2002), in generations of {POPULATION}: for several objectives and hundreds of "
+        "configurations; takes no conditions.",
+        _nsga2,
+        conditions=False,
+        startup=0,
     )
 )

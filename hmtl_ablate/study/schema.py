@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from hmtl_ablate.config import PRETEXT_OPTIONS, TrialConfig
 from hmtl_ablate.study.declaration import (
+    COSTS,
     ComponentKeys,
     Evaluation,
     Range,
@@ -148,8 +149,7 @@ def _objective() -> Schema:
     return {
         "type": "object",
         "minProperties": 1,
-        "maxProperties": 1,
-        "properties": {metric: {"enum": ["max", "min"]} for metric in objectives()},
+        "properties": {metric: {"enum": ["min"] if metric in COSTS else ["max", "min"]} for metric in objectives()},
         "additionalProperties": False,
     }
 

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from hmtl_ablate.config import model_faults, parse_config
 from hmtl_ablate.errors import ConfigError, Fault, nearest
 from hmtl_ablate.study.constraints import Constraint, parse_constraint
 from hmtl_ablate.study.declaration import (
+    COSTS,
     KINDS,
     MAX_TRIALS,
     Racing,
@@ -29,7 +30,7 @@ from hmtl_ablate.study.options import config_faults, key_fault, option_fields, v
 from hmtl_ablate.study.pruners import NoPruner, Pruner, parse_pruner
 from hmtl_ablate.study.samplers import SAMPLERS
 from hmtl_ablate.study.source import Node, StudyFault
-from hmtl_ablate.study.space import MAX_GRID, Parameter, Search, combinations, contains, resolved
+from hmtl_ablate.study.space import MAX_GRID, Direction, Parameter, Search, combinations, contains, resolved
 
 FIXED = (
     "task",
@@ -47,6 +48,7 @@ FIXED = (
     "probe.folds",
 )
 """Options that define what is measured and on which images: scores at their different values are not comparable."""
+_MAX: Direction = "max"
 _ATTEMPTS = 2000
 """Combinations that are tried before a value is assumed to be possible."""
 
@@ -76,16 +78,16 @@ def read_search(
         if key not in keys(SearchSection):
             report(entry, f"there is no key {key!r} in search", nearest(key, keys(SearchSection)), at_key=True)
     sampler = _sampler(node, report)
-    racing = _racing(node, report)
     confirm = _confirm(node, report)
     constraints = _constraints(node, report)
     drafts = _parameters(node, base, report)
     pruner = _pruner(node, report)
     trials, budget = _total(node, report)
-    metric, direction = _objective(node, base, report)
+    metric, directions = _objectives(node, base, report)
+    racing = _racing(node, len(directions) > 1, report)
     space = node.entries.get("space")
     ordered = _check_when(drafts, set(space.entries) if space else set(), report)
-    _suits(sampler, drafts, node, report)
+    _suits(sampler, drafts, node, len(directions) > 1, report)
     _same_epochs(pruner, drafts, report)
 
     def check_values(keys: set[str]) -> None:
@@ -101,13 +103,14 @@ def read_search(
         pruner=pruner,
         trials=trials,
         metric=metric,
-        direction=direction,
+        direction=directions[metric],
         confirm=confirm,
         arm=arm,
         racing=racing,
         budget=budget,
         source=_source(node, report),
         constraints=constraints,
+        others={name: way for name, way in directions.items() if name != metric},
     )
     starts = node.entries.get("start")
     fitting = tuple(entry.plain() for entry in _items(starts) if entry.is_map and search.fits(entry.plain()))
@@ -230,12 +233,16 @@ def _confirm(node: Node, report: Report) -> int:
     return int(entry.content)
 
 
-def _racing(node: Node, report: Report) -> int:
-    """The most seeds that a configuration can get."""
+def _racing(node: Node, several: bool, report: Report) -> int:
+    """The most seeds that a configuration can get; several: whether there are several objectives, which nothing races
+    for."""
     entry = node.entries.get("racing")
     if entry is None:
-        return Racing().seeds
+        return 1 if several else Racing().seeds
     if entry.content is None:
+        return 1
+    if several:
+        report(entry, "a race ranks configurations by one objective, and there are several", "write racing: null")
         return 1
     if not entry.is_map:
         report(entry, f"should be a map or null, not {entry.plain()!r}", "write e.g. racing: {seeds: 6}")
@@ -249,38 +256,59 @@ def _racing(node: Node, report: Report) -> int:
     return seeds.content if seeds is not None and isinstance(seeds.content, int) else Racing().seeds
 
 
-def _objective(node: Node, base: Node, report: Report) -> tuple[str, Literal["max", "min"]]:
-    """The objective; when left out, what selects the weights of the base's task."""
+def _objectives(node: Node, base: Node, report: Report) -> tuple[str, dict[str, Direction]]:
+    """The objective that a pruner watches, and all of them with their directions; when left out, what selects the
+    weights of the base's task."""
     entry = node.entries.get("objective")
     raw = base.plain()
-    measured: Mapping[str, Literal["max", "min"]] = {} if config_faults(raw) else parse_config(raw).metrics
+    measured: Mapping[str, Direction] = {} if config_faults(raw) else parse_config(raw).metrics
+    usual = next(((f"val/{name}", way) for name, way in measured.items()), ("val/accuracy", _MAX))
     if entry is None:
-        return next(((f"val/{name}", way) for name, way in measured.items()), ("val/accuracy", "max"))
-    if not entry.is_map or len(entry.entries) != 1:
-        report(entry, "should be one metric with its direction", "write e.g. objective: {val/accuracy: max}")
-        return "val/accuracy", "max"
-    ((metric, direction),) = entry.entries.items()
+        found = dict([usual])
+    elif not entry.is_map or not entry.entries:
+        report(entry, "should be metrics with their directions", "write e.g. objective: {val/accuracy: max}")
+        return usual[0], dict([usual])
+    else:
+        found = {name: _direction(name, way, measured, report) for name, way in entry.entries.items()}
+        if all(name in COSTS for name in found):
+            report(entry, "has a cost alone, which training nothing minimizes", "add a metric, e.g. val/accuracy: max")
+            return usual[0], dict([usual])
+    return _proxy(node, found, report), found
+
+
+def _direction(metric: str, entry: Node, measured: Mapping[str, Direction], report: Report) -> Direction:
+    """The direction of one objective."""
     if metric.startswith("test/"):
-        report(
-            direction,
-            f"{metric!r} is of the test split, which a search must not see",
-            f"use {metric.replace('test/', 'val/')}"
-            if metric.replace("test/", "val/") in objectives()
-            else nearest(metric, objectives()),
-            at_key=True,
-        )
+        own = metric.replace("test/", "val/")
+        hint = f"use {own}" if own in objectives() else nearest(metric, objectives())
+        report(entry, f"{metric!r} is of the test split, which a search must not see", hint, at_key=True)
     elif metric not in objectives():
-        report(direction, f"there is no objective {metric!r}", nearest(metric, objectives()), at_key=True)
+        report(entry, f"there is no objective {metric!r}", nearest(metric, objectives()), at_key=True)
+    elif metric in COSTS:
+        if entry.content == "max":
+            report(entry, f"{metric!r} can only be minimized", "write min")
     elif measured and metric.removeprefix("val/") not in measured:
+        known = [f"val/{name}" for name in measured]
+        report(entry, f"the search's trials are not measured by {metric!r}", nearest(metric, known), at_key=True)
+    if entry.content not in ("max", "min"):
+        report(entry, f"{entry.plain()!r} is not a direction", nearest(entry.plain(), ("max", "min")))
+    return "min" if entry.content == "min" else "max"
+
+
+def _proxy(node: Node, found: Mapping[str, Direction], report: Report) -> str:
+    """The objective that a pruner watches."""
+    metrics = [name for name in found if name not in COSTS]
+    entry = node.entries.get("proxy")
+    if entry is None or entry.content is None:
+        return metrics[0]
+    if entry.content not in metrics:
         report(
-            direction,
-            f"the search's trials are not measured by {metric!r}",
-            nearest(metric, [f"val/{name}" for name in measured]),
-            at_key=True,
+            entry,
+            f"{entry.plain()!r} is no objective that is measured after each epoch",
+            nearest(entry.plain(), metrics),
         )
-    if direction.content not in ("max", "min"):
-        report(direction, f"{direction.plain()!r} is not a direction", nearest(direction.plain(), ("max", "min")))
-    return metric, "min" if direction.content == "min" else "max"
+        return metrics[0]
+    return str(entry.content)
 
 
 def _parameters(node: Node, base: Node, report: Report) -> list[_Draft]:
@@ -493,11 +521,13 @@ def _clash(parameter: Parameter, ordered: Mapping[str, _Draft]) -> str:
     return ""
 
 
-def _suits(name: str, drafts: list[_Draft], node: Node, report: Report) -> None:
-    """Refuse a space that the sampler would silently treat as another one."""
+def _suits(name: str, drafts: list[_Draft], node: Node, several: bool, report: Report) -> None:
+    """Refuse what the sampler would silently treat as something else: a space, or several objectives."""
     sampler = SAMPLERS.get(name)
     if sampler is None:
         return
+    if several and not sampler.several:
+        report(node.entries["sampler"], f"the {name} sampler takes one objective", "use sampler: tpe or nsga2")
     for parameter, entry in drafts:
         if not sampler.continuous and parameter.values is None:
             report(

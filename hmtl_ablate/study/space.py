@@ -17,6 +17,8 @@ from hmtl_ablate.study.pruners import Pruner
 
 MAX_GRID = 10_000
 
+Direction = Literal["max", "min"]
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -65,7 +67,7 @@ class Search:
     trials: int | None
     """Configurations in total; None: as many as the budget allows."""
     metric: str
-    direction: Literal["max", "min"]
+    direction: Direction
     confirm: int = 0
     """How many of the best are confirmed."""
     arm: str = ""
@@ -79,11 +81,18 @@ class Search:
     constraints: tuple[Constraint, ...] = ()
     source: str = ""
     """Study, or study@profile, whose best configurations are tried first; "" for none."""
+    others: Mapping[str, Direction] = field(default_factory=dict)
+    """Further objectives besides `metric`, which is the one that a pruner watches: a validation metric, or a cost."""
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Dotted keys of the searched options."""
         return tuple(parameter.key for parameter in self.parameters)
+
+    @property
+    def objectives(self) -> dict[str, Direction]:
+        """Every objective, `metric` first."""
+        return {self.metric: self.direction, **self.others}
 
     @property
     def epochs(self) -> int:
@@ -129,6 +138,7 @@ class Search:
             self.direction,
             *(["racing"] if self.racing > 1 else []),  # other scores: means of last epochs, over two seeds
             *([self.arm] if self.arm else []),
+            *([{"others": dict(self.others)}] if self.others else []),
         ]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -169,7 +169,8 @@ class StudyRecord:
     asked: Mapping[str, list[int]] = field(default_factory=dict)
     """Variant → the seeds that its last run asked for; {} in runs from before this was recorded."""
     search: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    """Arm of its search → objective, direction, racing (the most seeds), keys (searched options), confirm (how many);
+    """Arm of its search → objective, direction, others (further objectives: name → direction), racing (the most seeds),
+    keys (searched options), confirm (how many);
     of a search without arms under ""; {} without a search, and in runs from before this was recorded."""
     commit: str = ""
     """Commit of the code that ran it last."""

@@ -23,6 +23,7 @@ SPACES = {
     "grid": "pretext.puzzling.grid: {choice: [2, 3]}\n    training.batch_size: {choice: [32, 64, 128]}",
     "gp": "pretext.puzzling.weight: {loguniform: [0.1, 10.0]}\n    training.lr: {loguniform: [0.001, 0.01]}",
     "cmaes": "pretext.puzzling.weight: {uniform: [0.1, 10.0]}\n    training.lr: {uniform: [0.001, 0.01]}",
+    "nsga2": "pretext.puzzling.grid: {choice: [2, 3, 4]}\n    pretext.puzzling.weight: {loguniform: [0.1, 10.0]}",
 }
 
 
@@ -52,7 +53,7 @@ def finish(decide: OptunaSearch, count: int = 1000) -> list[str]:
     ended: list[str] = []
     left = decide.adopt()
     while len(ended) < count and (draw := left.pop(0) if left else decide.next()) is not None:
-        decide.tell(draw, TrialState.COMPLETE, score(draw.config))
+        decide.tell(draw, TrialState.COMPLETE, [score(draw.config)])
         ended.append(draw.trial_id)
     return ended
 
@@ -66,7 +67,14 @@ def test_every_sampler_reaches_the_total_with_distinct_trials(tmp_path: Path, sa
 
 @pytest.mark.parametrize(
     ("sampler", "first"),
-    [("tpe", 10), ("random", 12), ("grid", 0), pytest.param("gp", 10, marks=pytest.mark.slow), ("cmaes", 1)],
+    [
+        ("tpe", 10),
+        ("random", 12),
+        ("grid", 0),
+        pytest.param("gp", 10, marks=pytest.mark.slow),
+        ("cmaes", 1),
+        ("nsga2", 0),
+    ],
 )
 def test_a_draw_says_whether_it_depends_on_scores(tmp_path: Path, sampler: str, first: int) -> None:
     """Of a sampler that learns the first draws do not; a restart changes nothing in that."""
@@ -76,7 +84,7 @@ def test_a_draw_says_whether_it_depends_on_scores(tmp_path: Path, sampler: str, 
         decide = decide if len(kinds) != 5 else optuna_search(tmp_path, sampler, trials=12)
         if (draw := decide.next()) is not None:
             kinds.append(draw.kind)
-            decide.tell(draw, TrialState.COMPLETE, score(draw.config))
+            decide.tell(draw, TrialState.COMPLETE, [score(draw.config)])
     independent, others = ("grid", 6) if sampler == "grid" else ("random", first)
     assert kinds == [independent] * others + ["sampler"] * (0 if sampler == "grid" else 12 - first)
     assert [draw.kind for draw, _, _ in decide.configurations()] == kinds
@@ -129,8 +137,8 @@ def test_given_configurations_come_first_once_and_the_sampler_after_them(tmp_pat
     assert (first.kind, second.kind) == ("start", "random")
     assert first.config.pretext["puzzling"].model_dump()["grid"] == 4
     assert first.config.pretext["puzzling"].weight == 7.5
-    decide.tell(first, TrialState.COMPLETE, 0.2)
-    decide.tell(second, TrialState.COMPLETE, 0.9)
+    decide.tell(first, TrialState.COMPLETE, [0.2])
+    decide.tell(second, TrialState.COMPLETE, [0.9])
     best = best_of(decide.study._storage, "s@quick#")
     assert best is not None
     assert best[1] == values
@@ -166,7 +174,7 @@ def test_pruner_state_survives_a_restart(tmp_path: Path) -> None:
         assert draw
         for epoch in range(1, 5):
             assert first.report(draw, epoch, 0.9 + 0.001 * draw.trial.number) in (True, False)
-        first.tell(draw, TrialState.COMPLETE, 0.9)
+        first.tell(draw, TrialState.COMPLETE, [0.9])
     second = optuna_search(tmp_path, trials=8, pruner="successive_halving")
     draw = second.next()
     assert draw

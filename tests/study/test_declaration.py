@@ -209,7 +209,7 @@ def mutated() -> Iterator[tuple[tuple[str, ...], Any]]:
     yield ("search", "pruner", "wraps", "startup_trials"), 0
     yield ("search", "objective"), {"test/accuracy": "max"}
     yield ("search", "objective"), {"val/accuracy": "up"}
-    yield ("search", "objective"), {"val/accuracy": "max", "val/loss": "min"}
+    yield ("search", "objective"), {"val/accuracy": "max", "cost/seconds": "max"}
     yield ("search", "space"), {}
     yield ("search", "space", "seed"), {"int": [0, 5]}
     yield ("search", "space", "data.name"), {"choice": ["ferplus"]}

@@ -46,6 +46,9 @@ def storage() -> optuna.storages.BaseStorage:
     return optuna.storages.InMemoryStorage()
 
 
+SEVERAL = {"val/accuracy": "max", "cost/image_passes": "min"}
+
+
 def declared(sampler: str = "random", pruner: Any = "none", **more: Any) -> Search:
     section = {"space": SPACE, "sampler": sampler, "trials": TRIALS, "pruner": pruner, "racing": None, **more}
     search = load_study({"name": "s", "base": {"training.epochs": EPOCHS}, "search": section}).search
@@ -68,7 +71,8 @@ def train(search: OptunaSearch, draw: Draw, values: list[float]) -> int:
         if search.report(draw, epoch, value) and epoch < len(values):
             search.tell(draw, TrialState.PRUNED)
             return epoch
-    search.tell(draw, TrialState.COMPLETE, values[-1])
+    cost = float(draw.config.training.batch_size)
+    search.tell(draw, TrialState.COMPLETE, [values[-1], *(cost for _ in search.search.others)])
     return len(values)
 
 
@@ -127,9 +131,47 @@ class TestEverySamplerWithEveryPruner:
         assert (drawn[0] == drawn[2]) == (sampler == "grid"), "a grid has one order; other draws depend on the seed"
 
 
+@pytest.mark.parametrize("pruner", PRUNING)
+@pytest.mark.parametrize("sampler", [name for name, known in SAMPLERS.items() if known.several])
+class TestSeveralObjectives:
+    @pytest.mark.slow
+    def test_reaches_its_total_after_a_restart_and_never_repeats(
+        self, sampler: str, pruner: str, storage: optuna.storages.BaseStorage
+    ) -> None:
+        search = started(declared(sampler, PRUNING[pruner], objective=SEVERAL), storage)
+        first = search.next()
+        assert first is not None
+        train(search, first, curve(0.9))
+        dead = search.next()
+        assert dead is not None
+        search.report(dead, 1, 0.5)
+        alive = started(declared(sampler, PRUNING[pruner], objective=SEVERAL), storage)
+        [adopted] = alive.adopt()
+        train(alive, adopted, curve(0.5))
+        ended = [first.trial_id, adopted.trial_id, *finish(alive)]
+        assert len(ended) == len(set(ended)) == alive.counted() == TRIALS
+        complete = [values for _, state, values in alive.configurations() if state == TrialState.COMPLETE]
+        assert all(values is not None and len(values) == 2 for values in complete)
+
+
+def test_a_sampler_that_starts_from_stopped_trials_of_several_objectives(storage: optuna.storages.BaseStorage) -> None:
+    """Optuna has no values of a stopped trial: it must draw on all the same."""
+    search = started(declared("tpe", trials=30, objective=SEVERAL), storage)
+    for number in range(14):
+        draw = search.next()
+        assert draw is not None
+        search.tell(
+            draw, TrialState.PRUNED if number != 3 else TrialState.COMPLETE, [0.5, 1.0] if number == 3 else None
+        )
+    assert len(finish(search)) == 16
+
+
+@pytest.mark.parametrize("objective", [{"val/accuracy": "max"}, SEVERAL])
 @pytest.mark.parametrize("pruner", sorted(PRUNERS.keys() - {"none", "patient", "hyperband"}))
-def test_a_bad_trial_is_stopped_and_a_good_one_is_not(pruner: str, storage: optuna.storages.BaseStorage) -> None:
-    search = started(declared(pruner=PRUNING[pruner]), storage)
+def test_a_bad_trial_is_stopped_and_a_good_one_is_not(
+    pruner: str, objective: dict[str, str], storage: optuna.storages.BaseStorage
+) -> None:
+    search = started(declared(pruner=PRUNING[pruner], objective=objective), storage)
     epochs = []
     for one in (0.5, 0.6, 0.9, 0.1):
         draw = search.next()

@@ -77,6 +77,30 @@ def test_the_objective_is_what_selects_the_weights_of_the_task(task: Any, object
     assert (search.metric, search.direction) == objective
 
 
+def test_several_objectives_and_their_proxy() -> None:
+    several = {"val/accuracy": "max", "cost/image_passes": "min", "val/loss": "min"}
+    search, faults = read({"space": LR, "trials": 3, "objective": several})
+    assert faults == []
+    assert search is not None
+    assert (search.metric, search.direction, search.racing) == ("val/accuracy", "max", 1)
+    assert search.objectives == several
+    other, _ = read({"space": LR, "trials": 3, "objective": several, "proxy": "val/loss"})
+    assert other is not None
+    assert next(iter(other.objectives.items())) == ("val/loss", "min")
+    assert other.objectives == several
+    alone, _ = read({"space": LR, "trials": 3, "racing": None})
+    assert alone is not None
+    assert len({search.space_hash, other.space_hash, alone.space_hash}) == 3
+
+
+def test_several_objectives_need_a_sampler_that_takes_them_and_no_race() -> None:
+    several = {"val/accuracy": "max", "cost/image_passes": "min"}
+    _, faults = read({"space": LR, "trials": 3, "objective": several, "sampler": "cmaes", "racing": {"seeds": 3}})
+    race, sampler = faults
+    assert "write racing: null" in race
+    assert "use sampler: tpe or nsga2" in sampler
+
+
 def test_totals_racing_and_confirmation() -> None:
     search, faults = read({"space": LR, "budget": 4e6, "racing": {"seeds": 3}, "confirm": 3})
     assert faults == []
