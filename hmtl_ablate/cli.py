@@ -127,6 +127,8 @@ STARTING: dict[Engine, str] = {
     "local": "loading libraries",
 }
 """What a run does before its first trial trains."""
+ENDING = "all trials are over: stopping the engine, writing the results to MLflow"
+"""What a run does after its last trial."""
 
 
 @app.command()
@@ -182,7 +184,7 @@ def run(
         if not quiet:
             console.print(_headline(study), markup=False, soft_wrap=True)
             console.print(placement_in_words(study.resources), markup=False, soft_wrap=True)
-        with LiveDisplay(console, quiet, starting=STARTING[engine]) as display:
+        with LiveDisplay(console, quiet, starting=STARTING[engine], ending=ENDING) as display:
             summary = run_study(
                 study,
                 packs=prepared.packs,
