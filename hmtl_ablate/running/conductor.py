@@ -478,3 +478,4 @@ class Conductor:
         plan = self._plan | {"actual": self.time.actual()} if self._plan else {}
         interrupted = self.summary.interrupted or self.summary.left is not None
         self.log.finish_study(failed=bool(self.summary.failed), interrupted=interrupted, plan=plan)
+        self.summary.outcome = self.log.outcome
