@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -127,6 +128,8 @@ STARTING: dict[Engine, str] = {
     "local": "loading libraries",
 }
 """What a run does before its first trial trains."""
+ENDING = "all trials are over: stopping the engine, writing the results to MLflow"
+"""What a run does after its last trial."""
 
 
 @app.command()
@@ -182,7 +185,7 @@ def run(
         if not quiet:
             console.print(_headline(study), markup=False, soft_wrap=True)
             console.print(placement_in_words(study.resources), markup=False, soft_wrap=True)
-        with LiveDisplay(console, quiet, starting=STARTING[engine]) as display:
+        with LiveDisplay(console, quiet, starting=STARTING[engine], ending=ENDING) as display:
             summary = run_study(
                 study,
                 packs=prepared.packs,
@@ -191,7 +194,7 @@ def run(
                 progress=display,
                 options=options,
             )
-        _conclude(summary, runs, console)
+        _conclude(summary, runs, console, quiet)
 
 
 @app.command()
@@ -473,7 +476,14 @@ def _print_reach(study: Study, runs: Path) -> None:
             print(f"  {line}")
 
 
-def _conclude(summary: RunSummary, runs: Path, console: Console) -> None:
+def _conclude(summary: RunSummary, runs: Path, console: Console, quiet: bool) -> None:
+    stopped = summary.interrupted or summary.left is not None
+    if summary.outcome is not None and not stopped and not quiet:
+        console.print()
+        for sentence in summary.outcome.sentences:
+            console.print(sentence, markup=False)
+        console.print()
+        console.print(summary.outcome.table_text(console.width), markup=False, soft_wrap=True)
     parts = [f"trials: {summary.done} trained", f"{summary.skipped} finished before"]
     if summary.pruned:
         parts.append(f"{summary.pruned} stopped early")
@@ -488,9 +498,8 @@ def _conclude(summary: RunSummary, runs: Path, console: Console) -> None:
         raise typer.Exit(130)
     if summary.failed:
         raise typer.Exit(1)
-    if runs == DEFAULT_RUNS:
-        program = _program()
-        console.print(f"next: {program} report, {program} ui", markup=False, soft_wrap=True)
+    program, where = _program(), "" if runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(runs))}"
+    console.print(f"next: {program} report{where}, {program} ui{where}", markup=False, soft_wrap=True)
 
 
 def _dataset(text: str, size: int, sets: Sequence[str]) -> tuple[DataConfig, Path | None]:

@@ -21,6 +21,7 @@ from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.listener import ProgressListener
+from hmtl_ablate.running.naming import tried_text
 from hmtl_ablate.running.optuna_search import Draw
 from hmtl_ablate.running.racing import Racer
 from hmtl_ablate.running.resolver import Packs, Resolver
@@ -110,6 +111,7 @@ class Conductor:
                 continue
             job = self._job(draw.config)
             job.draws.append(draw)
+            job.tried = tried_text(self.searches[draw.arm].search, job.config)
             sources = [
                 (one, draw.config.seed, one.config(draw.config.seed))
                 for one in self.resolver.sources(draw.config).values()
@@ -381,6 +383,7 @@ class Conductor:
         for config, arm, kind in ended:
             job = self._job(config)
             job.searched[arm] = kind
+            job.tried = tried_text(self.searches[arm].search, job.config)
             result = job.folder.sound_result()
             if result is not None and (job.trial_id, SEARCH) not in logged:
                 self.log.open(job)
@@ -475,3 +478,4 @@ class Conductor:
         plan = self._plan | {"actual": self.time.actual()} if self._plan else {}
         interrupted = self.summary.interrupted or self.summary.left is not None
         self.log.finish_study(failed=bool(self.summary.failed), interrupted=interrupted, plan=plan)
+        self.summary.outcome = self.log.outcome

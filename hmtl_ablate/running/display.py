@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from hmtl_ablate.config import TrialConfig, in_percent
@@ -33,17 +35,27 @@ class Running:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Of its last epoch; empty before the first."""
 
+    @property
+    def share(self) -> float:
+        """The part of its epochs that it has trained, from 0 to 1."""
+        return min(self.metrics.get("epoch", 0.0) / self.config.training.epochs, 1.0)
+
 
 class LiveDisplay:
-    """A ProgressListener that draws counts of trials, the running trials, and the time left.
+    """A ProgressListener that draws a bar, counts of trials, the running trials, and the time left.
 
-    quiet: print warnings only. starting: what a run does before its first trial trains.
+    quiet: print warnings only. starting, ending: what a run does before its first trial trains, and after its last one.
     """
 
     def __init__(
-        self, console: Console, quiet: bool, starting: str = "", clock: Callable[[], float] = time.monotonic
+        self,
+        console: Console,
+        quiet: bool,
+        starting: str = "",
+        ending: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.console, self.quiet, self.starting = console, quiet, starting
+        self.console, self.quiet, self.starting, self.ending = console, quiet, starting, ending
         self.total = self.done = self.pruned = self.failed = self.skipped = 0
         self.running: dict[str, Running] = {}
         self.best: dict[str, tuple[str, float]] = {}
@@ -109,17 +121,26 @@ class LiveDisplay:
             parts = [status] + ([shown(metric, value)] if value is not None else [])
             test = f"test/{next(iter(one.config.metrics), '')}"
             parts += [shown(test, result[test])] if test in result else []
-            ended = self.done + self.pruned + self.failed + self.skipped
-            self.say(f"[{ended}/{self.total}] {one.name}: {', '.join(parts)}, {clock_text(seconds)}")
+            self.say(f"[{self._ended}/{self.total}] {one.name}: {', '.join(parts)}, {clock_text(seconds)}")
 
     def forecast(self, left: Callable[[int], float | None]) -> None:
         self._left = left
 
-    def render(self) -> Text:
-        """The live lines as they are now."""
+    def render(self) -> Group:
+        """The live lines as they are now: a bar over the epochs of all trials, then what there is to say."""
         width = min(self.console.width, LIVE_WIDTH)
-        ended = self.done + self.pruned + self.failed + self.skipped
-        waiting = self.total - ended - len(self.running)
+        done = self._ended + sum(one.share for one in self.running.values())
+        share = min(done / self.total, 1.0) if self.total else 0.0
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(ProgressBar(total=1.0, completed=share, width=width - len(" 100 %")), Text(f"{100 * share:3.0f} %"))
+        return Group(bar, Text("\n".join(self._lines(width)), no_wrap=True, overflow="ellipsis"))
+
+    @property
+    def _ended(self) -> int:
+        return self.done + self.pruned + self.failed + self.skipped
+
+    def _lines(self, width: int) -> list[str]:
+        waiting = self.total - self._ended - len(self.running)
         left = self._left(max(waiting, 0)) if self.running or waiting > 0 else None
         speed = sum(one.metrics.get("images_per_second", 0.0) for one in self.running.values())
         counts = [f"trials: {self.done + self.skipped} of {self.total} done", f"{len(self.running)} running"]
@@ -129,20 +150,26 @@ class LiveDisplay:
         counts += [clock_text(self._clock() - self._started)]
         counts += [f"about {clock_text(left)} left"] if left is not None else []
         lines = _packed(counts, ", ", width)
-        if self.starting and not self._trained and ended < self.total:
+        if self.starting and not self._trained and self._ended < self.total:
             lines += _packed(self.starting.split(), " ", width)
+        if self.ending and self._trained and not self.running and self._ended == self.total:
+            lines += _packed(self.ending.split(), " ", width)
         for metric, (name, value) in self.best.items():
-            lines.append(_fitted("best so far: ", name, f", {shown(metric, value)}", width))
-        lines += [_fitted("  ", one.name, f": {_state(one)}", width) for one in self.running.values()]
-        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+            lines += _named("best so far: ", name, f", {shown(metric, value)}", width)
+        for one in self.running.values():
+            lines += _named("  ", one.name, f": {_state(one)}", width)
+        return lines
 
 
 def _state(one: Running) -> str:
     if not one.metrics:
-        return "starting"
+        return "loading images and network"
+    epoch, epochs = one.metrics["epoch"], one.config.training.epochs
+    if epoch >= epochs:
+        return "trained, measuring it"
     metric = one.config.selects_by
     value = f", {shown(metric, one.metrics[metric])}" if metric in one.metrics else ""
-    return f"epoch {one.metrics['epoch']:.0f}/{one.config.training.epochs}{value}"
+    return f"epoch {epoch:.0f}/{epochs}{value}"
 
 
 def _packed(parts: Iterable[str], separator: str, width: int) -> list[str]:
@@ -156,7 +183,9 @@ def _packed(parts: Iterable[str], separator: str, width: int) -> list[str]:
     return lines
 
 
-def _fitted(before: str, name: str, after: str, width: int) -> str:
-    """One line, in which a long name is cut."""
-    room = max(width - len(before) - len(after), 1)
-    return before + (name if len(name) <= room else name[: room - 1] + "…") + after
+def _named(before: str, name: str, after: str, width: int) -> list[str]:
+    """One line; of a name that does not fit next to what is said of it, two, and a name that is longer yet is cut."""
+    if len(before) + len(name) + len(after) <= width:
+        return [before + name + after]
+    room = max(width - len(before), 1)
+    return [before + (name if len(name) <= room else name[: room - 1] + "…"), "    " + after.lstrip(":, ")]

@@ -28,6 +28,8 @@ class Job:
     """The search's draws it belongs to."""
     searched: dict[str, str] = field(default_factory=dict)
     """Of a trial of the search that ended in an earlier run: arm of the search → how its configuration was drawn."""
+    tried: str = ""
+    """What a search's trial tries, in words: `naming.tried_text`."""
     source: bool = False
     """Whether others start from its weights, so that these are compared whole with their checksum."""
     aside: dict[str, int] = field(default_factory=dict)
@@ -41,7 +43,11 @@ class Job:
     def name(self) -> str:
         if self.arms:
             return f"{' = '.join(arm.name for arm in self.arms)} · seed {self.config.seed}"
-        return " · ".join(part for part in ("search", *self.searches, self.trial_id[:6]) if part)
+        number = min((draw.trial.number + 1 for draw in self.draws), default=None)
+        which = " · ".join(
+            part for part in ("search" if number is None else f"search {number}", *self.searches) if part
+        )
+        return f"{which}: {self.tried or self.trial_id[:6]}"
 
     @property
     def searches(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ import hmtl_ablate.config
 from hmtl_ablate.errors import StudyError, TrackingError
 from hmtl_ablate.running.failures import OF_STATUS, Failure
 from hmtl_ablate.running.job import Job
+from hmtl_ablate.running.outcome import Outcome, outcome_of
 from hmtl_ablate.running.side import Side
 from hmtl_ablate.study import WINNER, Search, Study, Variant
 from hmtl_ablate.study.racing import SCORE, run_score
@@ -35,7 +36,7 @@ LAST_LIMIT = 60.0
 PROBE_EVERY = 60.0
 """Seconds between two looks at an MLflow that is down."""
 
-Outcome = TrialResult | Failure | None
+Ended = TrialResult | Failure | None
 """How a trial ended: its result, why it failed, or None while it runs."""
 
 
@@ -103,11 +104,13 @@ class StudyLog:
         self._commit = revision().commit
         self.parent = ""
         """run_id of the study's run; "" before `open_study`."""
+        self.outcome: Outcome | None = None
+        """What the study has found, once it is over; None while MLflow is down."""
         self._record: StudyRecord | None = None
         self._records: dict[str, list[TrialRecord]] = {}
         """trial_id → its records that are open in MLflow, one for each variant that it serves."""
         self._call = Side("MLflow", LIMIT)
-        self._missing: dict[str, tuple[Job, Outcome]] = {}
+        self._missing: dict[str, tuple[Job, Ended]] = {}
         """trial_id → a trial of which MLflow lacks something."""
         self._down = False
         self._probed = -math.inf
@@ -187,6 +190,7 @@ class StudyLog:
             if plan and self._record is not None:
                 self._record = replace(self._record, plan=plan)
                 self._tolerant(self._open_study)
+            self._tolerant(self._describe, LAST_LIMIT)
             self._tolerant(lambda: self.tracking.finish_study(self.parent, status))
         if self._down:
             self._warn(
@@ -196,7 +200,7 @@ class StudyLog:
 
     # Down and up --------------------------------------------------------------------------------------------------
 
-    def _log(self, job: Job, outcome: Outcome, write: Callable[[], None]) -> None:
+    def _log(self, job: Job, outcome: Ended, write: Callable[[], None]) -> None:
         """Write something of a job, or remember that MLflow lacks it."""
         if self._down:
             self._recover()
@@ -237,7 +241,7 @@ class StudyLog:
         self._down = False
         return True
 
-    def _deliver(self, job: Job, outcome: Outcome) -> None:
+    def _deliver(self, job: Job, outcome: Ended) -> None:
         self._records.pop(job.trial_id, None)  # MLflow's database may be another by now
         self._open(job)
         self._epochs(job, job.folder.history())
@@ -249,6 +253,14 @@ class StudyLog:
     def _open_study(self) -> None:
         assert self._record is not None
         self.parent = self.tracking.study_run(self._record, self._study.text)
+
+    def _describe(self) -> None:
+        """What the study has found, on its page; figures would be added here."""
+        assert self._record is not None
+        record = replace(self._record, run_id=self.parent)
+        found = outcome_of(record, self.tracking.trials(self.parent))
+        self.tracking.describe_study(self.parent, found.page, found.report, found.scores)
+        self.outcome = found
 
     def _open(self, job: Job) -> None:
         self._records[job.trial_id] = [

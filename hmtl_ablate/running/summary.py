@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hmtl_ablate.reporting.wording import clock_text
+from hmtl_ablate.running.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -49,5 +50,7 @@ class RunSummary:
     """Name, reason and log file of each failed trial."""
     interrupted: bool = False
     """The run was asked to stop; the next run resumes."""
+    outcome: Outcome | None = None
+    """What the study has found; None where MLflow was down at the end."""
     left: Left | None = None
     """What did not fit into the budget; None where all did, or there was none."""

@@ -62,6 +62,11 @@ PLAN = "hmtl.plan"
 REGISTERED = "hmtl.registered"
 """Written once, when the study's run is created."""
 
+VIEW = "hmtl"
+"""Name of the view of the runs' table that `hmtl-ablate ui` opens."""
+VIEW_TAG = "mlflow.sharedViewState."
+"""An experiment's tag of this name and the view's holds its columns; opened with `viewStateShareKey=NAME`."""
+
 STUDY_TEXTS = {
     "name": "hmtl.study",
     "profile": "hmtl.profile",
@@ -364,6 +369,22 @@ class TrialRecord:
             run_id=run.info.run_id,
             started=run.info.start_time,
         )
+
+
+def view_state(known: str, metric: str) -> str:
+    """The state of MLflow's table of runs, as JSON: variant, seed, status, seconds, and of each metric its value on the
+    selection split and on the test split.
+
+    known: the state so far, "" without any; metric: one to add, e.g. test/accuracy.
+    """
+    try:
+        state = json.loads(known)
+        columns = [column for column in state["selectedColumns"] if isinstance(column, str)]
+    except (ValueError, KeyError, TypeError):
+        columns = [f"tags.`{tag}`" for tag in (TRIAL_TEXTS["variant"], SEED, STATUS)] + ["metrics.`seconds`"]
+    own = [f"metrics.`best/val/{metric.partition('/')[2]}`", f"metrics.`{metric}`"]
+    *others, seconds = columns
+    return _json({"selectedColumns": [*others, *(column for column in own if column not in others), seconds]})
 
 
 def loggable(metrics: Mapping[str, Any]) -> dict[str, float]:

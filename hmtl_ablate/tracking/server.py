@@ -19,7 +19,7 @@ from typing import IO
 
 from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.tracking.address import Address, note_environment, parse_address
-from hmtl_ablate.tracking.records import EXPERIMENT
+from hmtl_ablate.tracking.records import EXPERIMENT, VIEW
 from hmtl_ablate.tracking.store import artifacts_folder
 
 HOST = "127.0.0.1"
@@ -110,7 +110,7 @@ def _page(port: int) -> str:
     if answer is None:
         return root
     number = json.loads(answer)["experiment"]["experiment_id"]
-    return f"{root}#/experiments/{number}/runs?workflowType=machine_learning"
+    return f"{root}#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
 def _get(address: str) -> bytes | None:

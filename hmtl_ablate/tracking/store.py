@@ -23,17 +23,22 @@ from hmtl_ablate.tracking.address import Address, note_environment, parse_addres
 from hmtl_ablate.tracking.opening import one_at_a_time
 from hmtl_ablate.tracking.records import (
     EXPERIMENT,
+    NOTE,
     PARENT,
     REGISTERED,
     STATUS,
     STUDY_FILTER,
+    TAG_LENGTH,
     TRIAL_FILTER,
+    VIEW,
+    VIEW_TAG,
     Registration,
     StudyRecord,
     TrialRecord,
     TrialStatus,
     loggable,
     registration_of,
+    view_state,
 )
 
 PROXY = "mlflow-artifacts:/"
@@ -104,10 +109,12 @@ class Tracking:
         with self._reading():
             return _readable(StudyRecord.from_run, self._search(STUDY_FILTER))
 
-    def trials(self) -> list[TrialRecord]:
-        """Every trial of the store, the newest first. A run that can't be read is left out, with one warning."""
+    def trials(self, parent: str | None = None) -> list[TrialRecord]:
+        """Every trial of the store, or of the study with this run_id, the newest first. A run that can't be read is
+        left out, with one warning."""
+        own = "" if parent is None else f" AND tags.`{PARENT}` = '{parent}'"
         with self._reading():
-            return _readable(TrialRecord.from_run, self._search(TRIAL_FILTER))
+            return _readable(TrialRecord.from_run, self._search(TRIAL_FILTER + own))
 
     def ended_trials(self, parent: str) -> set[tuple[str, str]]:
         """(trial_id, variant) of a study's trials whose runs are over; parent: run_id of the study's run."""
@@ -135,7 +142,23 @@ class Tracking:
                 file = Path(folder) / "study.yaml"
                 file.write_text(study_text, encoding="utf-8")
                 self._put(run, "study.yaml", file)
+            self._show_columns(record.metric)
         return str(run.info.run_id)
+
+    def describe_study(self, run_id: str, page: str, report: str, scores: Mapping[str, float]) -> None:
+        """Write what a study has found: its description in MLflow's pages, its report, and its best scores.
+
+        page, report: Markdown; a page longer than a tag is cut at a line. scores: name → value.
+        """
+        with self._writing():
+            run = self.client.get_run(run_id)
+            kept = page if len(page) <= TAG_LENGTH else page[:TAG_LENGTH].rpartition("\n")[0]
+            self._set_tags(run, {NOTE: kept})
+            self._log_metrics(run_id, loggable(scores), 0)
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "report.md"
+                file.write_text(report, encoding="utf-8")
+                self._put(run, "report.md", file)
 
     def registration(self, record: StudyRecord) -> Registration | None:
         """What a study was before its first trial; None when it has no run yet, or one that registered nothing."""
@@ -219,6 +242,14 @@ class Tracking:
     def _writing(self) -> Iterator[None]:
         with _reported(f"MLflow at {self._address} does not take the results", self._address), _impatient():
             yield
+
+    def _show_columns(self, metric: str) -> None:
+        """Have MLflow's table of runs show a study's metric, in addition to those of the store's other studies."""
+        tag = f"{VIEW_TAG}{VIEW}"
+        known = self.client.get_experiment(self.experiment_id).tags.get(tag, "")
+        view = view_state(known, metric)
+        if view != known:
+            self.client.set_experiment_tag(self.experiment_id, tag, view)
 
     def _search(self, filter_string: str, order_by: Sequence[str] = ()) -> Iterator[Any]:
         token = None

@@ -44,6 +44,7 @@ class Recorder:
         self.ended: dict[str, TrialRecord] = {}
         self.artifacts: dict[str, Path] = {}
         self.status = ""
+        self.page = ""
         self.registered: Registration | None = None
 
     def _up(self) -> None:
@@ -73,6 +74,14 @@ class Recorder:
         self._up()
         self.ended[run_id] = record
         self.artifacts = dict(artifacts)
+
+    def trials(self, parent: str) -> list[TrialRecord]:
+        self._up()
+        return [replace(record, parent=parent) for record in self.ended.values()]
+
+    def describe_study(self, run_id: str, page: str, report: str, scores: Mapping[str, float]) -> None:
+        self._up()
+        self.page = page
 
     def finish_study(self, run_id: str, status: str) -> None:
         self._up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -220,3 +221,29 @@ def test_more_runs_than_a_page(tracking: Tracking, trial: Maker, monkeypatch: py
         tracking.trial_run(trial("parent", variant=variant))
     assert sorted(record.variant for record in tracking.trials()) == ["b", "c", "d", "e", "sl"]
     assert tracking.trial_run(trial("parent")) == first
+
+
+def test_a_study_s_page_has_its_answer_report_and_best_score(tracking: Tracking, store: Path, study: Maker) -> None:
+    parent = tracking.study_run(study(), "name: p\n")
+    for _ in range(2):
+        tracking.describe_study(parent, "- It helps.\n" + "x" * 9000, "# Report\n", {"test/accuracy": 0.7})
+    run = tracking.client.get_run(parent)
+    assert run.data.tags["mlflow.note.content"] == "- It helps."
+    assert run.data.metrics == {"test/accuracy": 0.7}
+    assert [file.read_text() for file in store.rglob("report.md")] == ["# Report\n"]
+
+
+def test_the_table_of_runs_shows_the_metrics_of_each_study(tracking: Tracking, study: Maker) -> None:
+    for metric in ("test/accuracy", "test/mae", "test/accuracy"):
+        tracking.study_run(study(metric=metric), "")
+    tags = tracking.client.get_experiment(tracking.experiment_id).tags
+    assert json.loads(tags["mlflow.sharedViewState.hmtl"])["selectedColumns"] == [
+        "tags.`hmtl.variant`",
+        "tags.`hmtl.seed`",
+        "tags.`hmtl.status`",
+        "metrics.`best/val/accuracy`",
+        "metrics.`test/accuracy`",
+        "metrics.`best/val/mae`",
+        "metrics.`test/mae`",
+        "metrics.`seconds`",
+    ]
