@@ -271,11 +271,38 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write to a file instead of the terminal.")
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns", metavar="KEYS", help="Columns of the studies' tables, e.g. variant,mean,difference,seconds."
+        ),
+    ] = None,
+    metrics: Annotated[
+        list[str],
+        typer.Option("--metric", metavar="NAME", help="One more column, e.g. test/macro_f1. Repeatable."),
+    ] = [],
+    recall: Annotated[bool, typer.Option("--recall", help="Add a table of the recall of each class.")] = False,
+    rename: Annotated[
+        list[str],
+        typer.Option("--rename", metavar="ARM=NAME", help="Name of an arm in the report. Repeatable."),
+    ] = [],
+    claims: Annotated[bool, typer.Option("--claims", help="Show the table of the paper's claims in any case.")] = False,
 ) -> None:
     """Print one table per study, and the paper's claims compared with what was measured."""
     from hmtl_ablate.api import studies
 
-    text = studies.report(runs, form, study=study, tracking_uri=tracking_uri)
+    text = studies.report(
+        runs,
+        form,
+        study=study,
+        tracking_uri=tracking_uri,
+        columns=[] if columns is None else [key.strip() for key in columns.split(",")],
+        metrics=metrics,
+        rename=_names(rename),
+        claims=claims,
+        recall=recall,
+        width=shutil.get_terminal_size((100, 24)).columns if output is None else 100,
+    )
     if output is None:
         print(text)
         return
@@ -449,6 +476,14 @@ def _study(
         trials=trials,
         seeds=None if seeds is None else _seeds(seeds),
     )
+
+
+def _names(given: Sequence[str]) -> dict[str, str]:
+    pairs = [text.rpartition("=") for text in given]  # an arm's name may have an = in it
+    for text, (arm, _, name) in zip(given, pairs, strict=True):
+        if not arm or not name.strip():
+            raise HmtlError(f'--rename {text}: write ARM=NAME, e.g. --rename "SL + puzzling=HMTL (puzzling)"')
+    return {arm: name for arm, _, name in pairs}
 
 
 def _seeds(text: str) -> list[int]:

@@ -168,13 +168,25 @@ def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None)
 
 
 def report(
-    store: str | Path = "runs", format: str = "markdown", *, study: str | None = None, tracking_uri: str | None = None
+    store: str | Path = "runs",
+    format: str = "markdown",
+    *,
+    study: str | None = None,
+    tracking_uri: str | None = None,
+    columns: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    claims: bool = False,
+    recall: bool = False,
+    width: int = 100,
 ) -> str:
     """One table per study, the verdicts on its arms with controls, the effects of its designs, and the paper's claims
     compared with what was measured, as text.
 
     >>> import hmtl_ablate as ha
-    >>> "No runs yet" in ha.report("an empty store", "terminal")
+    >>> base = {"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}}
+    >>> done = ha.run({"name": "example", "base": base, "variants": {"SL": {}}, "seeds": [0]}, progress=False)
+    >>> "| Variant | Seconds |" in ha.report(columns=["variant", "seconds"])
     True
 
     Args:
@@ -182,15 +194,28 @@ def report(
         format: markdown, terminal, latex, csv or json.
         study: name of the one study to report; None for all.
         tracking_uri: MLflow tracking store; None for SQLite in the store.
+        columns: keys of the columns of the studies' tables, in their order; () for the usual ones. csv and json have
+            all columns.
+        metrics: further metrics, e.g. test/macro_f1, each one more column.
+        rename: variant → its name in the report.
+        claims: show the table of the paper's claims also where no study is on their data.
+        recall: add a table of the recall of each class.
+        width: columns of the terminal format.
 
     Raises:
-        HmtlError: there is no such format or study, or the tracking store can't be read.
+        HmtlError: there is no such store, format, study, column, metric or variant, or the tracking store can't be
+            read.
     """
+    from hmtl_ablate.reporting.choosing import ReportOptions
     from hmtl_ablate.reporting.formats import check_format
     from hmtl_ablate.reporting.render import build_report, render
+    from hmtl_ablate.reporting.results import require_runs
 
     check_format(format)
-    return render(build_report(load_results(store, tracking_uri=tracking_uri), study), format)
+    require_runs(tracking_uri, Path(store))
+    options = ReportOptions(tuple(columns), tuple(metrics), dict(rename or {}), claims, recall)
+    results = load_results(store, tracking_uri=tracking_uri)
+    return render(build_report(results, study, options=options), format, width)
 
 
 def _study(study: StudyLike) -> Study:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hmtl_ablate.config import in_percent
+from hmtl_ablate.config import in_percent, metric_info
 from hmtl_ablate.reporting.claims import ClaimRow
 from hmtl_ablate.reporting.decisions import Decision
 from hmtl_ablate.reporting.decomposition import Part
@@ -43,8 +43,14 @@ def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:
     return (
         Column("variant", lambda row: row.variant, "Variant", align="left"),
         Column("n_seeds", lambda row: row.score.n, "Seeds"),
-        Column("mean", lambda row: row.score.mean, label(metric), lambda row: score_text(row.score, percent)),
-        Column("sd", lambda row: row.score.sd),
+        Column(
+            "mean",
+            lambda row: row.score.mean,
+            label(metric),
+            lambda row: score_text(row.score, percent),
+            best=metric_info(metric).direction,
+        ),
+        Column("sd", lambda row: row.score.sd, "SD", lambda row: number_text(row.score.sd, percent), hidden=True),
         Column("mean_ci95_low", lambda row: row.score.low),
         Column("mean_ci95_high", lambda row: row.score.high),
         Column(
@@ -60,7 +66,7 @@ def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:
         Column("sequential_high", lambda row: _difference(row).high if row.sequential else None),
         Column("image_passes", lambda row: row.image_passes, "Image passes", lambda row: count_text(row.image_passes)),
         Column("seconds", lambda row: row.seconds, "Seconds", lambda row: _seconds_text(row.seconds)),
-        Column("failed", lambda row: ", ".join(f"{count} {ending}" for ending, count in sorted(row.failed.items()))),
+        Column("failed", _failed_text, "Failed", lambda row: _failed_text(row) or DASH, align="left", hidden=True),
         Column("values", lambda row: {str(seed): value for seed, value in sorted(row.values.items())}, csv=""),
     )
 
@@ -213,6 +219,10 @@ def _gain_text(row: ControlRow, percent: bool) -> str:
 
 def _difference(row: StudyRow) -> Estimate:
     return row.difference or Estimate(0)
+
+
+def _failed_text(row: StudyRow) -> str:
+    return ", ".join(f"{count} {ending}" for ending, count in sorted(row.failed.items()))
 
 
 def _verified_text(row: ClaimRow) -> str:

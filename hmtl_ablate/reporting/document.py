@@ -32,10 +32,14 @@ class Column(Generic[Row]):
     """Numbers go right, words left."""
     wrap: bool = False
     """Whether numbers may break over lines in a narrow terminal, as words always may."""
+    hidden: bool = False
+    """Whether people see it only where they choose it."""
     csv: str | None = None
     """Its name in CSV where that is not `key`; "" leaves it out of CSV."""
     json: str | None = None
     """Its name in JSON where that is not `key`; "" leaves it out of JSON."""
+    best: Literal["", "max", "min"] = ""
+    """Which of its values is the best, for formats that mark it; "": none is."""
 
     @property
     def csv_name(self) -> str:
@@ -72,15 +76,29 @@ class Table(Generic[Row]):
     """Cells that all rows share in CSV."""
     json: Mapping[str, Any] = field(default_factory=dict)
     """Keys of the table's JSON object in addition to `rows`."""
+    label: str = ""
+    """Its name in the report, e.g. puzzling or puzzling-search, for references to it."""
+    code: str = ""
+    """Lines below the notes to copy as they are, e.g. YAML; "" without any."""
 
     @property
     def shown(self) -> tuple[Column[Row], ...]:
         """The columns for people."""
-        return tuple(column for column in self.columns if column.title)
+        return tuple(column for column in self.columns if column.title and not column.hidden)
 
     def cells(self) -> list[list[str]]:
         """The rows for people: one cell per shown column."""
         return [[column.cell(row) for column in self.shown] for row in self.rows]
+
+    def best_rows(self, column: Column[Row]) -> frozenset[int]:
+        """Numbers of the rows with the best value of a shown column, as far as people can tell them apart; none where
+        fewer than two rows have one."""
+        values = {number: column.value(row) for number, row in enumerate(self.rows)}
+        known = {number: value for number, value in values.items() if isinstance(value, int | float)}
+        if not column.best or len(known) < 2:
+            return frozenset()
+        best = max(known.values()) if column.best == "max" else min(known.values())
+        return frozenset(number for number, value in known.items() if value == best)
 
 
 @dataclass(frozen=True)
@@ -98,7 +116,7 @@ class Document:
     """A whole report: the same tables once as people read them, and once as programs do."""
 
     sections: tuple[Section, ...]
-    """For people: claims first, then studies, grouped by what their data can verify."""
+    """For people: studies first, grouped by what their data can verify, then the claims."""
     claims: Table[Any]
     studies: tuple[Table[Any], ...]
     """In the order in which they were first run."""

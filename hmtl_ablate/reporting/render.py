@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import HmtlError, nearest
+from hmtl_ablate.reporting.choosing import (
+    ReportOptions,
+    check_metrics,
+    choose,
+    metric_columns,
+    recall_metrics,
+    recall_tables,
+)
 from hmtl_ablate.reporting.claims import CLAIMS, RULE, TOLERANCE, ClaimRow, claims_table
 from hmtl_ablate.reporting.columns import (
     claim_columns,
@@ -22,11 +30,14 @@ from hmtl_ablate.reporting.decision_tables import decision_json, decision_table
 from hmtl_ablate.reporting.document import Column, Document, Section, Table
 from hmtl_ablate.reporting.effect_tables import effect_data, effect_json, effect_tables
 from hmtl_ablate.reporting.formats import DATA_FORMATS, TEXT_FORMATS, check_format
+from hmtl_ablate.reporting.renaming import renamed
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.search import search_data, search_json, search_tables
 from hmtl_ablate.reporting.tables import StudyRow, StudyTable, study_tables
 from hmtl_ablate.reporting.wording import NO_RUNS, PROTOCOLS, READING, lower_is_better
 
+CLAIMS_HEADING = "Claims of the paper"
+NOT_VERIFIED = "none verified on this data. Their table: hmtl-ablate report --claims"
 StudyColumns = Callable[[str], Sequence[Column[StudyRow]]]
 """A study's metric → the columns of its table, as `columns.study_columns`."""
 
@@ -41,12 +52,28 @@ class Report:
     """True when no study was ever run."""
     tolerance: float = TOLERANCE
     """Of the claims, in points."""
+    options: ReportOptions = field(default_factory=ReportOptions)
 
 
-def build_report(results: Results, study: str | None = None, tolerance: float = TOLERANCE) -> Report:
-    """The claims and the studies' tables (of one study when named). Raises StudyError for an unknown study."""
-    claims, tables = claims_table(results, tolerance), study_tables(results, study)
-    return Report(tuple(claims), tuple(tables), results.empty, tolerance)
+def build_report(
+    results: Results,
+    study: str | None = None,
+    tolerance: float = TOLERANCE,
+    options: ReportOptions | None = None,
+) -> Report:
+    """The claims and the studies' tables (of one study when named, before arms are renamed).
+
+    Raises StudyError for an unknown study, HmtlError for a metric that no trial has or an arm that no study has.
+    """
+    options = options or ReportOptions()
+    stored = [name.removeprefix("metrics.") for name in results.trials.columns if name.startswith("metrics.")]
+    if not results.empty:
+        check_metrics(options.metrics, stored)
+    own = set(results.studies["metric"]) if options.recall else set()
+    recalls = [name for metric in sorted(own) for name in recall_metrics(metric, stored)]
+    claims = claims_table(results, tolerance)
+    tables = study_tables(renamed(results, options.rename), study, list(dict.fromkeys((*options.metrics, *recalls))))
+    return Report(tuple(claims), tuple(tables), results.empty, tolerance, options)
 
 
 def render(report: Report, format: str, width: int = 100, columns: StudyColumns = study_columns) -> str:
@@ -73,32 +100,29 @@ def render_sections(sections: Sequence[Section], format: str, width: int = 100) 
 
 
 def build_document(report: Report, columns: StudyColumns = study_columns) -> Document:
-    """The tables of a report, as every format takes them."""
+    """The tables of a report, as every format takes them. Raises HmtlError for a chosen column that there is not."""
+    options = report.options
+    further = metric_columns(options.metrics)
+
+    def all_columns(metric: str) -> Sequence[Column[StudyRow]]:
+        return (*columns(metric), *further)
+
     claims = _claims(report.claims, report.tolerance)
-    studies = tuple(_study(table, columns) for table in report.tables)
+    studies = tuple(_study(table, all_columns) for table in report.tables)
     controls = [control_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
     effects = [effect_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
     searches = [search_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
-    sections = [Section("Claims of the paper", NO_RUNS if report.empty else "", (claims,))]
-    claimed = {claim.data for claim in CLAIMS}
-    pairs: list[tuple[StudyTable, Table[Any]]] = []
-    for table, study in zip(report.tables, studies, strict=True):
-        pairs.append((table, study))
-        pairs.extend((table, one) for one in decision_table(table, study.csv))
-        pairs.extend((table, one) for one in control_tables(table))
-        pairs.extend((table, one) for one in effect_tables(table))
-        pairs.extend((table, one) for one in search_tables(table))
-    own = tuple(shown for table, shown in pairs if table.data in claimed)
-    other = tuple(shown for table, shown in pairs if table.data not in claimed)
-    if own:
-        sections.append(Section("Studies on the claims' data", READING, own))
-    if other:
-        sections.append(Section("Studies on other data", f"These numbers verify no claim. {READING}", other))
+    choose(all_columns("test/accuracy"), options.columns)  # refused also where no study was run
+    shown = [
+        (table, one)
+        for table, study in zip(report.tables, studies, strict=True)
+        for one in _shown(table, study, options)
+    ]
     return Document(
-        tuple(sections),
+        _sections(report, shown, claims),
         claims,
         studies,
-        columns(""),
+        all_columns(""),
         tuple(table for table in controls if table is not None),
         control_columns(""),
         tuple(table for table in effects if table is not None),
@@ -109,6 +133,39 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
         decision_columns(""),
         tuple(one for one in searches if one is not None),
     )
+
+
+def _shown(table: StudyTable, study: Table[StudyRow], options: ReportOptions) -> tuple[Table[Any], ...]:
+    """What people see of a study."""
+    recalls = recall_tables(table) if options.recall else ()
+    return (
+        replace(study, columns=choose(study.columns, options.columns)),
+        *recalls,
+        *decision_table(table, study.csv),
+        *control_tables(table),
+        *effect_tables(table),
+        *search_tables(table),
+    )
+
+
+def _sections(
+    report: Report, shown: Sequence[tuple[StudyTable, Table[Any]]], claims: Table[ClaimRow]
+) -> tuple[Section, ...]:
+    """The studies first, those on the claims' data apart from others; then the claims, one line of them where no study
+    is on their data and nobody asked for them."""
+    claimed = {claim.data for claim in CLAIMS}
+    own = tuple(one for table, one in shown if table.data in claimed)
+    other = tuple(one for table, one in shown if table.data not in claimed)
+    sections = [Section("Studies", NO_RUNS, ())] if report.empty else []
+    if own:
+        sections.append(Section("Studies on the claims' data", READING, own))
+        if other:
+            sections.append(Section("Studies on other data", f"These numbers verify no claim. {READING}", other))
+    elif other:
+        sections.append(Section("Studies", READING, other))
+    if own or report.options.claims or not (other or report.empty):
+        return (*sections, Section(CLAIMS_HEADING, "", (claims,)))
+    return (*sections, Section(CLAIMS_HEADING, f"{len(claims.rows)} claims, {NOT_VERIFIED}", ()))
 
 
 def _claims(claims: tuple[ClaimRow, ...], tolerance: float) -> Table[ClaimRow]:

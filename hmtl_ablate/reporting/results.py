@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.errors import StoreError, TrackingError
 from hmtl_ablate.tracking.address import parse_address
 from hmtl_ablate.tracking.records import SEARCH, StudyRecord, TrialRecord
 from hmtl_ablate.training.folder import TrialFolder
@@ -204,6 +204,20 @@ def load_results(tracking_uri: str | None, store: Path) -> Results:
 
     tracking = open_tracking(tracking_uri, store)
     return replace(results_of(tracking.studies(), tracking.trials()), store=store)
+
+
+def require_runs(tracking_uri: str | None, store: Path) -> None:
+    """Raises StoreError where there is no tracking store to read: no such SQLite file. One without a study is fine."""
+    file = parse_address(tracking_uri, store).sqlite_file
+    if file is None or _exists(file):
+        return
+    what = f"there is no store in {store}" if store.is_dir() else f"there is no folder {store}"
+    if tracking_uri is not None:
+        what = f"there is no file {file}"
+    raise StoreError(
+        f"{what}\nname the --runs folder that a run has written, or begin one: "
+        f"hmtl-ablate run search_spaces/puzzling.yaml --runs {store}"
+    )
 
 
 def results_of(studies: Sequence[StudyRecord], trials: Sequence[TrialRecord]) -> Results:

@@ -194,6 +194,7 @@ def _found(
     found = []
     for rank, place in enumerate(ranking(known, race, out=out)[: max(about["confirm"], 1)], 1):
         variant = f"{WINNER}{f', {arm}' if arm else ''}{f', rank {rank}' if rank > 1 else ''}"
+        variant = about.get("names", {}).get(variant, variant)
         config = options[place.configuration]
         unseen = [row for row in rows if row["standing"] == "declared" and row["variant"] == variant]
         same = [row for row in unseen if row["status"] == "finished" and _options(row) == config]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,8 @@ class StudyRow:
     sequential: bool = False
     """Whether seeds were added until decided: `score` has no interval then, and that of `difference` is the sequential
     one, of declared comparisons alone."""
+    more: Mapping[str, Estimate] = field(default_factory=dict)
+    """Further metrics that were asked for, over the seeds of `score`."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class StudyTable:
     """What its search promised, and what unseen seeds gave; None without a search."""
 
 
-def study_tables(results: Results, study: str | None = None) -> list[StudyTable]:
-    """The tables of all studies, or of the one named, oldest first.
+def study_tables(results: Results, study: str | None = None, more: Sequence[str] = ()) -> list[StudyTable]:
+    """The tables of all studies, or of the one named, oldest first. more: further metrics of each row.
 
     Raises StudyError when there are studies, but none of that name.
     """
@@ -86,7 +88,7 @@ def study_tables(results: Results, study: str | None = None) -> list[StudyTable]
             raise StudyError(f"no study named {study!r} was run in this store; {nearest(study, names)}")
         studies = studies[studies["study"] == study]
     return [
-        _table(row, results, evaluation)
+        _table(row, results, evaluation, more)
         for row in studies.to_dict("records")
         for evaluation in dict.fromkeys(["", *row["evaluations"].values()])
         if not row["variants"] or any(row["evaluations"].get(name, "") == evaluation for name in row["variants"])
@@ -104,7 +106,7 @@ def finished(trials: pd.DataFrame, metric: str) -> list[dict[Hashable, Any]]:
     return [row for row in rows if finite(row.get(f"metrics.{metric}")) is not None]
 
 
-def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> StudyTable:
+def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: Sequence[str]) -> StudyTable:
     declared = results.declared(study["run_id"])
     metric = str(study["metric"])
     names = [name for name in study["variants"] if study["evaluations"].get(name, "") == evaluation]
@@ -129,6 +131,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str) -> Stu
             values=values,
             failed=Counter(trial["ending"] or "unknown" for trial in failed if trial["variant"] == name),
             sequential=decisions is not None,
+            more={one: _score(_values(done, name, one), decisions) for one in more},
         )
         for name, values in scores.items()
     )
@@ -183,6 +186,12 @@ def _apart(
         return course.estimate
     found = paired_difference(scores[variant], scores[baseline])
     return found if decisions is None else without_interval(found)
+
+
+def _values(done: list[dict[Hashable, Any]], variant: str, metric: str) -> dict[int, float]:
+    """Seed → a metric's value, where it is finite."""
+    found = {trial["seed"]: finite(trial.get(f"metrics.{metric}")) for trial in done if trial["variant"] == variant}
+    return {seed: value for seed, value in found.items() if value is not None}
 
 
 def _mean(done: list[dict[Hashable, Any]], variant: str, metric: str) -> float | None:

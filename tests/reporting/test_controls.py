@@ -142,7 +142,7 @@ def test_errors_and_metrics_without_a_unit() -> None:
 
 def test_a_study_s_controls_follow_its_table() -> None:
     sections = build_document(Report((), (study(BY_HAND), controlled(), study(BY_HAND, name="last")), False)).sections
-    assert [shown.title.partition(" (")[0] for shown in sections[-1].tables] == [
+    assert [shown.title.partition(" (")[0] for shown in sections[0].tables] == [
         "puzzling",
         "controls",
         "Controls: SL + puzzling · controls",

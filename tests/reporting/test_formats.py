@@ -2,7 +2,6 @@
 
 import pkgutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,9 +101,9 @@ def test_one_line() -> None:
 
 
 @pytest.mark.parametrize("name", format_names())
-def test_the_command_line_takes_every_format(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report(runs=tmp_path, form=name)
-    assert capsys.readouterr().out.strip() == render(build_report(load_results(None, tmp_path)), name).strip()
+def test_the_command_line_takes_every_format(name: str, store: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    report(runs=store.path, form=name)
+    assert capsys.readouterr().out.strip() == render(build_report(load_results(None, store.path)), name).strip()
 
 
 def test_the_command_line_refuses_a_format_before_it_reads_the_store(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from hmtl_ablate.reporting.choosing import ReportOptions
 from hmtl_ablate.reporting.formats import DATA_FORMATS, format_names
 from hmtl_ablate.reporting.render import Report, build_report, render
 from hmtl_ablate.reporting.results import load_results
@@ -92,12 +93,28 @@ def nasty(store: Any) -> Report:
 
 
 @pytest.mark.parametrize("format", format_names())
-def test_an_empty_store_prints_nine_unverified_claims(tmp_path: Path, format: str) -> None:
-    text = render(build_report(load_results(None, tmp_path), "puzzling"), format)
-    assert len(re.findall(r"\bUnverified\b(?!:)", text)) == 9
+def test_an_empty_store_has_nine_unverified_claims_one_line_for_people(tmp_path: Path, format: str) -> None:
+    results = load_results(None, tmp_path)
+    texts = [render(build_report(results, "puzzling", options=ReportOptions(claims=shown)), format) for shown in (0, 1)]
+    counts = [len(re.findall(r"\bUnverified\b(?!:)", text)) for text in texts]
+    assert counts == ([9, 9] if format in DATA_FORMATS else [0, 9])
     if format not in DATA_FORMATS:
-        assert "No runs yet" in text
-    assert text.endswith("\n")
+        assert all("No runs yet" in text for text in texts)
+        assert "9 claims, none verified on this data" in texts[0]
+    assert all(text.endswith("\n") for text in texts)
+
+
+def test_a_study_on_other_data_comes_first_and_its_claims_are_one_line(records: Any) -> None:
+    parent = records.study({"SL": "a"}, [0])
+    records.trial(parent, "SL", "a", 0, 0.5)
+    text = render(build_report(records.results()), "terminal")
+    assert text.startswith("Studies\n=======\n")
+    assert text.endswith(
+        "Claims of the paper\n===================\n"
+        "9 claims, none verified on this data. Their table: hmtl-ablate report --claims\n"
+    )
+    asked = render(build_report(records.results(), options=ReportOptions(claims=True)), "terminal")
+    assert asked.index("puzzling (quick)") < asked.index("Claims of the paper") < asked.index("60.34")
 
 
 def test_json_has_exactly_the_declared_keys(filled: Report) -> None:
@@ -147,7 +164,7 @@ def test_the_terminal_fits_100_columns(filled: Report) -> None:
         text.index(heading)
         for heading in ("Claims of the paper", "Studies on the claims' data", "Studies on other data")
     )
-    assert claims < own < text.index("paper (paper), data: affectnet") < other
+    assert own < text.index("paper (paper), data: affectnet") < other < claims
     assert other < text.index("These numbers verify no claim.") < text.index("puzzling (quick), data: rendered")
     assert "Protocol paper: weights selected on the official validation set" in text
     assert "3 of 6 trials not finished yet" in text
@@ -196,7 +213,7 @@ def test_latex_is_escaped(store: Any) -> None:
         rows = [line for line in table.splitlines() if line.endswith(r"\\")]
         assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1, "a name adds no cell"
     assert not any(line.lstrip().startswith(("[", "*")) for line in text.splitlines())  # would be an argument of \\
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
     body = re.sub(r"\\[%_&$#{}]", "", "\n".join(text.splitlines()[1:]))
     assert not re.search(r"[%~^_#]", body)
     assert body.count("{") == body.count("}")

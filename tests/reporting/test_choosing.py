@@ -1,0 +1,90 @@
+"""Chosen columns, further metrics, recall per class, and other names of arms, by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hmtl_ablate.errors import HmtlError, StoreError
+from hmtl_ablate.reporting.choosing import ReportOptions
+from hmtl_ablate.reporting.formats import format_names
+from hmtl_ablate.reporting.render import build_report, render
+from hmtl_ablate.reporting.results import Results, require_runs
+
+
+def filled(records: Any) -> Results:
+    """SL 0.5 and 0.6, HMTL 0.7 and 0.6; macro F1 0.1 and 0.3; recall of fear 0.2 and 0.4."""
+    parent = records.study({"SL": "a", "HMTL": "b"}, [0, 1])
+    for variant, key, values in (("SL", "a", (0.5, 0.6)), ("HMTL", "b", (0.7, 0.6))):
+        for seed, value in enumerate(values):
+            more = {"test/macro_f1": (0.1, 0.3)[seed], "test/recall/fear": (0.2, 0.4)[seed], "test/recall/10": 0.5}
+            records.trial(parent, variant, key, seed, value, more=more | {"test/recall/9": 1.0})
+    found: Results = records.results()
+    return found
+
+
+def text_of(results: Results, format: str = "markdown", **options: Any) -> str:
+    return render(build_report(results, options=ReportOptions(**options)), format)
+
+
+def test_chosen_columns_in_their_order(records: Any) -> None:
+    results = filled(records)
+    text = text_of(results, columns=("seconds", "variant", "sd"))
+    assert "| Seconds | Variant | SD |" in text
+    assert "| 30.0 | SL | 7.07 |" in text  # sd of 0.5 and 0.6
+    everything = json.loads(text_of(results, "json", columns=("variant",)))["studies"][0]["rows"][0]
+    assert everything == json.loads(text_of(results, "json"))["studies"][0]["rows"][0]
+    with pytest.raises(HmtlError, match=r"--columns: there is no column 'secnds'; did you mean 'seconds'\?"):
+        text_of(results, columns=("secnds",))
+
+
+def test_a_further_metric_is_one_more_column(records: Any) -> None:
+    results = filled(records)
+    text = text_of(results, metrics=("test/macro_f1",), columns=("variant", "test/macro_f1"))
+    assert "| SL | 20.00 ± 14.14 |" in text
+    row = json.loads(text_of(results, "json", metrics=("test/macro_f1",)))["studies"][0]["rows"][1]
+    assert (row["test/macro_f1"], row["test/macro_f1 sd"]) == pytest.approx((0.2, 0.02**0.5))
+    assert "test/macro_f1" in text_of(results, "csv", metrics=("test/macro_f1",)).splitlines()[0]
+    with pytest.raises(HmtlError, match=r"no trial in this store has 'test/macro_f2'; did you mean 'test/macro_f1'\?"):
+        text_of(results, metrics=("test/macro_f2",))
+
+
+def test_recall_of_each_class(records: Any) -> None:
+    text = text_of(filled(records), recall=True)
+    assert "| Variant | 9 | 10 | fear |" in text
+    assert "| SL | 100.00 ± 0.00 | 50.00 ± 0.00 | 30.00 ± 14.14 |" in text
+
+
+@pytest.mark.parametrize("format", format_names())
+def test_arms_are_renamed_in_every_format(records: Any, format: str) -> None:
+    text = text_of(filled(records), format, rename={"HMTL": "Ours"})
+    assert "Ours" in text
+    assert "HMTL" not in text
+
+
+def test_a_name_that_does_not_fit_is_refused(records: Any) -> None:
+    results = filled(records)
+    with pytest.raises(HmtlError, match=r"no study in this store has an arm 'HMLT'; did you mean 'HMTL'\?"):
+        text_of(results, rename={"HMLT": "Ours"})
+    with pytest.raises(HmtlError, match="study 'puzzling' has two arms named 'SL' then"):
+        text_of(results, rename={"HMTL": "SL"})
+    with pytest.raises(HmtlError, match="the arm 'HMTL' needs a name"):
+        text_of(results, rename={"HMTL": " "})
+
+
+def test_arms_may_exchange_their_names(records: Any) -> None:
+    results = filled(records)
+    rows = json.loads(text_of(results, "json", rename={"HMTL": "SL", "SL": "HMTL"}))["studies"][0]["rows"]
+    assert [(row["variant"], round(row["mean"], 9)) for row in rows] == [("HMTL", 0.55), ("SL", 0.65)]
+
+
+def test_a_folder_without_a_store_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"there is no store in .*\nname the --runs folder that a run has written"):
+        require_runs(None, tmp_path)
+    with pytest.raises(StoreError, match=r"there is no folder .*missing"):
+        require_runs(None, tmp_path / "missing")
+    (tmp_path / "mlflow.db").touch()
+    require_runs(None, tmp_path)
