@@ -16,7 +16,7 @@ def front(values: Mapping[int, Sequence[float]], directions: Sequence[Literal["m
     costs = {
         number: tuple(sign * value for sign, value in zip(signs, own, strict=True)) for number, own in values.items()
     }
-    return {number for number, own in costs.items() if not any(_dominates(other, own) for other in costs.values())}
+    return {n for n, own in costs.items() if not any(_dominates(other, own) for other in costs.values())}
 
 
 def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
