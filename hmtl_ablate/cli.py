@@ -284,6 +284,9 @@ def report(
         typer.Option("--rename", metavar="ARM=NAME", help="Name of an arm in the report. Repeatable."),
     ] = [],
     claims: Annotated[bool, typer.Option("--claims", help="Show the table of the paper's claims in any case.")] = False,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="html: leave puzzled and rebuilt faces out.")
+    ] = False,
 ) -> None:
     """Print one table per study, and the paper's claims compared with what was measured."""
     from hmtl_ablate.api import studies
@@ -299,6 +302,7 @@ def report(
         claims=claims,
         recall=recall,
         width=shutil.get_terminal_size((100, 24)).columns if output is None else 100,
+        pictures=not no_pictures,
     )
     if output is None:
         print(text)

@@ -179,6 +179,7 @@ def report(
     claims: bool = False,
     recall: bool = False,
     width: int = 100,
+    pictures: bool = True,
 ) -> str:
     """One table per study, the verdicts on its arms with controls, the effects of its designs, and the paper's claims
     compared with what was measured, as text.
@@ -191,7 +192,7 @@ def report(
 
     Args:
         store: the folder of trials and databases.
-        format: markdown, terminal, latex, csv or json.
+        format: markdown, terminal, latex, csv, json or html (one file with tables and figures).
         study: name of the one study to report; None for all.
         tracking_uri: MLflow tracking store; None for SQLite in the store.
         columns: keys of the columns of the studies' tables, in their order; () for the usual ones. csv and json have
@@ -201,6 +202,7 @@ def report(
         claims: show the table of the paper's claims also where no study is on their data.
         recall: add a table of the recall of each class.
         width: columns of the terminal format.
+        pictures: html: show puzzled and rebuilt faces, one trial per arm.
 
     Raises:
         HmtlError: there is no such store, format, study, column, metric or variant, or the tracking store can't be
@@ -213,7 +215,7 @@ def report(
 
     check_format(format)
     require_runs(tracking_uri, Path(store))
-    options = ReportOptions(tuple(columns), tuple(metrics), dict(rename or {}), claims, recall)
+    options = ReportOptions(tuple(columns), tuple(metrics), dict(rename or {}), claims, recall, pictures)
     results = load_results(store, tracking_uri=tracking_uri)
     return render(build_report(results, study, options=options), format, width)
 
