@@ -220,5 +220,45 @@ def report(
     return render(build_report(results, study, options=options), format, width)
 
 
+def figures(
+    store: str | Path = "runs",
+    folder: str | Path = "figures",
+    *,
+    study: str | None = None,
+    tracking_uri: str | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write each figure of each study as PNG and SVG: `<study>-<profile>-<figure>.png`. A figure for which a study has
+    no data is left out.
+
+    >>> import hmtl_ablate as ha
+    >>> base = {"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}}
+    >>> done = ha.run({"name": "example", "base": base, "variants": {"SL": {}}, "seeds": [0]}, progress=False)
+    >>> [path.name for path in ha.figures()]
+    ['example-quick-confusion.png', 'example-quick-confusion.svg']
+
+    Args:
+        store: the folder of trials and databases.
+        folder: where the files go; made where there is none.
+        study: name of the one study; None for all.
+        tracking_uri: MLflow tracking store; None for SQLite in the store.
+        rename: variant → its name in the figures.
+
+    Returns:
+        The paths that were written.
+
+    Raises:
+        HmtlError: there is no such store, study or variant, or a file can't be written.
+    """
+    from hmtl_ablate.reporting.figures.files import write_figures
+    from hmtl_ablate.reporting.renaming import renamed
+    from hmtl_ablate.reporting.results import require_runs
+    from hmtl_ablate.reporting.tables import study_tables
+
+    require_runs(tracking_uri, Path(store))
+    results = renamed(load_results(store, tracking_uri=tracking_uri), dict(rename or {}))
+    return write_figures(study_tables(results, study), results, Path(folder))
+
+
 def _study(study: StudyLike) -> Study:
     return study if isinstance(study, Study) else load_study(study)
