@@ -23,6 +23,8 @@ from hmtl_ablate.reporting.wording import label, number_text, plural
 
 DECADES = 20
 """A range of positive numbers whose ends differ by such a factor is drawn on a logarithmic axis."""
+_PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+"""Behind words that lines may cross."""
 ABSENT = -0.12
 """Where a configuration that has not the option crosses its axis."""
 
@@ -74,11 +76,13 @@ def draw(table: StudyTable, results: Results) -> Drawing | None:
         axes.plot(places, range(len(keys)), color=colour, marker="o", markersize=4, linewidth=1.5, alpha=0.9)
     for row, key in enumerate(keys):
         _axis(axes, row, scales[key])
-    if any(key not in one.options for one in known for key in keys):
-        axes.text(ABSENT, len(keys) - 0.55, "not set", ha="center", va="top", fontsize=8, color="0.3")
+    absent = any(key not in one.options for one in known for key in keys)
+    if absent:
+        axes.text(ABSENT, len(keys) - 0.55, "not set", ha="center", va="top", fontsize=8, color="0.2", bbox=_PAPER)
     axes.set_yticks(range(len(keys)), [wrapped(key.replace(".", ". "), 20).replace(". ", ".") for key in keys])
     axes.set_ylim(len(keys) - 0.4, -0.4)
-    axes.set_xlim(ABSENT - 0.06, 1.06)
+    axes.set_xlim(ABSENT - 0.06 if absent else -0.03, 1.03)
+    axes.tick_params(length=0)
     axes.set_xticks([])
     for side in axes.spines.values():
         side.set_visible(False)
@@ -99,7 +103,7 @@ def _axis(axes: Any, row: int, scale: Scale) -> None:
     for value in ends:
         place = scale.place(value)
         side = "left" if place == 0 else "right" if place == 1 else "center"
-        axes.text(place, row + 0.12, wrapped(_text(value), 14), ha=side, va="top", fontsize=8, color="0.3")
+        axes.text(place, row + 0.12, wrapped(_text(value), 14), ha=side, va="top", fontsize=8, color="0.2", bbox=_PAPER)
 
 
 def _text(value: Any) -> str:

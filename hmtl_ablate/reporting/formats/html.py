@@ -148,7 +148,7 @@ def _facts(table: StudyTable, results: Results | None) -> list[dict[str, Any]]:
     notes = _registration(table, results)
     facts = [_plain("Environment", ("", ""), made, left=2, notes=notes)]
     if cost := _cost(table.plan):
-        facts.append(_plain("Cost of the last run", ("", "Planned", "Actual"), cost, left=1))
+        facts.append(_plain("Cost of the last run", ("Quantity", "Planned", "Actual"), cost, left=1))
     failed = [(row.variant, ending, str(count)) for row in table.rows for ending, count in sorted(row.failed.items())]
     if failed:
         facts.append(_plain("Failed trials by class", ("Variant", "Class", "Trials"), failed, left=2))
@@ -166,7 +166,11 @@ def _cost(plan: Mapping[str, Any]) -> list[tuple[str, ...]]:
     about = {(True, False): "at least ", (False, True): "at most ", (True, True): "about "}.get(ends, "")
     texts = {"trials": count_text, "image_passes": count_text, "seconds": _clock}
     return [
-        (key.replace("_", " ").replace("seconds", "time"), about + text(plan.get(key)), text(actual.get(key)))
+        (
+            key.replace("_", " ").replace("seconds", "time"),
+            DASH if plan.get(key) is None else about + text(plan[key]),
+            text(actual.get(key)),
+        )
         for key, text in texts.items()
     ]
 
