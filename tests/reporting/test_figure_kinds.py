@@ -61,10 +61,8 @@ def test_curves_are_means_over_the_seeds(tmp_path: Path) -> None:
         folder.path.mkdir()
         folder.write_history([{"val/accuracy": value} for value in values])
     found = curve({seed: TrialFolder(tmp_path / str(seed)) for seed in range(3)}, "val/accuracy")
-    assert [(epoch, one.n, one.mean) for epoch, one in found.items()] == [
-        (1, 3, pytest.approx(0.3)),
-        (2, 2, pytest.approx(0.5)),
-    ]
+    assert [(epoch, one.n) for epoch, one in found.items()] == [(1, 3), (2, 2)]
+    assert [one.mean for one in found.values()] == pytest.approx([0.3, 0.5])
     assert found[1].high == pytest.approx(0.3 + 0.24841, abs=1e-4)
 
 

@@ -33,7 +33,7 @@ def draw(table: StudyTable, results: Results) -> Drawing | None:
     own, panels = folders(table, results), []
     for name in baseline_and_best(table, 2):
         known = [result for folder in own[name].values() if (result := result_of(folder)) is not None]
-        tables = [matrix for result in known if (matrix := _test(result))]
+        tables = [counts for result in known if (counts := _test(result))]
         if tables and all(len(matrix) == len(tables[0]) for matrix in tables):
             panels.append((name, known[0].classes, mean_confusion(tables), len(tables)))
     if not panels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,7 +187,7 @@ def _registration(table: StudyTable, results: Results | None) -> list[str]:
 
 
 def _plain(
-    title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], left: int, notes: list[str] | None = None
+    title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: int, notes: list[str] | None = None
 ) -> dict[str, Any]:
     """A table of texts; left: how many of its columns are words."""
     aligns = ["left" if place < left else "right" for place in range(len(columns))]
