@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.reporting.figures import FIGURES, drawings
 from hmtl_ablate.reporting.figures.confusion import mean_confusion
@@ -19,8 +20,9 @@ from hmtl_ablate.reporting.figures.style import png, svg, wrapped
 from hmtl_ablate.reporting.importance import importances
 from hmtl_ablate.reporting.results import results_of
 from hmtl_ablate.reporting.tables import study_tables
-from hmtl_ablate.training.folder import TrialFolder
+from hmtl_ablate.training.folder import TrialFolder, TrialResult
 from tests.reporting.example import BY_HAND, controlled, study  # type: ignore[import-not-found]
+from tests.reporting.test_search import results as search_results  # type: ignore[import-not-found]
 
 NOTHING = results_of([], [])
 
@@ -66,6 +68,51 @@ def test_curves_are_means_over_the_seeds(tmp_path: Path) -> None:
     assert found[1].high == pytest.approx(0.3 + 0.24841, abs=1e-4)
 
 
+def trained(records: Any, folder: Path, **study: Any) -> Any:
+    """Two arms of two seeds with folders: val accuracy 20, 40 % and 30, 60 % over the epochs."""
+    parent = records.study({"SL": "a", "HMTL": "b"}, [0, 1], **study)
+    for key, variant in (("a", "SL"), ("b", "HMTL")):
+        for seed, values in enumerate(([0.2, 0.4], [0.3, 0.6])):
+            records.trial(parent, variant, key, seed, 0.5 + seed / 10, trial_id=f"{key}{seed}")
+            own = TrialFolder(folder / "trials" / f"{key}{seed}")
+            own.write_config(TrialConfig())
+            own.write_history([{"val/accuracy": value} for value in values])
+            own.write_result(
+                TrialResult(
+                    trial_id=f"{key}{seed}",
+                    status="finished",
+                    epochs=2,
+                    best_epoch=2,
+                    image_passes=1,
+                    seconds=1.0,
+                    classes=["joy", "fear"],
+                    confusion={"test": [[3 + seed, 1], [0, 2]]},
+                )
+            )
+    return replace(records.results(), store=folder)
+
+
+def test_figures_of_trials_read_their_folders(records: Any, tmp_path: Path) -> None:
+    results = trained(records, tmp_path)
+    found = drawn(study_tables(results)[0], results)
+    axes = found["curves"].figure.axes[0]
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([25, 50])
+    assert len(axes.collections) == 2  # a band each
+    assert "SL: 50.00 after epoch 2; HMTL: 50.00 after epoch 2" in found["curves"].alt
+    assert "SL: recall joy 78 %, fear 100 %." in found["confusion"].alt  # (3/4 + 4/5) / 2
+    assert [axes.get_title().split("\n")[0] for axes in found["confusion"].figure.axes] == ["SL", "HMTL"]
+
+
+def test_adaptive_seeds_have_no_bands(records: Any, tmp_path: Path) -> None:
+    rule = {"smallest": 0.5, "seeds": 4, "alpha": 0.05, "comparisons": [["HMTL", "SL"]]}
+    results = trained(records, tmp_path, decide=rule, asked={"SL": [0, 1], "HMTL": [0, 1]})
+    found = drawn(study_tables(results)[0], results)
+    assert len(found["curves"].figure.axes[0].collections) == 0
+    assert "no intervals: seeds were added until decided" in found["curves"].alt
+    assert len(found["differences"].figure.axes[0].lines) == 2  # the point and 0: no interval before the fourth pair
+    assert found["differences"].figure.axes[0].get_title() == "Paired by seed, sequential 95 % intervals"
+
+
 def test_confusion_is_the_mean_of_the_seeds_rows() -> None:
     found = mean_confusion([[[3, 1], [0, 0]], [[1, 1], [0, 0]]])
     assert found[0].tolist() == [0.625, 0.375]  # (3/4 + 1/2) / 2
@@ -77,6 +124,22 @@ def test_the_best_so_far_follows_the_direction() -> None:
     configurations = [Configuration("", number, {}, score) for number, score in enumerate(scores, 1)]
     assert best_so_far(configurations, "max") == [(1, 0.4), (3, 0.6), (4, 0.6), (5, 0.6)]
     assert best_so_far(configurations, "min") == [(1, 0.4), (3, 0.4), (4, 0.4), (5, 0.3)]
+
+
+def test_a_search_is_drawn_configuration_by_configuration() -> None:
+    results = search_results()
+    found = drawn(study_tables(results)[0], results)
+    axes = found["search-history"].figure.axes[0]
+    assert list(axes.lines[0].get_xdata()) == [1, 2, 3]
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([85, 70, 65])  # means over the seeds of arm A
+    assert list(axes.lines[1].get_ydata()) == pytest.approx([85, 85, 85])
+    assert list(axes.lines[2].get_xdata()) == [4]  # it diverged
+    assert (
+        "A: 4 configurations, 1 stopped early or failed; best 85.00, first reached by number 1"
+        in found["search-history"].alt
+    )
+    assert "with training.lr 0.01" in found["parallel"].alt
+    assert "importance" not in found  # one option alone has nothing to be compared with
 
 
 def test_axes_of_options() -> None:

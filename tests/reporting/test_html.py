@@ -4,8 +4,13 @@ import re
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from hmtl_ablate.cli import main
+from hmtl_ablate.reporting.choosing import ReportOptions
 from hmtl_ablate.reporting.render import Report, build_report, render
 from tests.reporting.example import BY_HAND, controlled, example, study  # type: ignore[import-not-found]
 
@@ -77,3 +82,34 @@ def test_the_cost_and_the_failures_are_tables() -> None:
     text = render(Report((), (replace(table, rows=rows),), empty=False), "html")
     assert '<td class="right">at most 3,000,000</td><td class="right">2,000,000</td>' in text
     assert '<th scope="row" class="left">SL</th><td class="left">diverged</td><td class="right">2</td>' in text
+
+
+def test_faces_are_the_last_ones_of_the_first_seed_unless_left_out(records: Any, tmp_path: Path) -> None:
+    parent = records.study({"SL": "a"}, [0, 1])
+    for seed in (0, 1):
+        records.trial(parent, "SL", "a", seed, 0.5, trial_id=f"a{seed}")
+        folder = tmp_path / "trials" / f"a{seed}" / "pictures"
+        folder.mkdir(parents=True)
+        for name in ("puzzling-epoch-0001", "puzzling-epoch-0002", "inpainting-epoch-0002", "confusion-test"):
+            Image.new("RGB", (8, 8), "red").save(folder / f"{name}.png")
+    results = replace(records.results(), store=tmp_path)
+    text = render(build_report(results), "html")
+    assert [alt.split(",")[0] for alt in Tags(text).alts] == ["SL: inpainting", "SL: puzzling"]
+    assert text.count("data:image/jpeg") == 2
+    assert "seed 0" in Tags(text).alts[0]
+    assert "data:image/jpeg" not in render(build_report(results, options=ReportOptions(pictures=False)), "html")
+
+
+def test_the_command_line_writes_page_and_figures(store: Any, tmp_path: Path, capsys: Any) -> None:
+    parent = store.study({"SL": "a", "HMTL": "b"}, [0])
+    for key, variant in (("a", "SL"), ("b", "HMTL")):
+        store.trial(parent, variant, key, 0, 0.5)
+    command = ["report", "--runs", str(store.path), "--format", "html", "--no-pictures"]
+    page, folder = tmp_path / "report.html", tmp_path / "figures"
+    assert main([*command, "--output", str(page), "--figures", str(folder), "--rename", "HMTL=Ours"]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "puzzling-quick-differences.png",
+        "puzzling-quick-differences.svg",
+    ]
+    assert f"figure: {folder / 'puzzling-quick-differences.svg'}" in capsys.readouterr().err
+    assert "Ours: +0.00, 1 seed" in page.read_text(encoding="utf-8")

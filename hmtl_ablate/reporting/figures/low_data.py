@@ -43,7 +43,7 @@ def low_data_lines(results: Results, run_id: str, metric: str) -> list[Line]:
         config = tuple(
             sorted((key, str(value)) for key, value in options.items() if key not in ("data.fraction", "seed"))
         )
-        groups[config][options["data.fraction"]].append(float(trial[f"metrics.{metric}"]))
+        groups[config][options.get("data.fraction", 1.0)].append(float(trial[f"metrics.{metric}"]))
         methods.setdefault(config, (_method(options), trial["variant"]))
     names = [method for method, _ in methods.values()]
     return [
