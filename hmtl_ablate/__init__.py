@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hmtl_ablate.api.models import Prediction, TrainedModel, load_model
-    from hmtl_ablate.api.studies import StudyRun, estimate, load_results, plan, report, run
+    from hmtl_ablate.api.studies import StudyRun, estimate, figures, load_results, plan, report, run
     from hmtl_ablate.api.trials import TrainedTrial, train
     from hmtl_ablate.config import TrialConfig
     from hmtl_ablate.data.registry import register_dataset
@@ -34,6 +34,7 @@ __all__ = [
     "TrialConfig",
     "__version__",
     "estimate",
+    "figures",
     "load_model",
     "load_results",
     "load_study",
@@ -53,6 +54,7 @@ _MODULES = {
     "TrainedTrial": "hmtl_ablate.api.trials",
     "TrialConfig": "hmtl_ablate.config",
     "estimate": "hmtl_ablate.api.studies",
+    "figures": "hmtl_ablate.api.studies",
     "load_model": "hmtl_ablate.api.models",
     "load_results": "hmtl_ablate.api.studies",
     "load_study": "hmtl_ablate.study",

@@ -287,6 +287,12 @@ def report(
         typer.Option("--rename", metavar="ARM=NAME", help="Name of an arm in the report. Repeatable."),
     ] = [],
     claims: Annotated[bool, typer.Option("--claims", help="Show the table of the paper's claims in any case.")] = False,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="DIR", help="Also write each figure as PNG and SVG.")
+    ] = None,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="html: leave puzzled and rebuilt faces out.")
+    ] = False,
 ) -> None:
     """Print one table per study, and the paper's claims compared with what was measured."""
     from hmtl_ablate.api import studies
@@ -302,7 +308,15 @@ def report(
         claims=claims,
         recall=recall,
         width=shutil.get_terminal_size((100, 24)).columns if output is None else 100,
+        pictures=not no_pictures,
     )
+    drawn = (
+        []
+        if figures is None
+        else studies.figures(runs, figures, study=study, tracking_uri=tracking_uri, rename=_names(rename))
+    )
+    for path in drawn:
+        print(f"figure: {path}", file=sys.stderr)
     if output is None:
         print(text)
         return

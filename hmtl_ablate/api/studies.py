@@ -179,6 +179,7 @@ def report(
     claims: bool = False,
     recall: bool = False,
     width: int = 100,
+    pictures: bool = True,
 ) -> str:
     """One table per study, the verdicts on its arms with controls, the effects of its designs, and the paper's claims
     compared with what was measured, as text.
@@ -191,7 +192,7 @@ def report(
 
     Args:
         store: the folder of trials and databases.
-        format: markdown, terminal, latex, csv or json.
+        format: markdown, terminal, latex, csv, json or html (one file with tables and figures).
         study: name of the one study to report; None for all.
         tracking_uri: MLflow tracking store; None for SQLite in the store.
         columns: keys of the columns of the studies' tables, in their order; () for the usual ones. csv and json have
@@ -201,6 +202,7 @@ def report(
         claims: show the table of the paper's claims also where no study is on their data.
         recall: add a table of the recall of each class.
         width: columns of the terminal format.
+        pictures: html: show puzzled and rebuilt faces, one trial per arm.
 
     Raises:
         HmtlError: there is no such store, format, study, column, metric or variant, or the tracking store can't be
@@ -213,9 +215,49 @@ def report(
 
     check_format(format)
     require_runs(tracking_uri, Path(store))
-    options = ReportOptions(tuple(columns), tuple(metrics), dict(rename or {}), claims, recall)
+    options = ReportOptions(tuple(columns), tuple(metrics), dict(rename or {}), claims, recall, pictures)
     results = load_results(store, tracking_uri=tracking_uri)
     return render(build_report(results, study, options=options), format, width)
+
+
+def figures(
+    store: str | Path = "runs",
+    folder: str | Path = "figures",
+    *,
+    study: str | None = None,
+    tracking_uri: str | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write each figure of each study as PNG and SVG: `<study>-<profile>-<figure>.png`. A figure for which a study has
+    no data is left out.
+
+    >>> import hmtl_ablate as ha
+    >>> base = {"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}}
+    >>> done = ha.run({"name": "example", "base": base, "variants": {"SL": {}}, "seeds": [0]}, progress=False)
+    >>> [path.name for path in ha.figures()]
+    ['example-quick-confusion.png', 'example-quick-confusion.svg']
+
+    Args:
+        store: the folder of trials and databases.
+        folder: where the files go; made where there is none.
+        study: name of the one study; None for all.
+        tracking_uri: MLflow tracking store; None for SQLite in the store.
+        rename: variant → its name in the figures.
+
+    Returns:
+        The paths that were written.
+
+    Raises:
+        HmtlError: there is no such store, study or variant, or a file can't be written.
+    """
+    from hmtl_ablate.reporting.figures.files import write_figures
+    from hmtl_ablate.reporting.renaming import renamed
+    from hmtl_ablate.reporting.results import require_runs
+    from hmtl_ablate.reporting.tables import study_tables
+
+    require_runs(tracking_uri, Path(store))
+    results = renamed(load_results(store, tracking_uri=tracking_uri), dict(rename or {}))
+    return write_figures(study_tables(results, study), results, Path(folder))
 
 
 def _study(study: StudyLike) -> Study:

@@ -29,6 +29,8 @@ class ReportOptions:
     """Show people the table of the paper's claims also where no study's data is theirs."""
     recall: bool = False
     """Add a table of the recall of each class."""
+    pictures: bool = True
+    """Show pictures of faces, in formats that have pictures."""
 
 
 def choose(columns: Sequence[Column[Row]], keys: Sequence[str]) -> tuple[Column[Row], ...]:

@@ -137,6 +137,8 @@ class Document:
     searches: tuple[Table[Any], ...] = ()
     """Of each study with a search, its best configurations, for programs; the columns are among those of a study's
     table."""
+    shown: tuple[tuple[Table[Any], ...], ...] = ()
+    """Of each study, the tables for people."""
 
 
 def one_line(text: str) -> str:

@@ -29,7 +29,7 @@ from hmtl_ablate.reporting.controls import control_data, control_json, control_t
 from hmtl_ablate.reporting.decision_tables import decision_json, decision_table
 from hmtl_ablate.reporting.document import Column, Document, Section, Table
 from hmtl_ablate.reporting.effect_tables import effect_data, effect_json, effect_tables
-from hmtl_ablate.reporting.formats import DATA_FORMATS, TEXT_FORMATS, check_format
+from hmtl_ablate.reporting.formats import DATA_FORMATS, PAGE_FORMATS, TEXT_FORMATS, check_format
 from hmtl_ablate.reporting.renaming import renamed
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.search import search_data, search_json, search_tables
@@ -53,6 +53,8 @@ class Report:
     tolerance: float = TOLERANCE
     """Of the claims, in points."""
     options: ReportOptions = field(default_factory=ReportOptions)
+    results: Results | None = None
+    """What the figures are drawn from, with the arms' names as in the tables; None: no figures."""
 
 
 def build_report(
@@ -72,8 +74,9 @@ def build_report(
     own = set(results.studies["metric"]) if options.recall else set()
     recalls = [name for metric in sorted(own) for name in recall_metrics(metric, stored)]
     claims = claims_table(results, tolerance)
-    tables = study_tables(renamed(results, options.rename), study, list(dict.fromkeys((*options.metrics, *recalls))))
-    return Report(tuple(claims), tuple(tables), results.empty, tolerance, options)
+    named = renamed(results, options.rename)
+    tables = study_tables(named, study, list(dict.fromkeys((*options.metrics, *recalls))))
+    return Report(tuple(claims), tuple(tables), results.empty, tolerance, options, named)
 
 
 def render(report: Report, format: str, width: int = 100, columns: StudyColumns = study_columns) -> str:
@@ -88,6 +91,8 @@ def render(report: Report, format: str, width: int = 100, columns: StudyColumns 
     document = build_document(report, columns)
     if format in DATA_FORMATS:
         return DATA_FORMATS[format](document)
+    if format in PAGE_FORMATS:
+        return PAGE_FORMATS[format](report, document)
     return render_sections(document.sections, format, width)
 
 
@@ -132,6 +137,7 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
         ),
         decision_columns(""),
         tuple(one for one in searches if one is not None),
+        tuple(tuple(one for of, one in shown if of is table) for table in report.tables),
     )
 
 

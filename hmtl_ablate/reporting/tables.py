@@ -74,6 +74,8 @@ class StudyTable:
     """The effects of its ablation designs."""
     search: StudySearch | None = None
     """What its search promised, and what unseen seeds gave; None without a search."""
+    run_id: str = ""
+    """The study's run in the tracking store; "" for a table that was made without one."""
 
 
 def study_tables(results: Results, study: str | None = None, more: Sequence[str] = ()) -> list[StudyTable]:
@@ -161,6 +163,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
         decisions=decisions,
         designs=() if evaluation else study_effects(study, declared.to_dict("records")),
         search=None if evaluation else study_search(study, results.trials[results.trials["parent"] == study["run_id"]]),
+        run_id=study["run_id"],
     )
 
 

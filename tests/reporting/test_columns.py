@@ -36,9 +36,9 @@ def cells(text: str) -> dict[str, list[str]]:
     return {first: rest for first, *rest in lines}
 
 
-def test_a_new_statistic_is_one_column_in_all_five_formats() -> None:
+def test_a_new_statistic_is_one_column_in_all_formats() -> None:
     texts = {format: render(report(), format, columns=with_lowest) for format in format_names()}
-    assert sorted(texts) == ["csv", "json", "latex", "markdown", "terminal"]
+    assert sorted(texts) == ["csv", "html", "json", "latex", "markdown", "terminal"]
     header, first, second = (cells(texts["markdown"])[name] for name in ("Variant", "SL", "HMTL"))
     assert (header[-1], first[-1], second[-1]) == ("Lowest, %", "62.5", "none")
     lines = texts["terminal"].splitlines()
@@ -50,6 +50,7 @@ def test_a_new_statistic_is_one_column_in_all_five_formats() -> None:
     assert r"& Seconds & Lowest, \% \\" in texts["latex"]
     assert r"& 62.5 \\" in texts["latex"]
     assert r"\begin{tabular}{l" + "r" * len(header) + "}" in texts["latex"]
+    assert '<td class="right">62.5</td>' in texts["html"]
     rows = list(csv.DictReader(io.StringIO(texts["csv"])))
     assert [row["lowest"] for row in rows] == ["0.625", ""]
     assert list(rows[0])[-5:] == ["lowest", "p", "picked", "status", "protocol"]

@@ -87,7 +87,7 @@ def test_a_new_format_for_programs(registries: None) -> None:
 def test_an_unknown_format_is_refused_with_the_nearest() -> None:
     with pytest.raises(HmtlError, match=r"no report format 'markdwon'; did you mean 'markdown'\?"):
         check_format("markdwon")
-    with pytest.raises(HmtlError, match="no report format 'xml'; valid: csv, json, latex, markdown, terminal"):
+    with pytest.raises(HmtlError, match="no report format 'xml'; valid: csv, html, json, latex, markdown, terminal"):
         render(empty(), "xml")
 
 

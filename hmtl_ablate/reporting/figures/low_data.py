@@ -1,4 +1,4 @@
-"""Figures of the paper, drawn with matplotlib's Agg canvas: no display is needed."""
+"""The score over the share of the training split, one line per method."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from matplotlib.figure import Figure
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import StudyError
+from hmtl_ablate.reporting.effects import path_only
+from hmtl_ablate.reporting.figures.style import COLOURS, MARKERS, Drawing, new_figure, style, wrapped
 from hmtl_ablate.reporting.results import Results, pretext_tasks
 from hmtl_ablate.reporting.statistics import Estimate, estimate, without_interval
-from hmtl_ablate.reporting.tables import finished
-from hmtl_ablate.reporting.wording import label
+from hmtl_ablate.reporting.tables import StudyTable, finished
+from hmtl_ablate.reporting.wording import label, number_text
 
 NAMES = {"inpainting": "in-painting"}
-# Okabe and Ito's palette, which readers with any colour vision can distinguish.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-MARKERS = "osD^vPX"
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,14 @@ def low_data_lines(results: Results, run_id: str, metric: str) -> list[Line]:
     variants, adaptive = study["variants"], bool(study["decide"])
     groups: dict[tuple[Any, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     methods: dict[tuple[Any, ...], tuple[str, str]] = {}
-    trials = finished(results.declared(run_id), metric)
+    hidden = path_only(study)
+    trials = [trial for trial in finished(results.declared(run_id), metric) if trial["variant"] not in hidden]
     for trial in sorted(trials, key=lambda trial: list(variants).index(trial["variant"])):
         options = trial["options"]
         config = tuple(
             sorted((key, str(value)) for key, value in options.items() if key not in ("data.fraction", "seed"))
         )
-        groups[config][options["data.fraction"]].append(float(trial[f"metrics.{metric}"]))
+        groups[config][options.get("data.fraction", 1.0)].append(float(trial[f"metrics.{metric}"]))
         methods.setdefault(config, (_method(options), trial["variant"]))
     names = [method for method, _ in methods.values()]
     return [
@@ -71,11 +71,35 @@ def low_data_figure(results: Results, study: str = "low_data") -> Figure:
             f"no finished trial of the study {study!r} in this store; "
             f"run it first: hmtl-ablate run search_spaces/{study}.yaml"
         )
-    figure = Figure(figsize=(6.4 * len(panels), 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (row, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        _panel(axes, row, lines)
+    with style():
+        figure = Figure(figsize=(6.4 * len(panels), 4.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, (row, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            _panel(axes, row, lines)
+            axes.set_title(f"{row['study']} ({row['profile']}), {row['data']}\n{_seeds(lines, row)}", fontsize=10)
+            axes.legend(frameon=False)
     return figure
+
+
+def draw(table: StudyTable, results: Results) -> Drawing | None:
+    """The same for one study of any name whose arms differ in their share of the training split."""
+    if table.evaluation or not table.run_id:
+        return None
+    row = next(row for row in results.studies.to_dict("records") if row["run_id"] == table.run_id)
+    lines = low_data_lines(results, table.run_id, table.metric)
+    if len({fraction for line in lines for fraction, _ in line.points}) < 2:
+        return None
+    figure, (axes,) = new_figure(3.6 + 0.2 * len(lines))
+    _panel(axes, row, lines)
+    axes.set_title(wrapped(_seeds(lines, row).capitalize(), 60))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", frameon=False)
+    percent = in_percent(table.metric)
+    words = "; ".join(
+        f"{line.method}: "
+        + ", ".join(f"{number_text(score.mean, percent)} at {100 * share:g} %" for share, score in line.points)
+        for line in lines
+    )
+    return Drawing(figure, f"{label(table.metric)} over the share of the training split. {words}.")
 
 
 def _method(options: Mapping[str, Any]) -> str:
@@ -102,7 +126,7 @@ def _panel(axes: Any, row: Mapping[Hashable, Any], lines: list[Line]) -> None:
             [fraction * shift for fraction, _ in line.points],
             means,
             yerr=halves,
-            label=line.method,
+            label=wrapped(line.method, 44),
             color=COLOURS[index % len(COLOURS)],
             marker=MARKERS[index % len(MARKERS)],
             markersize=5,
@@ -115,10 +139,11 @@ def _panel(axes: Any, row: Mapping[Hashable, Any], lines: list[Line]) -> None:
     axes.minorticks_off()
     axes.set_xlabel("share of the training split")
     axes.set_ylabel(label(str(row["metric"])))
+    axes.grid(alpha=0.3)
+
+
+def _seeds(lines: list[Line], row: Mapping[Hashable, Any]) -> str:
     seeds = {score.n for line in lines for _, score in line.points}
     count = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     intervals = "no intervals: seeds were added until decided" if row["decide"] else "95 % intervals"
-    title = f"{row['study']} ({row['profile']}), {row['data']}\nmean of {count} seeds, {intervals}"
-    axes.set_title(title, fontsize=10, parse_math=False)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    return f"mean of {count} seeds, {intervals}"

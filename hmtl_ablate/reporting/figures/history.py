@@ -1,0 +1,62 @@
+"""The objective of each configuration of a search in the order of their starts, and the best so far."""
+
+from __future__ import annotations
+
+from hmtl_ablate.config import in_percent
+from hmtl_ablate.reporting.figures.searched import Configuration, searched
+from hmtl_ablate.reporting.figures.style import COLOURS, MARKERS, Drawing, new_figure, wrapped
+from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.tables import StudyTable
+from hmtl_ablate.reporting.wording import label, number_text, plural
+
+
+def best_so_far(configurations: list[Configuration], direction: str) -> list[tuple[int, float]]:
+    """(number, best score up to it) of each configuration that has a score."""
+    better = max if direction == "max" else min
+    found: list[tuple[int, float]] = []
+    for one in configurations:
+        if one.score is not None:
+            found.append((one.number, better(one.score, found[-1][1]) if found else one.score))
+    return found
+
+
+def draw(table: StudyTable, results: Results) -> Drawing | None:
+    """Points: configurations; a line per arm: the best so far; crosses at the edge: stopped early or failed."""
+    search = searched(table, results)
+    if search is None:
+        return None
+    percent = in_percent(search.objective)
+    scale, words = 100 if percent else 1, []
+    arms = list(dict.fromkeys(one.arm for one in search.configurations))
+    figure, (axes,) = new_figure(3.4 + 0.2 * len(arms))
+    for place, arm in enumerate(arms):
+        own = [one for one in search.configurations if one.arm == arm]
+        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        known = [(one.number, scale * one.score) for one in own if one.score is not None]
+        line = best_so_far(own, search.direction)
+        if not line:
+            continue
+        axes.plot(*zip(*known, strict=True), linestyle="", marker=marker, color=colour, alpha=0.6, markersize=5)
+        axes.step(
+            [n for n, _ in line],
+            [scale * best for _, best in line],
+            where="post",
+            color=colour,
+            label=wrapped(arm or "best so far", 44),
+        )
+        out = [one.number for one in own if one.score is None]
+        axes.plot(out, [0.02] * len(out), "x", color=colour, transform=axes.get_xaxis_transform(), markersize=5)
+        stopped = f", {len(out)} stopped early or failed" if out else ""
+        first = next(number for number, best in line if best == line[-1][1])
+        words.append(
+            f"{arm or 'search'}: {plural(len(own), 'configuration')}{stopped}; "
+            f"best {number_text(line[-1][1], percent)}, first reached by number {first}"
+        )
+    axes.set_xlabel("configuration (crosses: stopped early or failed)")
+    axes.set_ylabel(label(search.objective))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower left", frameon=False)
+    return Drawing(
+        figure, f"{label(search.objective)} of the configurations of the search in order. {'. '.join(words)}."
+    )
