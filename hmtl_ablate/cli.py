@@ -194,7 +194,8 @@ def run(
                 progress=display,
                 options=options,
             )
-        _conclude(summary, runs, console, quiet)
+        page = None if quiet or summary.outcome is None else _page(study.name, runs, tracking_uri, not no_pictures)
+        _conclude(summary, runs, console, quiet, page)
 
 
 @app.command()
@@ -525,7 +526,18 @@ def _print_reach(study: Study, runs: Path) -> None:
             print(f"  {line}")
 
 
-def _conclude(summary: RunSummary, runs: Path, console: Console, quiet: bool) -> None:
+def _page(study: str, runs: Path, tracking_uri: str | None, pictures: bool) -> Path:
+    """Writes the study's report as a page into the store."""
+    from hmtl_ablate.api import studies
+    from hmtl_ablate.training.folder import write_atomically
+
+    page = runs / f"{study}.html"
+    text = studies.report(runs, "html", study=study, tracking_uri=tracking_uri, pictures=pictures)
+    write_atomically(page, text.encode())
+    return page
+
+
+def _conclude(summary: RunSummary, runs: Path, console: Console, quiet: bool, page: Path | None) -> None:
     stopped = summary.interrupted or summary.left is not None
     if summary.outcome is not None and not stopped and not quiet:
         console.print()
@@ -539,6 +551,8 @@ def _conclude(summary: RunSummary, runs: Path, console: Console, quiet: bool) ->
     if summary.failed:
         parts.append(f"{len(summary.failed)} failed")
     console.print(", ".join(parts) + f" · store: {runs}", markup=False, soft_wrap=True)
+    if page is not None:
+        console.print(f"report: {page}", markup=False, soft_wrap=True)
     if summary.left:
         console.print(summary.left.sentence, markup=False, soft_wrap=True)
         raise typer.Exit(130)

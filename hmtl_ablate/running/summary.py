@@ -50,7 +50,7 @@ class RunSummary:
     """Name, reason and log file of each failed trial."""
     interrupted: bool = False
     """The run was asked to stop; the next run resumes."""
-    outcome: Outcome | None = None
+    outcome: Outcome | None = field(default=None, compare=False)
     """What the study has found; None where MLflow was down at the end."""
     left: Left | None = None
     """What did not fit into the budget; None where all did, or there was none."""

@@ -70,7 +70,7 @@ def test_help_and_version(call: Call) -> None:
         (("plan",), "FILE"),
         (("run", "s.yaml", "--max-concurrent", "0"), "--max-concurrent"),
         (("run", "s.yaml", "--engine", "rai"), "--engine"),
-        (("report", "--format", "html"), "there is no report format 'html'"),
+        (("report", "--format", "htm"), "there is no report format 'htm'"),
         (("plan", "nowhere.yaml"), "nowhere.yaml"),
         (("data", "check", "ferplus=/nowhere"), "/nowhere"),
         (("data", "pack", "folder=/nowhere"), "/nowhere"),
