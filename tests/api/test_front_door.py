@@ -10,7 +10,7 @@ import pytest
 import hmtl_ablate
 
 EXPORTS = [name for name in hmtl_ablate.__all__ if name != "__version__"]
-STARTS_MLFLOW = {"figures", "StudyRun", "run"}
+STARTS_MLFLOW = {"figures", "report", "StudyRun", "run"}
 HEAVY = ("torch", "ray", "mlflow", "optuna", "pandas", "pydantic", "numpy", "cv2", "hmtl_ablate.config")
 
 

@@ -95,7 +95,10 @@ def nasty(store: Any) -> Report:
 @pytest.mark.parametrize("format", format_names())
 def test_an_empty_store_has_nine_unverified_claims_one_line_for_people(tmp_path: Path, format: str) -> None:
     results = load_results(None, tmp_path)
-    texts = [render(build_report(results, "puzzling", options=ReportOptions(claims=shown)), format) for shown in (0, 1)]
+    texts = [
+        render(build_report(results, "puzzling", options=ReportOptions(claims=shown)), format)
+        for shown in (False, True)
+    ]
     counts = [len(re.findall(r"\bUnverified\b(?!:)", text)) for text in texts]
     assert counts == ([9, 9] if format in DATA_FORMATS else [0, 9])
     if format not in DATA_FORMATS:
