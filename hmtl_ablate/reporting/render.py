@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 from hmtl_ablate.config import in_percent
@@ -124,7 +126,7 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
         for one in _shown(table, study, options)
     ]
     return Document(
-        _sections(report, shown, claims),
+        _sections(report, _distinct(shown), claims),
         claims,
         studies,
         all_columns(""),
@@ -143,15 +145,37 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
 
 def _shown(table: StudyTable, study: Table[StudyRow], options: ReportOptions) -> tuple[Table[Any], ...]:
     """What people see of a study."""
-    recalls = recall_tables(table) if options.recall else ()
-    return (
-        replace(study, columns=choose(study.columns, options.columns)),
-        *recalls,
-        *decision_table(table, study.csv),
-        *control_tables(table),
-        *effect_tables(table),
-        *search_tables(table),
+    kinds: dict[str, Sequence[Table[Any]]] = {
+        "": (replace(study, columns=choose(study.columns, options.columns)),),
+        "recall": recall_tables(table) if options.recall else (),
+        "decisions": decision_table(table, study.csv),
+        "controls": control_tables(table),
+        "effects": effect_tables(table),
+        "search": search_tables(table),
+    }
+    name = ("hmtl", table.name, table.profile, table.evaluation)
+    return tuple(
+        replace(one, label=_slug(*name, kind, "" if number == 1 else str(number)))
+        for kind, tables in kinds.items()
+        for number, one in enumerate(tables, 1)
     )
+
+
+def _slug(*words: str) -> str:
+    """A label of [a-z0-9-]."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(word for word in words if word).lower()).strip("-")
+
+
+def _distinct(shown: Sequence[tuple[StudyTable, Table[Any]]]) -> list[tuple[StudyTable, Table[Any]]]:
+    """With a number after a label that an earlier table has, such as that of the same study on other data."""
+    taken: set[str] = set()
+    out = []
+    for table, one in shown:
+        labels = (one.label if n == 1 else f"{one.label}-{n}" for n in count(1))
+        label = next(name for name in labels if name not in taken)
+        taken.add(label)
+        out.append((table, replace(one, label=label)))
+    return out
 
 
 def _sections(
@@ -186,6 +210,7 @@ def _claims(claims: tuple[ClaimRow, ...], tolerance: float) -> Table[ClaimRow]:
             *(f"Protocol {name}: {PROTOCOLS[name]}." for name in protocols if name in PROTOCOLS),
         ),
         csv={"table": "claims", "unit": "percent"},
+        label="hmtl-claims",
     )
 
 

@@ -1,7 +1,8 @@
-"""LaTeX: tables for a document with \\usepackage{booktabs} and UTF-8 input."""
+"""LaTeX: floats for a document with \\usepackage{booktabs}, \\usepackage{graphicx} and \\usepackage[T1]{fontenc}."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,46 +34,134 @@ _ESCAPES = str.maketrans(
         "·": r"$\cdot$",
         "—": "---",
         "–": "--",
+        "…": r"\dots{}",
+        "°": r"\textdegree{}",
+        "ο": "o",
+        "→": r"$\to$",
+        "≤": r"$\leq$",
+        "≥": r"$\geq$",
+        "≈": r"$\approx$",
+        "“": "``",
+        "”": "''",
+        "‘": "`",
+        "’": "'",
+        "ß": r"\ss{}",
+        "ø": r"\o{}",
+        "Ø": r"\O{}",
+        "æ": r"\ae{}",
+        "Æ": r"\AE{}",
+        "ł": r"\l{}",
+        "Ł": r"\L{}",
     }
 )
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu "
+    "nu xi pi rho sigma tau upsilon phi chi psi omega"
+)
+_ESCAPES |= {
+    ord(unicodedata.lookup(f"GREEK SMALL LETTER {_n.replace('lambda', 'lamda')}")): rf"$\{_n}$" for _n in _GREEK.split()
+}
+_CAPITALS = "gamma delta theta lambda xi pi sigma upsilon phi psi omega"
+_ESCAPES |= {
+    ord(unicodedata.lookup(f"GREEK CAPITAL LETTER {_n.replace('lambda', 'lamda')}")): rf"$\{_n.title()}$"
+    for _n in _CAPITALS.split()
+}
+_ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u030a": "r", "\u030c": "v"}
+_ACCENTS |= {"\u0327": "c", "\u0304": "=", "\u0328": "k"}
+LONG_CELL = 44
+"""Characters of a cell beyond which it is set in several lines, half as many em wide."""
+LONG_WORD, PIECE = 20, 10
+"""Characters of a word beyond which it may be broken, and those of a piece."""
 
 
 def write(sections: Sequence[Section], width: int) -> str:
-    """Floating tables with captions, each followed by its notes; `width` does not matter."""
-    blocks = [r"% needs \usepackage{booktabs} and \usepackage[T1]{fontenc}"]
+    """One complete float per table, its notes inside; headings and other sentences are comments, so that the file can
+    be taken in anywhere by \\input. `width` does not matter."""
+    blocks = [r"% needs \usepackage{booktabs}, \usepackage{graphicx} and \usepackage[T1]{fontenc}"]
     for section in sections:
-        blocks.append(rf"\section*{{{_escape(section.heading)}}}")
-        if section.text:
-            blocks.append(_escape(section.text))
+        blocks += [_comment(words) for words in (section.heading, section.text) if words]
         for table in section.tables:
+            title = table.title or section.heading
             if table.rows:
-                blocks.append(_float(table, table.title or section.heading))
-            elif table.title:
-                blocks.append(". ".join(_escape(words) for words in (table.title, table.lead) if words))
-            if table.notes:
-                blocks.append("\n\n".join(_escape(note) for note in table.notes))
+                blocks.append(_float(table, title))
+            else:
+                blocks += [_comment(words) for words in (table.title, table.lead, *table.notes) if words]
     return "\n\n".join(blocks) + "\n"
 
 
-def _float(table: Table[Any], title: str) -> str:
-    import pandas as pd
+def _comment(text: str) -> str:
+    return "% " + one_line(text)
 
-    frame = pd.DataFrame(
-        [[_escape(cell) for cell in cells] for cells in table.cells()],
-        columns=[_escape(column.title) for column in table.shown],
+
+def _float(table: Table[Any], title: str) -> str:
+    caption = ". ".join(_breakable(words) for words in (title, table.lead) if words)
+    lines = [r"\begin{table}[htbp]", r"\centering\small\sloppy", rf"\caption{{{caption}}}"]
+    if table.label:
+        lines.append(rf"\label{{tab:{table.label}}}")
+    # A box register of the float's group: \newsavebox could be said once per document only, and \resizebox takes box 0.
+    lines += [r"\sbox2{%", *_tabular(table), "}%"]
+    lines.append(r"\ifdim\wd2>\linewidth\resizebox{\linewidth}{!}{\usebox2}\else\usebox2\fi")
+    if table.notes:
+        lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright\sloppy"]
+        lines += [_breakable(note) + r"\par" for note in table.notes]
+        lines.append(r"\end{minipage}")
+    return "\n".join([*lines, r"\end{table}"])
+
+
+def _tabular(table: Table[Any]) -> list[str]:
+    marked = [table.best_rows(column) for column in table.shown]
+    rows = [
+        [_cell(text, bold=number in best) for text, best in zip(cells, marked, strict=True)]
+        for number, cells in enumerate(table.cells())
+    ]
+    return [
+        rf"\begin{{tabular}}{{{''.join(column.align[0] for column in table.shown)}}}",
+        r"\toprule",
+        " & ".join(_cell(column.title) for column in table.shown) + r" \\",
+        r"\midrule",
+        *(" & ".join(cells) + r" \\" for cells in rows),
+        r"\bottomrule",
+        r"\end{tabular}%",
+    ]
+
+
+def _cell(text: str, bold: bool = False) -> str:
+    if len(text) > LONG_CELL:
+        return rf"\parbox[t]{{{LONG_CELL // 2}em}}{{\raggedright\strut {_breakable(text)}\strut}}"
+    return rf"{{\boldmath\textbf{{{_escape(text)}}}}}" if bold else _escape(text)
+
+
+def _breakable(text: str) -> str:
+    """Escaped, with places to break a word that is longer than most lines of a column."""
+    words = one_line(text).split()
+    return " ".join(
+        _escape(word)
+        if len(word) <= LONG_WORD
+        else r"\allowbreak{}".join(_escape(word[n : n + PIECE]) for n in range(0, len(word), PIECE))
+        for word in words
     )
-    text = frame.style.hide(axis="index").to_latex(
-        hrules=True,
-        position="htbp",
-        position_float="centering",
-        column_format="".join(column.align[0] for column in table.shown),
-        caption=". ".join(_escape(words) for words in (title, table.lead) if words),
-    )
-    return text.strip()
 
 
 def _escape(text: str) -> str:
-    return one_line(text).translate(_ESCAPES).strip()
+    return "".join(_character(one) for one in unicodedata.normalize("NFC", one_line(text))).strip()
+
+
+def _character(one: str) -> str:
+    """What prints a character in pdflatex, in ASCII: of a letter with an accent both, of one that no font of T1 has
+    its nearest letters, else its number."""
+    known = _ESCAPES.get(ord(one))
+    if known is not None:
+        return known
+    if one.isascii():
+        return one
+    if unicodedata.category(one) in ("Mn", "Cf"):
+        return ""  # a joiner or selector without a letter of its own
+    base, *marks = unicodedata.normalize("NFKD", one)
+    if len(marks) == 1 and base.isascii() and marks[0] in _ACCENTS:
+        return rf"\{_ACCENTS[marks[0]]}{{{base}}}"
+    if base != one:
+        return "".join(_character(part) for part in (base, *marks))
+    return f"(U+{ord(one):04X})"
 
 
 register_text("latex", write)

@@ -1,0 +1,80 @@
+"""What a paper takes in: floats that pdflatex sets without a complaint."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hmtl_ablate.reporting.document import Column, Section, Table
+from hmtl_ablate.reporting.formats.latex import write
+from hmtl_ablate.reporting.render import build_document, render
+from tests.reporting import example  # type: ignore[import-not-found]
+
+WORDS = "−0.5 ± 1 × 2 … 90° é Ångström Čapek α Ω ﬁ 😀 漢 “so” a_b"
+DOCUMENT = r"""\documentclass%s{article}
+\usepackage[T1]{fontenc}\usepackage{booktabs}\usepackage{graphicx}
+\begin{document}
+See %s.
+\input{tables}
+\end{document}
+"""
+
+
+def table(best: str, label: str = "") -> Table[tuple[str, float]]:
+    columns: tuple[Column[tuple[str, float]], ...] = (
+        Column("name", lambda row: row[0], "Name", align="left"),
+        Column("score", lambda row: row[1], "Score", best=best),  # type: ignore[arg-type]
+    )
+    return Table("Scores", "", columns, (("a", 1.0), ("b", 2.0)), label=label)
+
+
+@pytest.mark.parametrize(("best", "bold"), [("max", "2.000"), ("min", "1.000")])
+def test_the_best_value_is_bold_whichever_way_is_better(best: str, bold: str) -> None:
+    text = write([Section("", "", (table(best),))], 80)
+    assert text.count(r"\textbf{") == 1
+    assert rf"\textbf{{{bold}}}" in text
+
+
+def test_characters_that_pdflatex_cannot_take_are_printed_in_ascii() -> None:
+    text = write([Section("", "", (replace(table(""), notes=(WORDS,)),))], 80)
+    assert (
+        r"$-$0.5 $\pm$ 1 $\times$ 2 \dots{} 90\textdegree{} \'{e} \r{A}ngstr\"{o}m \v{C}apek $\alpha$ $\Omega$ fi "
+        r"(U+1F600) (U+6F22) ``so'' a\_b\par"
+    ) in text
+    assert text.isascii()
+
+
+def test_every_float_of_a_report_has_its_own_label() -> None:
+    report = example.example()
+    twice = replace(report, tables=(*report.tables, *report.tables))
+    tables = [one for section in build_document(twice).sections for one in section.tables]
+    labels = [one.label for one in tables]
+    assert len(set(labels)) == len(labels)
+    assert {"hmtl-puzzling-quick", "hmtl-puzzling-quick-2", "hmtl-head-pose-quick-linear-probe"} <= set(labels)
+    assert r"\label{tab:hmtl-puzzling-quick}" in render(twice, "latex")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["", "[twocolumn]"])
+def test_pdflatex_sets_every_table_within_the_line(option: str, tmp_path: Path) -> None:
+    long = replace(
+        table("max", "long"),
+        rows=(("A variant of very many words " * 6, 1.0), ("options_" * 20, 2.0), (WORDS, 0.5)),
+        title="A long caption " * 12 + "identifier" * 12,
+        notes=("a note that is long " * 15, "x" * 200, WORDS),
+    )
+    text = render(example.example(), "latex") + "\n" + write([Section("More", "", (long,))], 80)
+    labels = [line.removeprefix(r"\label{").rstrip("}") for line in text.splitlines() if line.startswith(r"\label{")]
+    (tmp_path / "tables.tex").write_text(text)
+    (tmp_path / "paper.tex").write_text(DOCUMENT % (option, ", ".join(rf"\ref{{{label}}}" for label in labels)))
+    program = shutil.which("pdflatex")
+    assert program, "pdflatex is in tests/debian-packages.txt"
+    for _ in range(2):  # the second run knows the labels
+        command = [program, "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+        assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    log = (tmp_path / "paper.log").read_text(errors="replace")
+    for complaint in (r"Overfull \hbox", "undefined", "multiply defined", "Missing character"):
+        assert complaint not in log
