@@ -25,13 +25,15 @@ class Column(Generic[Row]):
     value: Callable[[Row], Value]
     """A row's cell for a program, in the metric's own unit."""
     title: str = ""
-    """Its title for people; without one, terminal, Markdown and LaTeX leave the column out."""
+    """Its title for people; without one, terminal, Markdown and LaTeX can't show the column."""
     text: Callable[[Row], str] | None = None
     """A row's cell for people; the value itself, with three decimals, when left out."""
     align: Literal["left", "right"] = "right"
     """Numbers go right, words left."""
     wrap: bool = False
     """Whether numbers may break over lines in a narrow terminal, as words always may."""
+    hidden: bool = False
+    """Whether people see it only where they ask for it by its key."""
     csv: str | None = None
     """Its name in CSV where that is not `key`; "" leaves it out of CSV."""
     json: str | None = None
@@ -76,7 +78,7 @@ class Table(Generic[Row]):
     @property
     def shown(self) -> tuple[Column[Row], ...]:
         """The columns for people."""
-        return tuple(column for column in self.columns if column.title)
+        return tuple(column for column in self.columns if column.title and not column.hidden)
 
     def cells(self) -> list[list[str]]:
         """The rows for people: one cell per shown column."""
