@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from hmtl_ablate.config import in_percent, metric_info
 from hmtl_ablate.reporting.claims import ClaimRow
+from hmtl_ablate.reporting.comparison import Comparison
 from hmtl_ablate.reporting.decisions import Decision
 from hmtl_ablate.reporting.decomposition import Part
 from hmtl_ablate.reporting.document import DASH, Column, Row
@@ -64,6 +65,43 @@ def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:
         Column("ci95_high", lambda row: None if row.sequential else _difference(row).high),
         Column("sequential_low", lambda row: _difference(row).low if row.sequential else None),
         Column("sequential_high", lambda row: _difference(row).high if row.sequential else None),
+        Column("p", lambda row: _test(row).p_holm, "p (Holm)", lambda row: p_text(_test(row).p_holm)),
+        Column(
+            "p_unadjusted",
+            lambda row: _test(row).p,
+            "p (t test)",
+            lambda row: p_text(_test(row).p),
+            hidden=True,
+        ),
+        Column(
+            "p_wilcoxon",
+            lambda row: _test(row).wilcoxon,
+            "p (Wilcoxon)",
+            lambda row: p_text(_test(row).wilcoxon),
+            hidden=True,
+        ),
+        Column("d_z", lambda row: _test(row).d_z, "d_z", lambda row: number_text(_test(row).d_z, False), hidden=True),
+        Column(
+            "simultaneous_low",
+            lambda row: _test(row).low,
+            "Simultaneous 95 %, low",
+            lambda row: number_text(_test(row).low, percent, sign=True),
+            hidden=True,
+        ),
+        Column(
+            "simultaneous_high",
+            lambda row: _test(row).high,
+            "Simultaneous 95 %, high",
+            lambda row: number_text(_test(row).high, percent, sign=True),
+            hidden=True,
+        ),
+        Column(
+            "seeds_needed",
+            lambda row: _test(row).seeds_needed,
+            "Seeds for " + ("±0.5 points" if percent else "±0.5°"),
+            lambda row: count_text(_test(row).seeds_needed),
+            hidden=True,
+        ),
         Column("image_passes", lambda row: row.image_passes, "Image passes", lambda row: count_text(row.image_passes)),
         Column("seconds", lambda row: row.seconds, "Seconds", lambda row: _seconds_text(row.seconds)),
         Column("failed", _failed_text, "Failed", lambda row: _failed_text(row) or DASH, align="left", hidden=True),
@@ -152,7 +190,7 @@ def effect_columns(metric: str, *, path: bool = False) -> tuple[Column[EffectRow
         ),
         Column("ci95_low", lambda row: row.effect.estimate.low),
         Column("ci95_high", lambda row: row.effect.estimate.high),
-        Column("p", lambda row: row.effect.p, "p (Holm)", lambda row: _p_text(row.effect.p)),
+        Column("p", lambda row: row.effect.p, "p (Holm)", lambda row: p_text(row.effect.p)),
         Column(
             "picked",
             lambda row: row.effect.picked,
@@ -204,7 +242,8 @@ def _estimate(row: ControlRow) -> Estimate:
     return row.part.estimate if row.part else Estimate(0)
 
 
-def _p_text(p: float | None) -> str:
+def p_text(p: float | None) -> str:
+    """A p value with three decimals."""
     return DASH if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -215,6 +254,10 @@ def _part_text(row: ControlRow) -> str:
 def _gain_text(row: ControlRow, percent: bool) -> str:
     same = row.part is not None and row.part.variant == row.part.minus
     return "0 (the same arm)" if same else difference_text(_estimate(row), percent)
+
+
+def _test(row: StudyRow) -> Comparison:
+    return row.comparison or Comparison(row.variant, "", False, {}, Estimate(0))
 
 
 def _difference(row: StudyRow) -> Estimate:

@@ -25,7 +25,7 @@ class Column(Generic[Row]):
     value: Callable[[Row], Value]
     """A row's cell for a program, in the metric's own unit."""
     title: str = ""
-    """Its title for people; without one, terminal, Markdown and LaTeX leave the column out."""
+    """Its title for people; without one, terminal, Markdown and LaTeX can't show the column."""
     text: Callable[[Row], str] | None = None
     """A row's cell for people; the value itself, with three decimals, when left out."""
     align: Literal["left", "right"] = "right"

@@ -10,6 +10,7 @@ from typing import Any
 
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import HmtlError, nearest
+from hmtl_ablate.reporting.answer import answers
 from hmtl_ablate.reporting.choosing import (
     ReportOptions,
     check_metrics,
@@ -27,6 +28,7 @@ from hmtl_ablate.reporting.columns import (
     of_level,
     study_columns,
 )
+from hmtl_ablate.reporting.comparison_records import comparison_records
 from hmtl_ablate.reporting.controls import control_data, control_json, control_tables
 from hmtl_ablate.reporting.decision_tables import decision_json, decision_table
 from hmtl_ablate.reporting.document import Column, Document, Section, Table
@@ -227,17 +229,31 @@ def _study(table: StudyTable, columns: StudyColumns) -> Table[StudyRow]:
     cells = {"table": "study", "study": table.name, "unit": "fraction" if in_percent(table.metric) else ""}
     return Table(
         title=f"{table.name} ({table.profile}){kind}, data: {table.data or 'none yet'}",
-        lead=table.question,
-        columns=of_level(columns(table.metric), table.decisions.level if table.decisions else None),
+        lead=" ".join(words for words in (table.question, *answers(table)) if words),
+        columns=_without_tests(
+            of_level(columns(table.metric), table.decisions.level if table.decisions else None), table
+        ),
         rows=table.rows,
         notes=_notes(table),
         csv=cells | {name: fact for name, fact in facts.items() if name != "name"},
         json=facts
-        | {"question": table.question, "notes": list(table.notes), "made": dict(table.made)}
+        | {
+            "question": table.question,
+            "answers": list(answers(table)),
+            "notes": list(table.notes),
+            "made": dict(table.made),
+        }
         | {"plan": dict(table.plan) or None, "controls": control_json(table.controls)}
+        | {"comparisons": comparison_records(table)}
         | {"decisions": decision_json(table), "designs": effect_json(table)}
         | search_json(table.search),
     )
+
+
+def _without_tests(columns: Sequence[Column[StudyRow]], table: StudyTable) -> tuple[Column[StudyRow], ...]:
+    """People see no column of p values in a table without any."""
+    tested = any(row.comparison is not None and row.comparison.p is not None for row in table.rows)
+    return tuple(columns) if tested else tuple(replace(one, hidden=True) if one.key == "p" else one for one in columns)
 
 
 def _notes(table: StudyTable) -> tuple[str, ...]:

@@ -173,6 +173,22 @@ class Results:
 
         return pd.DataFrame([record for table in study_tables(self) for record in verdict_records(table)])
 
+    def comparisons(self) -> pd.DataFrame:
+        """The comparisons of studies with fixed seeds: one row per arm and the one that it is compared with, as in the
+        report's JSON: difference, 95 % interval, p values, effect size, simultaneous interval, seeds needed; empty when
+        nothing is compared."""
+        from hmtl_ablate.reporting.comparison_records import comparison_records
+        from hmtl_ablate.reporting.tables import study_tables
+
+        own = ("name", "profile", "evaluation", "data", "metric")
+        return pd.DataFrame(
+            [
+                {"study" if key == "name" else key: getattr(table, key) for key in own} | record
+                for table in study_tables(self)
+                for record in comparison_records(table)
+            ]
+        )
+
     def decisions(self) -> pd.DataFrame:
         """What the comparisons of studies with `decide` decided: one row per comparison, as in the report's JSON; empty
         when no study adds seeds until decided."""

@@ -32,8 +32,9 @@ def without_interval(found: Estimate) -> Estimate:
     return replace(found, low=None, high=None)
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Estimate from finite values in any unit; n = 0 has no mean, n = 1 neither sd nor interval."""
+def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
+    """Estimate from finite values in any unit; n = 0 has no mean, n = 1 neither sd nor interval. level: of the
+    interval."""
     n = len(values)
     if n == 0:
         return Estimate(0)
@@ -41,7 +42,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     if n == 1:
         return Estimate(1, mean)
     sd = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * sd / math.sqrt(n)
     return Estimate(n, mean, sd, mean - half, mean + half)
 
 
@@ -81,13 +82,25 @@ def p_within(differences: Sequence[float], margin: float) -> float:
     return max(p_above(differences, -margin), p_above([-value for value in differences], -margin))
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """p values adjusted for their number (Holm 1979), in the same order: reject those that are at most alpha.
+def seeds_for(sd: float, half_width: float) -> int:
+    """The fewest seeds, at least 2, at which the 95 % t interval is at most ±half_width, if the standard deviation of
+    the differences stays `sd`; both in one unit, half_width > 0."""
 
-    The i-th smallest of m is multiplied by m - i + 1, is at least the one before it, and 1 at most.
-    """
-    adjusted, largest = [0.0] * len(ps), 0.0
-    for rank, index in enumerate(sorted(range(len(ps)), key=lambda index: ps[index])):
-        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
-        adjusted[index] = largest
-    return adjusted
+    def narrow(n: int) -> bool:
+        return float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n) <= half_width
+
+    high = 2
+    while not narrow(high):
+        high *= 2
+    low = max(high // 2, 1)  # too few, or no interval
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if narrow(middle) else (middle, high)
+    return high
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p values adjusted for their number (Holm 1979), in the same order: reject those that are at most alpha."""
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(ps, method="holm")[1]] if ps else []

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from hmtl_ablate.errors import StudyError, nearest
+from hmtl_ablate.reporting.comparison import Arm, Comparison, comparisons
 from hmtl_ablate.reporting.decisions import STOPPING, StudyDecisions, study_decisions
 from hmtl_ablate.reporting.decomposition import StudyControls, study_controls
+from hmtl_ablate.reporting.document import DASH
 from hmtl_ablate.reporting.effects import DesignEffects, path_only, study_effects
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.search import StudySearch, study_search
-from hmtl_ablate.reporting.statistics import Estimate, estimate, paired_difference, without_interval
+from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate, estimate, paired_difference, without_interval
 from hmtl_ablate.reporting.wording import clock_text, count_text, plural
 from hmtl_ablate.study import WINNER
 
@@ -42,6 +44,9 @@ class StudyRow:
     one, of declared comparisons alone."""
     more: Mapping[str, Estimate] = field(default_factory=dict)
     """Further metrics that were asked for, over the seeds of `score`."""
+    comparison: Comparison | None = None
+    """With the baseline; None for the baseline, for controls that were added, whose tests are the verdict's, and where
+    seeds were added until decided."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class StudyTable:
     """What its comparisons decided, where seeds were added until decided."""
     designs: tuple[DesignEffects, ...] = ()
     """The effects of its ablation designs."""
+    comparisons: tuple[Comparison, ...] = ()
+    """With the baseline, then with SL at equal image passes; none where seeds were added until decided."""
     search: StudySearch | None = None
     """What its search promised, and what unseen seeds gave; None without a search."""
     run_id: str = ""
@@ -123,6 +130,8 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
     baseline = next(iter(scores), None)
     decisions = study_decisions(study, scores, _over(study, results))
     failed = declared[declared["status"] == "failed"].to_dict("records")
+    compared = _compared(scores, metric, done, study["controls"]) if decisions is None else ()
+    by_name = {one.variant: one for one in compared if not one.equal_passes}
     rows = tuple(
         StudyRow(
             variant=name,
@@ -134,6 +143,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
             failed=Counter(trial["ending"] or "unknown" for trial in failed if trial["variant"] == name),
             sequential=decisions is not None,
             more={one: _score(_values(done, name, one), decisions) for one in more},
+            comparison=by_name.get(name),
         )
         for name, values in scores.items()
     )
@@ -150,6 +160,8 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
             *(_left_out(study, results) if not evaluation else ()),
             *_path_arms(hidden & set(names)),
             *(_pairing(rows) if decisions is None else [STOPPING]),
+            *tested_notes(compared),
+            *unequal(done, list(scores)),
             *_weights(done),
             *([] if evaluation else planned_notes(study["plan"])),
         ),
@@ -161,10 +173,73 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
         plan={} if evaluation else study["plan"],
         controls=None if evaluation else study_controls(study, done, decisions),
         decisions=decisions,
+        comparisons=compared,
         designs=() if evaluation else study_effects(study, declared.to_dict("records")),
         search=None if evaluation else study_search(study, results.trials[results.trials["parent"] == study["run_id"]]),
         run_id=study["run_id"],
     )
+
+
+def _compared(
+    scores: Mapping[str, Mapping[int, float]],
+    metric: str,
+    done: list[dict[Hashable, Any]],
+    controls: Mapping[str, Any],
+) -> tuple[Comparison, ...]:
+    """The comparisons of a study's table. Controls that were added are compared in tables of their own."""
+    options = {str(trial["variant"]): trial["options"] for trial in done}
+    arms = {name: Arm(_mean(done, name, "image_passes"), options.get(name, {})) for name in scores}
+    return comparisons(scores, metric, arms, lambda name: not added_control(name, controls))
+
+
+def added_control(variant: str, arms: Iterable[str]) -> bool:
+    """Whether a variant is a control that was added to one of these arms (`study.controls`)."""
+    return any(variant.startswith(f"{arm}: ") for arm in arms)
+
+
+def tested_notes(compared: tuple[Comparison, ...]) -> list[str]:
+    """How the p values of a table came about, and which comparisons have none."""
+    few = [one for one in compared if one.estimate.n and one.p is None]
+    notes = []
+    if any(one.p is not None for one in compared):
+        number = len(compared)
+        notes.append(
+            f"p: paired t test, Holm's method over {plural(number, 'comparison')}; intervals are not adjusted"
+            if number > 1
+            else "p: paired t test"
+        )
+    if few:
+        named = ", ".join(dict.fromkeys(one.variant for one in few))
+        notes.append(f"No test of {named}: fewer than {SEEDS_TO_TEST} seeds in common")
+    return notes
+
+
+def unequal(done: list[dict[Hashable, Any]], names: list[str]) -> list[str]:
+    """What, apart from the method, differs between arms and the baseline: epochs, data, protocol, image passes."""
+    facts = {name: _facts([trial for trial in done if trial["variant"] == name]) for name in names}
+    found: dict[str, list[str]] = {}
+    for name in names[1:]:
+        ours, theirs = facts[name], facts[names[0]]
+        if ours and theirs:
+            parts = [f"{fact} {ours[fact]}, not {theirs[fact]}" for fact in ours if ours[fact] != theirs[fact]]
+            found.setdefault("; ".join(parts), []).append(name)
+    return [f"Unequal to {names[0]}: {', '.join(arms)}: {what}" for what, arms in found.items() if what]
+
+
+def _facts(trials: list[dict[Hashable, Any]]) -> dict[str, str]:
+    """What is to be equal in a fair comparison, as text; {} without a trial."""
+    if not trials:
+        return {}
+    options = trials[-1]["options"]
+    passes = [value for trial in trials if (value := finite(trial.get("metrics.image_passes"))) is not None]
+    data = {key: options[key] for key in ("data.name", "data.size", "data.fraction", "data.images") if key in options}
+    return {
+        "epochs": str(options.get("training.epochs", DASH)),
+        "data": ", ".join(f"{key.removeprefix('data.')} {value}" for key, value in data.items()),
+        "content of the data": _joined(sorted({trial["fingerprint"] for trial in trials})),
+        "protocol": _joined(sorted({trial["protocol"] for trial in trials})),
+        "image passes": count_text(estimate(passes).mean),
+    }
 
 
 def _over(study: Mapping[Hashable, Any], results: Results) -> set[tuple[str, int]]:

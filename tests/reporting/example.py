@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from hmtl_ablate.reporting.claims import ClaimRow
+from hmtl_ablate.reporting.comparison import comparisons
 from hmtl_ablate.reporting.decomposition import StudyControls, study_controls
 from hmtl_ablate.reporting.render import Report
 from hmtl_ablate.reporting.statistics import estimate, paired_difference
@@ -32,6 +33,8 @@ def study(
 ) -> StudyTable:
     """A table of scores: variant → seed → value in the metric's own unit; the first variant is the baseline."""
     baseline = next(iter(scores.values()), {})
+    compared = comparisons(scores, metric, {}, lambda variant: ": " not in variant)  # as of controls that are added
+    by_name = {one.variant: one for one in compared}
     return StudyTable(
         name=name,
         profile="quick",
@@ -47,11 +50,13 @@ def study(
                 image_passes=image_passes if values else None,
                 seconds=seconds if values else None,
                 values=values,
+                comparison=by_name.get(variant),
             )
             for variant, values in scores.items()
         ),
         notes=notes,
         evaluation=evaluation,
+        comparisons=compared,
         made={"commit": "f6480f8", "device": "cpu", "torch": "2.15.0", "seconds": 74.04},
     )
 

@@ -317,4 +317,4 @@ def test_results_have_the_effects_and_hide_a_path_s_own_arms(records: Any) -> No
     assert frame["difference"].tolist() == pytest.approx([0.09, 0.10, 0.01, 0.20])
     (table,) = build_report(results).tables
     assert [row.variant for row in table.rows] == ["base", "full"]
-    assert table.notes == ("5 arms that only a path trains: see its steps",)
+    assert table.notes == ("5 arms that only a path trains: see its steps", "p: paired t test")

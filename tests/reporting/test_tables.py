@@ -27,7 +27,7 @@ def test_a_table(records: Any) -> None:
         "quick",
         "rendered",
         "selection",
-        (),
+        ("p: paired t test", "Unequal to SL: puzzling: image passes 48,000, not 24,000"),
     )
     assert (baseline.variant, baseline.difference) == ("SL", None)
     assert other.score.mean == pytest.approx(0.73)
@@ -52,6 +52,7 @@ def test_the_notes_say_what_is_missing_or_left_out(records: Any) -> None:
         "1 of 6 trials not finished yet",
         "1 trial left out: the study or the numerics version has changed since",
         "1 search trial left out: a search never sees the test split",
+        "No test of puzzling: fewer than 3 seeds in common",
     )
     puzzling = table.rows[1]
     assert (puzzling.score.n, puzzling.score.mean, puzzling.score.sd) == (1, 0.8, None)
@@ -64,7 +65,10 @@ def test_what_was_asked_for_is_what_is_missing(records: Any) -> None:
     parent = records.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2], asked={"SL": [0, 1], "puzzling": [0]})
     fill(records, parent, {"SL": {0: 0.7}, "puzzling": {0: 0.8}})
     (table,) = study_tables(records.results())
-    assert table.notes == ("1 of 3 trials not finished yet",)
+    assert table.notes == (
+        "1 of 3 trials not finished yet",
+        "No test of puzzling: fewer than 3 seeds in common",
+    )
 
 
 def test_failed_trials_are_counted_by_their_class(records: Any) -> None:

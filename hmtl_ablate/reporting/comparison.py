@@ -1,0 +1,154 @@
+"""The comparisons of a study's table: each arm against the baseline, and against SL at equal image passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy import stats
+
+from hmtl_ablate.config import metric_info
+from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate, estimate, holm, p_different, seeds_for
+
+ALPHA = 0.05
+"""Of the family of a table's comparisons."""
+SEEDS_TO_RANK = 6
+"""The signed-rank test of 5 pairs can't reach p = 0.05: its smallest two-sided p is 2/2⁵."""
+EQUAL_PASSES = 0.01
+"""Image passes that differ by at most this share count as equal: batches are whole."""
+WIDTHS = {"%": 0.005, "°": 0.5, "": None}
+"""Unit of a metric → half-width that `Comparison.seeds_needed` is for, in the metric's own unit."""
+
+Scores = Mapping[str, Mapping[int, float]]
+"""Variant → seed → value of the study's metric."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What decides with which arms one is compared."""
+
+    passes: float | None
+    """Image passes, mean per trial."""
+    options: Mapping[str, Any]
+    """Of its trials, {dotted key: value}; {} without a finished one."""
+
+    @property
+    def pretext(self) -> bool:
+        """Whether it trains a pretext task."""
+        return any(key.startswith("pretext.") and value is not None for key, value in self.options.items())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`variant` minus `minus`, paired by seed, in the metric's own unit."""
+
+    variant: str
+    minus: str
+    equal_passes: bool
+    """Whether `minus` is SL with as many image passes, and not the table's baseline."""
+    values: Mapping[int, float]
+    """Seed → difference, of the seeds that both have."""
+    estimate: Estimate
+    """With the interval of this comparison alone."""
+    p: float | None = None
+    """Two-sided paired t test; None with fewer than 3 pairs."""
+    p_holm: float | None = None
+    """The same, adjusted for all comparisons of the table; it decides."""
+    wilcoxon: float | None = None
+    """Two-sided Wilcoxon signed-rank test, exact where it can be; from 6 pairs on. It decides nothing."""
+    d_z: float | None = None
+    """Mean over standard deviation of the differences (Cohen 1988); None without spread."""
+    low: float | None = None
+    high: float | None = None
+    """Ends of the simultaneous interval, of level 1 − 0.05/m for m comparisons (Bonferroni)."""
+    seeds_needed: int | None = None
+    """Seeds at which the 95 % interval would be ±0.5 points (±0.5°) wide at this standard deviation."""
+
+
+def comparisons(
+    scores: Scores, metric: str, arms: Mapping[str, Arm], tested: Callable[[str], bool] = lambda name: True
+) -> tuple[Comparison, ...]:
+    """Each variant against the first one, and each arm with a pretext task against SL at equal image passes.
+
+    scores: the baseline first. arms: what is known of each. tested: whether a variant is one of the family; the others
+    have no test here. Every comparison of the family counts in its size m, whether it has seeds enough or not, so that
+    m does not depend on what is finished.
+    """
+    names = list(scores)
+    pairs = [(name, names[0], False) for name in names[1:] if tested(name)]
+    pairs += [(name, fair, True) for name in names[1:] if tested(name) and (fair := equal_passes(name, names, arms))]
+    raw = [_pair(scores, *pair) for pair in pairs]
+    ps = [_p(values) for values in raw]
+    adjusted = holm([1.0 if p is None else p for p in ps])
+    width = WIDTHS[metric_info(metric).unit]
+    return tuple(
+        _comparison(pair, values, p, p_holm, len(pairs), width)
+        for pair, values, p, p_holm in zip(pairs, raw, ps, adjusted, strict=True)
+    )
+
+
+def equal_passes(name: str, names: Sequence[str], arms: Mapping[str, Arm]) -> str:
+    """SL that an arm is compared with fairly: without a pretext task, at equal image passes and epochs; "" without one,
+    and where the baseline is such an arm. Of several the one whose options are nearest."""
+    own = arms.get(name, Arm(None, {}))
+    if not own.pretext or _alike(own, arms.get(names[0], Arm(None, {}))):
+        return ""
+    found = [other for other in names[1:] if other in arms and _alike(own, arms[other])]
+    return min(found, key=lambda other: _apart(own, arms[other]), default="")
+
+
+def _alike(arm: Arm, other: Arm) -> bool:
+    if arm.passes is None or other.passes is None or other.pretext or not other.options:
+        return False
+    epochs = arm.options.get("training.epochs") == other.options.get("training.epochs")
+    return epochs and abs(arm.passes - other.passes) <= EQUAL_PASSES * arm.passes
+
+
+def _apart(arm: Arm, other: Arm) -> int:
+    keys = arm.options.keys() | other.options.keys()
+    return sum(arm.options.get(key) != other.options.get(key) for key in keys)
+
+
+def _pair(scores: Scores, variant: str, minus: str, fair: bool) -> dict[int, float]:
+    ours, theirs = scores[variant], scores[minus]
+    return {seed: ours[seed] - theirs[seed] for seed in sorted(ours) if seed in theirs}
+
+
+def _p(values: Mapping[int, float]) -> float | None:
+    return p_different(list(values.values())) if len(values) >= SEEDS_TO_TEST else None
+
+
+def _comparison(
+    pair: tuple[str, str, bool],
+    values: Mapping[int, float],
+    p: float | None,
+    p_holm: float,
+    number: int,
+    width: float | None,
+) -> Comparison:
+    found = estimate(list(values.values()))
+    if p is None:
+        return Comparison(*pair, values, found)
+    assert found.mean is not None
+    assert found.sd is not None
+    shared = estimate(list(values.values()), 1 - ALPHA / number)
+    spread = p < 1.0 or found.sd > 1e-12
+    return Comparison(
+        *pair,
+        values,
+        found,
+        p,
+        p_holm,
+        _wilcoxon(list(values.values())),
+        found.mean / found.sd if spread else None,
+        shared.low,
+        shared.high,
+        None if width is None else seeds_for(found.sd, width),
+    )
+
+
+def _wilcoxon(values: Sequence[float]) -> float | None:
+    if len(values) < SEEDS_TO_RANK or not any(values):
+        return None
+    return float(stats.wilcoxon(values).pvalue)

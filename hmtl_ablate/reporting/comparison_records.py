@@ -1,0 +1,34 @@
+"""The comparisons of a study's table as records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hmtl_ablate.reporting.comparison import Comparison
+from hmtl_ablate.reporting.tables import StudyTable
+
+
+def comparison_records(table: StudyTable) -> list[dict[str, Any]]:
+    """One record per comparison, in the metric's own unit (accuracy from 0 to 1)."""
+    return [_record(one) for one in table.comparisons]
+
+
+def _record(one: Comparison) -> dict[str, Any]:
+    return {
+        "variant": one.variant,
+        "minus": one.minus,
+        "equal_passes": one.equal_passes,
+        "n_seeds": one.estimate.n,
+        "difference": one.estimate.mean,
+        "sd": one.estimate.sd,
+        "ci95_low": one.estimate.low,
+        "ci95_high": one.estimate.high,
+        "p": one.p_holm,
+        "p_unadjusted": one.p,
+        "p_wilcoxon": one.wilcoxon,
+        "d_z": one.d_z,
+        "simultaneous_low": one.low,
+        "simultaneous_high": one.high,
+        "seeds_needed": one.seeds_needed,
+        "values": {str(seed): value for seed, value in one.values.items()},
+    }
