@@ -63,7 +63,7 @@ def test_latex() -> None:
     text = render_sections(SECTIONS, "latex")
     assert text.startswith("% needs \\usepackage{booktabs}")
     assert "% Sizes\n\n% Some text.\n\n\\begin{table}" in text
-    assert "\\caption{Two. A lead.}\n\\sbox2{%\n\\begin{tabular}{lr}" in text
+    assert "\\caption{Two. A lead.}\n\\smallskip\n\\sbox2{%\n\\begin{tabular}{lr}" in text
     assert "Name & Size \\\\\n\\midrule\na\\_b & 1.0 \\\\\nc & 22.5 \\\\\n\\bottomrule" in text
     assert text.endswith("A note.\\par\n\\end{minipage}\n\\end{table}\n")
 

@@ -99,7 +99,7 @@ def _float(table: Table[Any], title: str) -> str:
     if table.label:
         lines.append(rf"\label{{tab:{table.label}}}")
     # A box register of the float's group: \newsavebox could be said once per document only, and \resizebox takes box 0.
-    lines += [r"\sbox2{%", *_tabular(table), "}%"]
+    lines += [r"\smallskip", r"\sbox2{%", *_tabular(table), "}%"]
     lines.append(r"\ifdim\wd2>\linewidth\resizebox{\linewidth}{!}{\usebox2}\else\usebox2\fi")
     if table.notes:
         lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright\sloppy"]
