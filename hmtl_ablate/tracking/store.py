@@ -46,8 +46,11 @@ PARAMS_A_BATCH, TAGS_A_BATCH = 100, 100
 """MLflow's own limits."""
 PAGE = 1000
 """Runs that one search returns."""
-ENDS: dict[TrialStatus, str] = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-"""Status of a trial → MLflow's status of a run that has ended."""
+ENDS: dict[TrialStatus, str] = {"finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
+"""Status of a trial → MLflow's status of a run that has ended. A pruned trial is no failure, which MLflow's pages would
+show; the tag `hmtl.status` says that it was pruned."""
+OVER = frozenset({*ENDS.values(), "KILLED"})
+"""MLflow's statuses of runs that have ended; pruned trials of earlier versions have KILLED."""
 
 Record = TypeVar("Record")
 StudyStatus = Literal["FINISHED", "KILLED", "FAILED"]
@@ -120,7 +123,7 @@ class Tracking:
         """(trial_id, variant) of a study's trials whose runs are over; parent: run_id of the study's run."""
         with self._reading():
             runs = self._search(f"{TRIAL_FILTER} AND tags.`{PARENT}` = '{parent}'")
-            records = _readable(TrialRecord.from_run, (run for run in runs if run.info.status in ENDS.values()))
+            records = _readable(TrialRecord.from_run, (run for run in runs if run.info.status in OVER))
         return {(record.trial_id, record.variant) for record in records}
 
     def study_run(self, record: StudyRecord, study_text: str) -> str:

@@ -134,7 +134,7 @@ def test_values_that_are_not_finite_are_left_out(tracking: Tracking, trial: Make
     assert steps(tracking, child, "lr") == [1]
 
 
-@pytest.mark.parametrize(("status", "end"), [("finished", "FINISHED"), ("pruned", "KILLED"), ("failed", "FAILED")])
+@pytest.mark.parametrize(("status", "end"), [("finished", "FINISHED"), ("pruned", "FINISHED"), ("failed", "FAILED")])
 def test_finishing_twice_writes_nothing_twice(
     tracking: Tracking, tmp_path: Path, trial: Maker, steps: Steps, status: str, end: str
 ) -> None:
