@@ -190,8 +190,8 @@ class StudyLog:
             if plan and self._record is not None:
                 self._record = replace(self._record, plan=plan)
                 self._tolerant(self._open_study)
-            self._tolerant(self._describe, LAST_LIMIT)
             self._tolerant(lambda: self.tracking.finish_study(self.parent, status))
+            self._tolerant(self._describe, LAST_LIMIT)  # last, so that the run is closed whatever becomes of its page
         if self._down:
             self._warn(
                 f"MLflow lacks {len(self._missing)} trials of this run; run the same command again to deliver them"

@@ -156,7 +156,7 @@ def _character(one: str) -> str:
         return one
     if unicodedata.category(one) in ("Mn", "Cf"):
         return ""  # a joiner or selector without a letter of its own
-    base, *marks = unicodedata.normalize("NFKD", one)
+    base, *marks = list(unicodedata.normalize("NFKD", one))
     if len(marks) == 1 and base.isascii() and marks[0] in _ACCENTS:
         return rf"\{_ACCENTS[marks[0]]}{{{base}}}"
     if base != one:
