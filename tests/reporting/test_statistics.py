@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from hmtl_ablate.reporting.statistics import estimate, holm, p_above, p_within, paired_difference
 
@@ -99,5 +100,7 @@ def test_holm_by_hand() -> None:
     # sorted 0.005 · 4 = 0.02, 0.01 · 3 = 0.03, 0.03 · 2 = 0.06, 0.04 · 1 = 0.04, raised to 0.06
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == [1.0, 1.0]
+    ps = [0.3, 0.001, 0.04, 0.04, 1.0]
+    assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]))
     assert holm([0.05]) == [0.05]
     assert holm([]) == []
