@@ -102,8 +102,8 @@ def seeds_for(sd: float, half_width: float) -> int:
 def holm(ps: Sequence[float]) -> list[float]:
     """p values adjusted for their number (Holm 1979), in the same order: reject those that are at most alpha.
 
-    The i-th smallest of m is multiplied by m - i + 1, is at least the one before it, and 1 at most. The values are those
-    of statsmodels' `multipletests`, which takes 60 ms a call where a report makes hundreds.
+    The i-th smallest of m is multiplied by m - i + 1, is at least the one before it, and 1 at most. The values are
+    those of statsmodels' `multipletests`, which takes 60 ms a call where a report makes hundreds.
     """
     adjusted, largest = [0.0] * len(ps), 0.0
     for rank, index in enumerate(sorted(range(len(ps)), key=lambda index: ps[index])):
