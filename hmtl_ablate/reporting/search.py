@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -20,7 +20,8 @@ from hmtl_ablate.reporting.statistics import Estimate, estimate
 from hmtl_ablate.reporting.tuning import DRAWS_FOR_A_BAND, TuningPoint, tuning_curve
 from hmtl_ablate.reporting.wording import count_text, label, number_text, plural
 from hmtl_ablate.study import WINNER
-from hmtl_ablate.study.racing import SCORE, Race, ranking, search_seeds
+from hmtl_ablate.study.pareto import front
+from hmtl_ablate.study.racing import SCORE, Race, other_values, ranking, search_seeds
 
 CURSE = (
     "The search's seeds are where a configuration was picked for its score, so that score promises too much; the "
@@ -45,6 +46,8 @@ class Found:
     """The objective with unseen seeds."""
     test: Estimate
     """The study's metric with unseen seeds."""
+    others: Mapping[str, float] = field(default_factory=dict)
+    """Further objective → its value with the search's seed; then the configurations are those of the Pareto front."""
 
     @property
     def optimism(self) -> float | None:
@@ -156,6 +159,7 @@ def records(search: StudySearch | None) -> list[dict[str, Any]]:
             "rank": one.rank,
             "variant": one.variant,
             "options": dict(one.changes),
+            "others": dict(one.others),
             "search_seeds": one.promised.n,
             "promised": one.promised.mean,
             "unseen_seeds": one.confirmed.n,
@@ -192,7 +196,10 @@ def _found(
     known = {n: {seed: one for seed, one in found.items() if seed in race.seeds} for n, found in scores.items()}
     options = {number: _options(row) for row, number in zip(own, numbers, strict=True)}
     found = []
-    for rank, place in enumerate(ranking(known, race, out=out)[: max(about["confirm"], 1)], 1):
+    others = _others(own, numbers, about)
+    best = _front(known, others, about)
+    shown = max(about["confirm"], 1, len(best or ()))
+    for rank, place in enumerate(ranking(known, race, out=out, front=best)[:shown], 1):
         variant = f"{WINNER}{f', {arm}' if arm else ''}{f', rank {rank}' if rank > 1 else ''}"
         variant = about.get("names", {}).get(variant, variant)
         config = options[place.configuration]
@@ -204,12 +211,37 @@ def _found(
                 rank=rank,
                 variant=variant,
                 changes={key: config[key] for key in about["keys"] if key in config},
+                others=others.get(place.configuration, {}),
                 promised=estimate(list(known[place.configuration].values())),
                 confirmed=_estimate(same, SCORE),
                 test=_estimate(same, study["metric"]),
             )
         )
     return found
+
+
+def _others(
+    own: list[dict[Hashable, Any]], numbers: list[int], about: Mapping[str, Any]
+) -> dict[int, dict[str, float]]:
+    """Number of a configuration → its values of the further objectives, with the search's first seed."""
+    names = about.get("others", {})
+    found: dict[int, dict[str, float]] = {}
+    for row, number in zip(own, numbers, strict=True):
+        metrics = {str(key).removeprefix("metrics."): value for key, value in row.items() if value is not None}
+        values = other_values(metrics, names) if row["status"] == "finished" else None
+        if values is not None:
+            found.setdefault(number, dict(zip(names, values, strict=True)))
+    return found
+
+
+def _front(
+    scores: Mapping[int, Mapping[int, float]], others: Mapping[int, Mapping[str, float]], about: Mapping[str, Any]
+) -> set[int] | None:
+    """The configurations on the Pareto front; None for a search with one objective."""
+    if not about.get("others"):
+        return None
+    values = {n: (next(iter(own.values())), *others[n].values()) for n, own in scores.items() if own and n in others}
+    return front(values, [about["direction"], *about["others"].values()])
 
 
 def _scores(own: list[dict[Hashable, Any]]) -> tuple[list[int], dict[int, dict[int, float]], set[int]]:
@@ -335,10 +367,14 @@ def _signed(value: float | None, percent: bool) -> str:
 
 
 def _configurations(search: StudySearch) -> list[str]:
-    return [
+    lines = [
         f"{_short(one)}: {', '.join(f'{key} {_value(value)}' for key, value in one.changes.items()) or 'no options'}"
+        + "".join(f"; {key} {value:,.4g}" for key, value in one.others.items())
         for one in search.found
     ]
+    if any(one.others for one in search.found):
+        lines.insert(0, f"The Pareto front, by {label(search.objective)}: no configuration dominates one of these.")
+    return lines
 
 
 def _value(value: Any) -> str:

@@ -145,3 +145,23 @@ def test_a_study_without_a_search_has_none() -> None:
     assert study_tables(found)[0].search is None
     assert found.searches().empty
     assert "search" not in json.loads(render(build_report(found), "json"))["studies"][0]
+
+
+def test_the_pareto_front_of_two_objectives_by_hand() -> None:
+    """0.01 is the best, 0.02 the cheapest; 0.03 is worse than 0.02 and costs more; 0.04 was stopped."""
+    about = {**ABOUT, "racing": 1, "confirm": 1, "others": {"cost/image_passes": "min"}}
+    study = StudyRecord(
+        name="two", profile="q", metric="test/accuracy", variants={}, seeds=(0,), search={"": about}, run_id="p"
+    )
+    trials = [trial(n, "search", lr, 0, score) for n, (lr, score) in enumerate([(0.01, 0.9), (0.02, 0.5), (0.03, 0.4)])]
+    for one, passes in zip(trials, (300.0, 100.0, 200.0), strict=True):
+        one.metrics["image_passes"] = passes  # type: ignore[index]
+    trials.append(trial(9, "search", 0.04, 0, None, status="pruned"))
+    results = results_of([study], trials)
+    [table] = study_tables(results)
+    assert table.search is not None
+    found = [(one.changes["training.lr"], dict(one.others)) for one in table.search.found]
+    assert found == [(0.01, {"cost/image_passes": 300.0}), (0.02, {"cost/image_passes": 100.0})]
+    text = render(build_report(results), "markdown")
+    assert "The Pareto front" in text
+    assert [record["others"] for record in results.searches().to_dict("records")] == [one for _, one in found]
