@@ -97,10 +97,7 @@ def test_a_dataset_without_the_tasks_labels_is_refused_before_any_trial(cli: Cli
 
 
 def test_report_without_runs(cli: Cli, tmp_path: Path) -> None:
-    done = cli("report")
-    assert done.returncode == 0
-    assert "no runs" in done.stdout.lower()
-    assert done.stdout.count("Unverified") >= 9
+    refused(cli("report"), "there is no folder runs", "hmtl-ablate run")
     assert not (tmp_path / "runs").exists()
 
 

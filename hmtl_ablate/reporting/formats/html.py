@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hmtl_ablate import __version__
-from hmtl_ablate.reporting.answer import answers
 from hmtl_ablate.reporting.document import DASH, Document, Table, one_line
 from hmtl_ablate.reporting.formats import register_page
 from hmtl_ablate.reporting.registered import changes, registration_notes
@@ -47,6 +46,8 @@ def _printable(value: Any) -> Any:
 
 
 def _study(table: StudyTable, shown: tuple[Table[Any], ...], report: Report) -> dict[str, Any]:
+    from hmtl_ablate.reporting.answer import answers
+
     results = report.results
     return {
         "title": shown[0].title,
