@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hmtl_ablate import __main__ as program
-from hmtl_ablate import cli
+from hmtl_ablate.cli import main, screen
 from tests.conftest import environment  # type: ignore[import-not-found]
 
 
@@ -72,7 +72,7 @@ def test_ctrl_c_while_the_command_line_is_parsed(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("typer.core.TyperGroup.make_context", interrupted)
-    assert cli.main(["schema"]) == 130
+    assert main(["schema"]) == 130
     assert capsys.readouterr() == ("", "interrupted; run the same command again to resume\n")
 
 
@@ -102,7 +102,7 @@ def test_only_the_console_reaches_the_screen(tmp_path: Path, capfd: pytest.Captu
     noise = logging.getLogger("edge_noise")
     noise.addHandler(logging.StreamHandler(sys.__stderr__))  # as Ray's and MLflow's: it holds the real stream
     log = tmp_path / "run.log"
-    with cli._own_screen(log) as console:
+    with screen.own_screen(log) as console:
         noise.error("a traceback")
         os.write(1, b"a warning of gRPC\n")
         os.write(2, b"from C\n")
@@ -118,10 +118,10 @@ def test_only_the_console_reaches_the_screen(tmp_path: Path, capfd: pytest.Captu
 def test_a_run_adds_to_its_log_until_it_is_large(tmp_path: Path) -> None:
     log = tmp_path / "run.log"
     for expected in ("one\n", "one\none\n"):
-        with cli._own_screen(log):
+        with screen.own_screen(log):
             os.write(1, b"one\n")
         assert log.read_text() == expected
-    log.write_bytes(b"x" * (cli.LOG_LIMIT + 1))
-    with cli._own_screen(log):
+    log.write_bytes(b"x" * (screen.LOG_LIMIT + 1))
+    with screen.own_screen(log):
         os.write(1, b"one\n")
     assert log.read_text() == "one\n"

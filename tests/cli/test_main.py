@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hmtl_ablate import __version__, checks, cli
+from hmtl_ablate.cli import screen
 from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.running import run as running
 from hmtl_ablate.running.summary import Left, RunSummary
@@ -122,7 +123,9 @@ def test_plan_lists_the_trials(call: Call, tiny: Path, tmp_path: Path) -> None:
         "trials: 4 to start, 0 already finished",
     ]
     assert "image passes: 768 (images not counted in a pack)" in done.out  # 2 × 64 (1 + 2) a seed and epoch
-    assert f"time of SL, SL + puzzling: unknown until calibrated: {cli._program()} plan {tiny} --calibrate" in done.out
+    assert (
+        f"time of SL, SL + puzzling: unknown until calibrated: {screen.program()} plan {tiny} --calibrate" in done.out
+    )
     assert not (tmp_path / "runs").exists()
 
 
@@ -373,10 +376,10 @@ def test_what_to_run_next_can_be_run(
     monkeypatch.setattr("shutil.which", lambda name: found)
     monkeypatch.setattr("sys.argv", [called])
     monkeypatch.setattr("sys.executable", "/x/python")
-    assert cli._program() == shown
+    assert screen.program() == shown
 
 
 def test_a_reader_that_leaves_is_no_defect(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hmtl_ablate.cli._drop_output", lambda: None)  # the test's own stdout stays open
+    monkeypatch.setattr("hmtl_ablate.cli.root._drop_output", lambda: None)  # the test's own stdout stays open
     monkeypatch.setattr("hmtl_ablate.study.schema_text", fail(BrokenPipeError()))
     assert call("schema") == Done(141, "", "")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hmtl_ablate.cli import report
+from hmtl_ablate.cli.report import report
 from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.reporting import formats, results
 from hmtl_ablate.reporting.document import Column, Document, Section, Table, one_line

@@ -1,0 +1,10 @@
+"""The commands; thin: parse, call, print. One file per group; heavy imports wait until a command needs them.
+
+To add a command, add it to the file of its group with `@app.command()`; a new file is imported here, in the order in
+which `--help` lists its commands.
+"""
+
+from hmtl_ablate.cli import run, report, store, schema, data  # isort: skip  # in the order of --help
+from hmtl_ablate.cli.root import app, main
+
+__all__ = ["app", "data", "main", "report", "run", "schema", "store"]

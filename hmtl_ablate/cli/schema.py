@@ -1,0 +1,20 @@
+"""`schema`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from hmtl_ablate.cli.root import app
+
+
+@app.command()
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a reference for people to read instead.")] = False,
+) -> None:
+    """Print the JSON Schema of study files, for editors."""
+    from hmtl_ablate.study import schema_text, study_reference
+
+    sys.stdout.write(study_reference() if markdown else schema_text())

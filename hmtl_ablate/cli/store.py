@@ -1,0 +1,34 @@
+"""`import`: what changes a store without training."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hmtl_ablate.cli.root import app
+from hmtl_ablate.cli.options import DEFAULT_RUNS, Runs
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder of one trial, a folder of such folders, or a store.")
+    ],
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Copy trials that were trained elsewhere into the store; the next run of their study counts them."""
+    from hmtl_ablate.checks import open_store
+    from hmtl_ablate.training.folder import import_trials
+
+    done = import_trials(folder, open_store(runs) / "trials")
+    for path, why in done.refused:
+        print(f"not imported: {path}: {why}", file=sys.stderr)
+    print(
+        f"trials: {len(done.taken)} imported, {len(done.known)} already finished here, {len(done.refused)} refused"
+        f" · store: {runs}"
+    )
+    if done.refused:
+        raise typer.Exit(2)
