@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from hmtl_ablate.cli.root import data_app
 from hmtl_ablate.cli.options import DEFAULT_RUNS, DataSets, Imports, NamedPath, Quiet, Runs, Size, dataset_of
+from hmtl_ablate.cli.root import data_app
 from hmtl_ablate.cli.screen import bar
 
 

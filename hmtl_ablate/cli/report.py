@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from hmtl_ablate.cli.root import app
 from hmtl_ablate.cli.options import DEFAULT_RUNS, Runs, TrackingUri, arm_names
+from hmtl_ablate.cli.root import app
 from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.reporting.formats import format_names
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hmtl_ablate.cli.root import app
 from hmtl_ablate.cli.options import (
     DEFAULT_RUNS,
     Datasets,
@@ -28,6 +27,7 @@ from hmtl_ablate.cli.options import (
     Trials,
     study_of,
 )
+from hmtl_ablate.cli.root import app
 from hmtl_ablate.cli.screen import bar, own_screen, program
 from hmtl_ablate.running.options import Engine
 

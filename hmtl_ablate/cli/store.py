@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hmtl_ablate.cli.root import app
 from hmtl_ablate.cli.options import DEFAULT_RUNS, Runs
+from hmtl_ablate.cli.root import app
 
 
 @app.command("import")
