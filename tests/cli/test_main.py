@@ -125,8 +125,6 @@ def test_plan_lists_the_trials(call: Call, tiny: Path, tmp_path: Path) -> None:
     assert "image passes: 768 (images not counted in a pack)" in done.out  # 2 × 64 (1 + 2) a seed and epoch
     asked = f"{screen.program()} plan {tiny} --calibrate"
     assert f"time of SL, SL + puzzling: unknown until calibrated: {asked}" in done.out
-        f"time of SL, SL + puzzling: unknown until calibrated: {screen.program()} plan {tiny} --calibrate" in done.out
-    )
     assert not (tmp_path / "runs").exists()
 
 
