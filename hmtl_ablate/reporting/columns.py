@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 
 from hmtl_ablate.config import in_percent, metric_info
 from hmtl_ablate.reporting.claims import ClaimRow
-from hmtl_ablate.reporting.comparison import Comparison
+from hmtl_ablate.reporting.comparison import ALPHA, Comparison
 from hmtl_ablate.reporting.decisions import Decision
 from hmtl_ablate.reporting.decomposition import Part
 from hmtl_ablate.reporting.document import DASH, Column, Row
 from hmtl_ablate.reporting.effects import Effect
 from hmtl_ablate.reporting.statistics import Estimate
+from hmtl_ablate.reporting.study_images import mcnemar_text
 from hmtl_ablate.reporting.tables import StudyRow
-from hmtl_ablate.reporting.wording import count_text, label, number_text
+from hmtl_ablate.reporting.wording import count_text, label, number_text, smallest_text
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,95 @@ def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:
         Column(
             "seeds_needed",
             lambda row: _test(row).seeds_needed,
-            "Seeds for " + ("±0.5 points" if percent else "±0.5°"),
+            f"Seeds for ±{smallest_text(0.5 if metric_info(metric).unit else 0.005, metric)}",
             lambda row: count_text(_test(row).seeds_needed),
             hidden=True,
         ),
+        *_image_columns(percent),
+        *_fair_columns(percent),
         Column("image_passes", lambda row: row.image_passes, "Image passes", lambda row: count_text(row.image_passes)),
         Column("seconds", lambda row: row.seconds, "Seconds", lambda row: _seconds_text(row.seconds)),
         Column("failed", _failed_text, "Failed", lambda row: _failed_text(row) or DASH, align="left", hidden=True),
         Column("values", lambda row: {str(seed): value for seed, value in sorted(row.values.items())}, csv=""),
+    )
+
+
+def _image_columns(percent: bool) -> tuple[Column[StudyRow], ...]:
+    """What the test images say of the difference from the baseline."""
+
+    def ends(row: StudyRow, both: bool) -> tuple[float | None, float | None]:
+        images = _test(row).images
+        return (None, None) if images is None else images.both_interval if both else images.images_interval
+
+    def text(row: StudyRow, both: bool) -> str:
+        low, high = (number_text(value, percent, sign=True) for value in ends(row, both))
+        return DASH if low == DASH else f"[{low}, {high}]"
+
+    def of_images(row: StudyRow, name: str) -> float | None:
+        images = _test(row).images
+        return None if images is None else getattr(images, name)
+
+    return (
+        Column("n_images", lambda row: of_images(row, "n_images"), "Test images", hidden=True),
+        Column(
+            "images_se",
+            lambda row: of_images(row, "se_images"),
+            "SE over test images",
+            lambda row: number_text(of_images(row, "se_images"), percent),
+            hidden=True,
+        ),
+        Column(
+            "images_ci95",
+            lambda row: None,
+            "95 % over test images",
+            lambda row: text(row, both=False),
+            hidden=True,
+            csv="",
+            json="",
+        ),
+        Column("images_ci95_low", lambda row: ends(row, both=False)[0]),
+        Column("images_ci95_high", lambda row: ends(row, both=False)[1]),
+        Column(
+            "both_ci95",
+            lambda row: None,
+            "95 % over seeds and test images",
+            lambda row: text(row, both=True),
+            hidden=True,
+            csv="",
+            json="",
+        ),
+        Column("both_ci95_low", lambda row: ends(row, both=True)[0]),
+        Column("both_ci95_high", lambda row: ends(row, both=True)[1]),
+        Column(
+            "mcnemar",
+            lambda row: mcnemar_text(_test(row)) if _test(row).mcnemar else "",
+            f"Seeds with McNemar's p < {ALPHA}",
+            lambda row: mcnemar_text(_test(row)) if _test(row).mcnemar else DASH,
+            hidden=True,
+        ),
+    )
+
+
+def _fair_columns(percent: bool) -> tuple[Column[StudyRow], ...]:
+    """The comparison with SL at equal image passes."""
+
+    def of(row: StudyRow) -> Comparison:
+        return row.fair or Comparison(row.variant, "", True, {}, Estimate(0))
+
+    return (
+        Column(
+            "fair_minus", lambda row: of(row).minus, "At equal passes", lambda row: of(row).minus or DASH, hidden=True
+        ),
+        Column(
+            "fair_difference",
+            lambda row: of(row).estimate.mean,
+            "Difference from it [95 %]" + (", points" if percent else ""),
+            lambda row: difference_text(of(row).estimate, percent),
+            hidden=True,
+        ),
+        Column("fair_ci95_low", lambda row: of(row).estimate.low),
+        Column("fair_ci95_high", lambda row: of(row).estimate.high),
+        Column("fair_p", lambda row: of(row).p_holm, "its p (Holm)", lambda row: p_text(of(row).p_holm), hidden=True),
     )
 
 

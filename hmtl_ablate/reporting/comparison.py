@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scipy import stats
 
 from hmtl_ablate.config import metric_info
+from hmtl_ablate.reporting.sampling import Sampling
 from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate, estimate, holm, p_different, seeds_for
 
 ALPHA = 0.05
@@ -17,7 +18,7 @@ SEEDS_TO_RANK = 6
 """The signed-rank test of 5 pairs can't reach p = 0.05: its smallest two-sided p is 2/2⁵."""
 EQUAL_PASSES = 0.01
 """Image passes that differ by at most this share count as equal: batches are whole."""
-WIDTHS = {"%": 0.005, "°": 0.5, "": None}
+WIDTHS = {"%": 0.005, "°": 0.5, "": 0.005}
 """Unit of a metric → half-width that `Comparison.seeds_needed` is for, in the metric's own unit."""
 
 Scores = Mapping[str, Mapping[int, float]]
@@ -63,7 +64,12 @@ class Comparison:
     high: float | None = None
     """Ends of the simultaneous interval, of level 1 − 0.05/m for m comparisons (Bonferroni)."""
     seeds_needed: int | None = None
-    """Seeds at which the 95 % interval would be ±0.5 points (±0.5°) wide at this standard deviation."""
+    """Seeds at which the 95 % t interval would be ±0.5 points wide (±0.5°; ±0.005 of a metric without a unit), at this
+    standard deviation."""
+    images: Sampling | None = None
+    """Sampling error over the test images, over seeds, and over both; None where the predictions are not known."""
+    mcnemar: Mapping[int, float] = field(default_factory=dict)
+    """Seed → p of McNemar's exact test, not adjusted; {} for a task without classes and without predictions."""
 
 
 def comparisons(
@@ -125,7 +131,7 @@ def _comparison(
     p: float | None,
     p_holm: float,
     number: int,
-    width: float | None,
+    width: float,
 ) -> Comparison:
     found = estimate(list(values.values()))
     if p is None:
@@ -144,7 +150,7 @@ def _comparison(
         found.mean / found.sd if spread else None,
         shared.low,
         shared.high,
-        None if width is None else seeds_for(found.sd, width),
+        seeds_for(found.sd, width),
     )
 
 

@@ -14,6 +14,9 @@ def comparison_records(table: StudyTable) -> list[dict[str, Any]]:
 
 
 def _record(one: Comparison) -> dict[str, Any]:
+    images = one.images
+    images_low, images_high = (None, None) if images is None else images.images_interval
+    both_low, both_high = (None, None) if images is None else images.both_interval
     return {
         "variant": one.variant,
         "minus": one.minus,
@@ -30,5 +33,12 @@ def _record(one: Comparison) -> dict[str, Any]:
         "simultaneous_low": one.low,
         "simultaneous_high": one.high,
         "seeds_needed": one.seeds_needed,
+        "n_images": None if images is None else images.n_images,
+        "images_se": None if images is None else images.se_images,
+        "images_ci95_low": images_low,
+        "images_ci95_high": images_high,
+        "both_ci95_low": both_low,
+        "both_ci95_high": both_high,
+        "mcnemar": {str(seed): p for seed, p in one.mcnemar.items()},
         "values": {str(seed): value for seed, value in one.values.items()},
     }

@@ -78,6 +78,8 @@ class Table(Generic[Row]):
     """Keys of the table's JSON object in addition to `rows`."""
     label: str = ""
     """Its name in the report, e.g. puzzling or puzzling-search, for references to it."""
+    answers: tuple[str, ...] = ()
+    """Sentences between `lead` and the table, each on a line of its own."""
     code: str = ""
     """Lines below the notes to copy as they are, e.g. YAML; "" without any."""
 

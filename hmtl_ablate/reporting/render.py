@@ -229,7 +229,8 @@ def _study(table: StudyTable, columns: StudyColumns) -> Table[StudyRow]:
     cells = {"table": "study", "study": table.name, "unit": "fraction" if in_percent(table.metric) else ""}
     return Table(
         title=f"{table.name} ({table.profile}){kind}, data: {table.data or 'none yet'}",
-        lead=" ".join(words for words in (table.question, *answers(table)) if words),
+        lead=table.question,
+        answers=answers(table),
         columns=_without_tests(
             of_level(columns(table.metric), table.decisions.level if table.decisions else None), table
         ),

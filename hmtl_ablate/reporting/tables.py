@@ -19,6 +19,7 @@ from hmtl_ablate.reporting.effects import DesignEffects, path_only, study_effect
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.search import StudySearch, study_search
 from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate, estimate, paired_difference, without_interval
+from hmtl_ablate.reporting.study_images import StudyImages, majority_notes, sampled
 from hmtl_ablate.reporting.wording import clock_text, count_text, plural
 from hmtl_ablate.study import WINNER
 
@@ -47,6 +48,8 @@ class StudyRow:
     comparison: Comparison | None = None
     """With the baseline; None for the baseline, for controls that were added, whose tests are the verdict's, and where
     seeds were added until decided."""
+    fair: Comparison | None = None
+    """With SL at equal image passes, where the baseline has others and the table has such an arm."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,11 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
     baseline = next(iter(scores), None)
     decisions = study_decisions(study, scores, _over(study, results))
     failed = declared[declared["status"] == "failed"].to_dict("records")
-    compared = _compared(scores, metric, done, study["controls"]) if decisions is None else ()
+    images = StudyImages(results, done, metric)
+    of_images = sampled(_compared(scores, metric, done, study["controls"]) if decisions is None else (), metric, images)
+    compared = of_images.comparisons
     by_name = {one.variant: one for one in compared if not one.equal_passes}
+    fair = {one.variant: one for one in compared if one.equal_passes}
     rows = tuple(
         StudyRow(
             variant=name,
@@ -144,6 +150,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
             sequential=decisions is not None,
             more={one: _score(_values(done, name, one), decisions) for one in more},
             comparison=by_name.get(name),
+            fair=fair.get(name),
         )
         for name, values in scores.items()
     )
@@ -161,6 +168,10 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
             *_path_arms(hidden & set(names)),
             *(_pairing(rows) if decisions is None else [STOPPING]),
             *tested_notes(compared),
+            *of_images.notes,
+            *majority_notes(
+                scores, () if decisions else (name for name in scores if name in {baseline, *by_name}), images
+            ),
             *unequal(done, list(scores)),
             *_weights(done),
             *([] if evaluation else planned_notes(study["plan"])),

@@ -81,7 +81,9 @@ class Outcome:
         shown = [table for table in self.tables if table.rows]
         made = build_document(Report((), tuple(shown), empty=False)).studies
         return [
-            Section(table.title, "", (replace(table, title="", lead="", notes=()),)) for table in made if table.rows
+            Section(table.title, "", (replace(table, title="", lead="", answers=(), notes=()),))
+            for table in made
+            if table.rows
         ]
 
 

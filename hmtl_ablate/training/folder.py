@@ -215,11 +215,14 @@ class TrialFolder:
         (self.path / "failure.txt").unlink(missing_ok=True)
         return result
 
-    def predictions(self) -> dict[str, NDArray[Any]]:
-        """The arrays of predictions.npz (`measure.saved_arrays`); {} where there is no such file, or a damaged one."""
+    def predictions(self, split: str = "") -> dict[str, NDArray[Any]]:
+        """The arrays of predictions.npz (`measure.saved_arrays`); {} where there is no such file, or a damaged one.
+
+        split: read those of this split alone, val or test.
+        """
         try:
             with np.load(self.path / "predictions.npz", allow_pickle=False) as saved:
-                return {name: saved[name] for name in saved.files}
+                return {name: saved[name] for name in saved.files if not split or name.startswith(f"{split}_")}
         except (OSError, ValueError, zlib.error, zipfile.BadZipFile):
             return {}
 

@@ -3,13 +3,17 @@
 import csv
 import io
 import json
+import re
+from typing import Any
 
 import pytest
 
+from hmtl_ablate.config import metric_info
 from hmtl_ablate.reporting.columns import claim_columns, difference_text, score_text, study_columns
+from hmtl_ablate.reporting.comparison import WIDTHS
 from hmtl_ablate.reporting.document import Column
 from hmtl_ablate.reporting.formats import format_names
-from hmtl_ablate.reporting.render import Report, render
+from hmtl_ablate.reporting.render import Report, build_report, render
 from hmtl_ablate.reporting.statistics import Estimate
 from hmtl_ablate.reporting.tables import StudyRow
 from tests.reporting.example import study  # type: ignore[import-not-found]
@@ -82,6 +86,38 @@ def test_titles_follow_the_metric() -> None:
     )
     assert (accuracy["mean"], accuracy["difference"]) == ("test accuracy, %", "Difference [95 %], points")
     assert (angle["mean"], angle["difference"]) == ("test MAE yaw, °", "Difference [95 %]")
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [
+        ("test/accuracy", "Seeds for ±0.5 points"),
+        ("test/mae_yaw", "Seeds for ±0.5°"),
+        ("test/ccc", "Seeds for ±0.005"),
+        ("test/loss", "Seeds for ±0.005"),
+    ],
+)
+def test_the_seeds_needed_are_for_a_width_in_the_metrics_unit(metric: str, title: str) -> None:
+    (column,) = (column for column in study_columns(metric) if column.key == "seeds_needed")
+    assert column.title == title
+    width = float(re.findall(r"0\.[05]+", title)[0]) / (100 if "points" in title else 1)
+    assert WIDTHS[metric_info(metric).unit] == width
+
+
+def test_csv_has_the_comparison_at_equal_image_passes(records: Any) -> None:
+    """A − SL, 2 views: −0.02, −0.02, −0.05: mean −0.03, sd 0.0173205, half-width 4.302653 · 0.01."""
+    scores = {"SL": (0.5, 0.5, 0.5), "SL, 2 views": (0.6, 0.61, 0.63), "A": (0.58, 0.59, 0.58)}
+    parent = records.study({name: name for name in scores}, [0, 1, 2])
+    more = {"SL": {}, "SL, 2 views": {"data.views": "2"}, "A": {"pretext.puzzling.grid": "2"}}
+    for name, values in scores.items():
+        for seed, value in enumerate(values):
+            records.trial(parent, name, name, seed, value, passes=1000 if name == "SL" else 2000, params=more[name])
+    text = render(build_report(records.results()), "csv")
+    (row,) = (row for row in csv.DictReader(io.StringIO(text)) if row["variant"] == "A")
+    assert row["fair_minus"] == "SL, 2 views"
+    assert float(row["fair_difference"]) == pytest.approx(-0.03)
+    assert float(row["fair_ci95_low"]) == pytest.approx(-0.03 - 0.0430265)
+    assert float(row["fair_p"]) > float(row["p"])
 
 
 def test_keys_are_unique_and_do_not_depend_on_the_metric() -> None:

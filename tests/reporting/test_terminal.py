@@ -50,3 +50,18 @@ def test_names_wrap_at_spaces_and_numbers_stay_in_their_line() -> None:
         "an arm with a long name    1.00  x  y  z",
         "of its own",
     ]
+
+
+def test_each_answer_begins_a_line_and_keeps_its_numbers_whole() -> None:
+    one = replace(
+        table([], []),
+        answers=("A is not shown to differ from SL: +0.73 points [−0.21, +1.67], 3 seeds, p = 0.236 after Holm.", "B."),
+    )
+    assert write([Section("Heading", "", (one,))], 38).splitlines()[3:] == [
+        "A title",
+        "A lead.",
+        "- A is not shown to differ from SL:",
+        "  +0.73 points [−0.21, +1.67],",
+        "  3 seeds, p = 0.236 after Holm.",
+        "- B.",
+    ]

@@ -1,6 +1,9 @@
 """What a run says at its end, and writes on the study's page."""
 
-from hmtl_ablate.running.outcome import Outcome, outcome_of
+import re
+from pathlib import Path
+
+from hmtl_ablate.running.outcome import ON_REAL_FACES, Outcome, outcome_of
 from hmtl_ablate.tracking import StudyRecord, TrialRecord
 
 
@@ -49,3 +52,17 @@ def test_only_drawn_faces_are_said_to_be_drawn() -> None:
     assert "docs/results.md" not in found("ferplus").page
     assert "puzzling gave +1.63 points" in found("rendered").sentences[-1]
     assert "in-painting" not in found("rendered").page
+
+
+def test_what_real_faces_gave_is_what_the_documentation_says() -> None:
+    """Of each pretext task the difference of `best of search` in its study's table, from the last arm that has none."""
+    text = (Path(__file__).parents[2] / "docs/results.md").read_text("utf-8")
+    for task, sentence in ON_REAL_FACES.items():
+        section = text.partition(f"\n## ferplus_{task}\n")[2].partition("\n## ")[0]
+        (row,) = re.findall(r"^\| best of search \|.*$", section, re.MULTILINE)
+        differences = re.findall(r"[+−][\d.]+ \[[^\]]+\]", row)
+        found = re.search(r"gave ([+−][\d.]+) points (\[[^\]]+\])", sentence)
+        assert found is not None
+        assert f"{found[1]} {found[2]}" == differences[-1]
+        assert f"\n| best of search{', SL with 2 views' if '2 views' in sentence else ', SL alone'} |" in section
+        assert re.search(r"^\| best of search \| 5 \|", row)

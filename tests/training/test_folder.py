@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -144,3 +145,12 @@ def test_a_result_of_another_trial_is_refused(tmp_path: Path) -> None:
 def test_json_is_plain(tmp_path: Path) -> None:
     written(tmp_path / ID)
     assert json.loads((tmp_path / ID / "result.json").read_text())["image_passes"] == 64
+
+
+def test_the_predictions_of_one_split_are_read_alone(tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path)
+    assert folder.predictions("test") == {}
+    folder.write_predictions({"val_index": np.arange(3), "test_index": np.arange(2)})
+    assert sorted(folder.predictions()) == ["test_index", "val_index"]
+    assert folder.predictions("test")["test_index"].tolist() == [0, 1]
+    assert list(folder.predictions("val")) == ["val_index"]

@@ -75,8 +75,8 @@ LONG_WORD, PIECE = 20, 10
 
 
 def write(sections: Sequence[Section], width: int) -> str:
-    """One complete float per table, its notes inside; headings and other sentences are comments, so that the file can
-    be taken in anywhere by \\input. `width` does not matter."""
+    """One complete float per table, its answers and notes inside; headings and other sentences are comments, so that
+    the file can be taken in anywhere by \\input. `width` does not matter."""
     blocks = [r"% needs \usepackage{booktabs}, \usepackage{graphicx} and \usepackage[T1]{fontenc}"]
     for section in sections:
         blocks += [_comment(words) for words in (section.heading, section.text) if words]
@@ -85,7 +85,9 @@ def write(sections: Sequence[Section], width: int) -> str:
             if table.rows:
                 blocks.append(_float(table, title))
             else:
-                blocks += [_comment(words) for words in (table.title, table.lead, *table.notes) if words]
+                blocks += [
+                    _comment(words) for words in (table.title, table.lead, *table.answers, *table.notes) if words
+                ]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -101,9 +103,10 @@ def _float(table: Table[Any], title: str) -> str:
     # A box register of the float's group: \newsavebox could be said once per document only, and \resizebox takes box 0.
     lines += [r"\smallskip", r"\sbox2{%", *_tabular(table), "}%"]
     lines.append(r"\ifdim\wd2>\linewidth\resizebox{\linewidth}{!}{\usebox2}\else\usebox2\fi")
-    if table.notes:
+    below = (*table.answers, *table.notes)
+    if below:
         lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright\sloppy"]
-        lines += [_breakable(note) + r"\par" for note in table.notes]
+        lines += [_breakable(note) + r"\par" for note in below]
         lines.append(r"\end{minipage}")
     return "\n".join([*lines, r"\end{table}"])
 

@@ -22,6 +22,8 @@ def write(sections: Sequence[Section], width: int) -> str:
                 blocks.append(f"### {_escape(table.title)}")
             if table.lead:
                 blocks.append(_escape(table.lead))
+            if table.answers:
+                blocks.append("\n".join(f"- {_escape(answer)}" for answer in table.answers))
             if table.rows:
                 blocks.append(_grid(table))
             if table.notes:

@@ -15,8 +15,12 @@ TEXT_WIDTH = 120
 """Most columns of a sentence: longer lines are hard to read."""
 WORDS_WIDTH = 18
 """Fewest columns that a column of words is narrowed to, so that a name does not become a tower of words."""
-_TOGETHER = re.compile(r"\[[^\[\]]{1,40}\]|\(n = \d+\)|[+−]?[\d.,]+ (?:±|…|−) [\d.,]+|[\d.,]+ [%°]")
-"""What is one number to a reader: an interval, a count, a mean with its standard deviation, a number with its unit."""
+_TOGETHER = re.compile(
+    r"\[[^\[\]]{1,40}\]|\(n = \d+\)|[+−]?[\d.,]+ (?:±|…|−) [\d.,]+|"
+    r"[\d.,]+ [%°]|\d[\d.,]* (?:seeds?|pairs?|points?)\b|\bp [=<] [\d.]+"
+)
+"""What is one number to a reader: an interval, a count, a mean with its standard deviation, a number with its unit, a p
+value."""
 
 
 def write(sections: Sequence[Section], width: int) -> str:
@@ -29,8 +33,11 @@ def write(sections: Sequence[Section], width: int) -> str:
             lines.append("")
             for words in (table.title, table.lead):
                 lines += _wrap(words, min(width, TEXT_WIDTH))
+            for answer in table.answers:
+                lines += _item(answer, min(width, TEXT_WIDTH))
             if table.rows:
-                lines += ["", *table_lines(table, width)] if table.title or table.lead else table_lines(table, width)
+                headed = table.title or table.lead or table.answers
+                lines += ["", *table_lines(table, width)] if headed else table_lines(table, width)
             for note in table.notes:
                 lines += _indented(note, min(width, TEXT_WIDTH))
             if table.code:
@@ -114,6 +121,12 @@ def _stacked(titles: list[str], rows: list[list[str]], width: int) -> list[str]:
 
 def _indented(text: str, width: int) -> list[str]:
     return [f"  {line}" for line in _wrap(text, width - 2)]
+
+
+def _item(text: str, width: int) -> list[str]:
+    """A list's item, its later lines below its first word."""
+    first, *others = _indented(text, width)
+    return [f"- {first[2:]}", *others]
 
 
 def _wrap(text: str, width: int) -> list[str]:
