@@ -45,12 +45,18 @@ def _clause(one: Comparison, metric: str, at: str = "") -> str:
     if one.p_holm is None:
         difference = f"{_signed(one.estimate, metric)}, {seeds}"
         return f"is not tested against {one.minus}{at}: fewer than {SEEDS_TO_TEST} seeds ({difference})"
-    p = f"p {'' if one.p_holm < 0.001 else '= '}{p_text(one.p_holm)} after Holm"
+    p = f"p {_equals(one.p_holm)} after Holm"
     assert one.estimate.mean is not None
     if one.p_holm > ALPHA:
+        if one.p is not None and one.p <= ALPHA:  # its interval, which is not adjusted, leaves 0 out
+            p = f"p {_equals(one.p)} alone, {p_text(one.p_holm)} after Holm"
         return f"is not shown to differ from {one.minus}{at}: {_signed(one.estimate, metric)}, {seeds}, {p}"
     gain = (one.estimate.mean > 0) != lower_is_better(metric)
     return f"{'beats' if gain else 'is worse than'} {one.minus}{at} by {_size(one.estimate, metric)}, {seeds}, {p}"
+
+
+def _equals(p: float) -> str:
+    return f"{'' if p < 0.001 else '= '}{p_text(p)}"
 
 
 def _decided(one: Decision, table: StudyTable) -> str:

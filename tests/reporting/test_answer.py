@@ -31,6 +31,13 @@ def test_beats_is_worse_and_is_not_shown_to_differ() -> None:
     )
 
 
+def test_a_p_that_only_holm_lifts_is_shown_both_ways() -> None:
+    """Its own interval leaves 0 out: without the p alone, the sentence would seem to contradict itself."""
+    assert answers(table({"SL": SL, "A": BETTER, "B": BETTER, "C": BETTER}))[0] == (
+        "A is not shown to differ from SL: +4.00 points [+1.52, +6.48], 3 seeds, p = 0.020 alone, 0.061 after Holm."
+    )
+
+
 def test_fewer_than_three_seeds_are_not_tested() -> None:
     assert answers(table({"SL": SL, "A": {0: 0.65}, "B": {}})) == (
         "A is not tested against SL: fewer than 3 seeds (+5.00 points, 1 seed).",
