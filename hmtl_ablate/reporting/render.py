@@ -36,7 +36,7 @@ from hmtl_ablate.reporting.effect_tables import effect_data, effect_json, effect
 from hmtl_ablate.reporting.formats import DATA_FORMATS, PAGE_FORMATS, TEXT_FORMATS, check_format
 from hmtl_ablate.reporting.renaming import renamed
 from hmtl_ablate.reporting.results import Results
-from hmtl_ablate.reporting.search import search_data, search_json, search_tables
+from hmtl_ablate.reporting.search_tables import search_data, search_json, search_tables
 from hmtl_ablate.reporting.tables import StudyRow, StudyTable, study_tables
 from hmtl_ablate.reporting.wording import NO_RUNS, PROTOCOLS, READING, lower_is_better
 

@@ -140,7 +140,7 @@ class Results:
     def tuning_curves(self) -> pd.DataFrame:
         """The best score that so many random draws of each search are expected to find, with a band from 20 draws on:
         one row per arm and number of draws; empty without random draws."""
-        from hmtl_ablate.reporting.search import curve_records
+        from hmtl_ablate.reporting.search_tables import curve_records
         from hmtl_ablate.reporting.tables import study_tables
 
         return pd.DataFrame(
@@ -154,7 +154,7 @@ class Results:
     def searches(self) -> pd.DataFrame:
         """What each search promised and what unseen seeds gave: one row per arm and rank, as in the report's JSON;
         empty when no study has a search."""
-        from hmtl_ablate.reporting.search import records
+        from hmtl_ablate.reporting.search_tables import records
         from hmtl_ablate.reporting.tables import study_tables
 
         return pd.DataFrame(
