@@ -12,7 +12,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from hmtl_ablate.errors import StoreError, TrackingError
-from hmtl_ablate.tracking.address import parse_address
+from hmtl_ablate.tracking.address import note_environment, parse_address
+from hmtl_ablate.tracking.reading import read_records
 from hmtl_ablate.tracking.records import SEARCH, StudyRecord, TrialRecord
 from hmtl_ablate.training.folder import TrialFolder
 
@@ -216,6 +217,10 @@ def load_results(tracking_uri: str | None, store: Path) -> Results:
     file = parse_address(tracking_uri, store).sqlite_file
     if file is not None and not _exists(file):
         return results_of([], [])
+    known = None if file is None else read_records(file)
+    if known is not None:
+        note_environment(tracking_uri)
+        return replace(results_of(*known), store=store)
     from hmtl_ablate.tracking import open_tracking
 
     tracking = open_tracking(tracking_uri, store)
