@@ -252,6 +252,13 @@ def results_of(studies: Sequence[StudyRecord], trials: Sequence[TrialRecord]) ->
     return Results(_oldest_first(study_frame), _oldest_first(trial_frame[[*TRIAL_COLUMNS, *sorted(others)]]))
 
 
+def without_params(results: Results) -> Results:
+    """The results without the columns `params.<key>`, which are for people: rows that have `options` only are made in
+    half of the time."""
+    kept = [column for column in results.trials.columns if not column.startswith("params.")]
+    return replace(results, trials=results.trials[kept])
+
+
 def pretext_tasks(options: Mapping[str, Any]) -> frozenset[str]:
     """Names of the pretext tasks in a trial's options ({dotted key: value}); one whose options are all None is off."""
     return frozenset(
