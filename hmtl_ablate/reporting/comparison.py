@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scipy import stats
-
 from hmtl_ablate.config import metric_info
 from hmtl_ablate.reporting.sampling import Sampling
 from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate, estimate, holm, p_different, seeds_for
@@ -157,4 +155,6 @@ def _comparison(
 def _wilcoxon(values: Sequence[float]) -> float | None:
     if len(values) < SEEDS_TO_RANK or not any(values):
         return None
+    from scipy import stats  # a slow import, which a report of fewer seeds does not need
+
     return float(stats.wilcoxon(values).pvalue)

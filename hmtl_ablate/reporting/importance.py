@@ -11,12 +11,15 @@ FEWEST = 20
 
 
 def importances(
-    configurations: Sequence[tuple[Mapping[str, Any], float]], direction: Literal["max", "min"] = "max"
+    configurations: Sequence[tuple[Mapping[str, Any], float]],
+    direction: Literal["max", "min"] = "max",
+    space: Mapping[str, Mapping[str, Any]] = {},
 ) -> dict[str, float]:
     """Searched option → its share of the importance, the largest first; shares add up to 1.
 
     configurations: the searched options of each with its score. Only options that all configurations have, and that
     differ among them, can be compared; {} with fewer than two of either, or where Optuna finds no difference.
+    space: option → what was searched, as `running.study_log` records it; of others the tried values are the range.
     """
     common = [
         key for key in (configurations[0][0] if configurations else {}) if all(key in one for one, _ in configurations)
@@ -26,7 +29,7 @@ def importances(
         return {}
     import optuna
 
-    distributions = {key: _distribution([one[key] for one, _ in configurations]) for key in keys}
+    distributions = {key: _distribution([one[key] for one, _ in configurations], space.get(key, {})) for key in keys}
     study = _quiet_study("maximize" if direction == "max" else "minimize")
     for options, score in configurations:
         params = {key: _value(options[key], distributions[key]) for key in keys}
@@ -51,10 +54,16 @@ def _quiet_study(direction: str) -> Any:
         optuna.logging.set_verbosity(before)
 
 
-def _distribution(values: Sequence[Any]) -> Any:
-    """A range for numbers that are not whole; anything else is a choice."""
+def _distribution(values: Sequence[Any], searched: Mapping[str, Any]) -> Any:
+    """What was searched, where all values are from it; else a range for numbers that are not whole, and a choice for
+    anything else."""
     import optuna
 
+    if searched.get("kind") in ("uniform", "loguniform") and all(_within(value, searched) for value in values):
+        log = searched["kind"] == "loguniform"
+        return optuna.distributions.FloatDistribution(searched["low"], searched["high"], log=log)
+    if searched.get("kind") == "choice" and {str(value) for value in values} <= set(map(str, searched["choices"])):
+        return optuna.distributions.CategoricalDistribution([str(value) for value in searched["choices"]])
     if any(isinstance(value, float) for value in values) and not any(isinstance(value, str | list) for value in values):
         low, high = float(min(values)), float(max(values))
         return optuna.distributions.FloatDistribution(low, high, log=low > 0 and high / low >= 20)
@@ -65,3 +74,7 @@ def _value(value: Any, distribution: Any) -> Any:
     import optuna
 
     return float(value) if isinstance(distribution, optuna.distributions.FloatDistribution) else str(value)
+
+
+def _within(value: Any, searched: Mapping[str, Any]) -> bool:
+    return isinstance(value, int | float) and searched["low"] <= value <= searched["high"]

@@ -35,8 +35,8 @@ from hmtl_ablate.reporting.document import Column, Document, Section, Table
 from hmtl_ablate.reporting.effect_tables import effect_data, effect_json, effect_tables
 from hmtl_ablate.reporting.formats import DATA_FORMATS, PAGE_FORMATS, TEXT_FORMATS, check_format
 from hmtl_ablate.reporting.renaming import renamed
-from hmtl_ablate.reporting.results import Results
-from hmtl_ablate.reporting.search import search_data, search_json, search_tables
+from hmtl_ablate.reporting.results import Results, without_params
+from hmtl_ablate.reporting.search_tables import search_data, search_json, search_tables
 from hmtl_ablate.reporting.tables import StudyRow, StudyTable, study_tables
 from hmtl_ablate.reporting.wording import NO_RUNS, PROTOCOLS, READING, lower_is_better
 
@@ -71,7 +71,7 @@ def build_report(
 
     Raises StudyError for an unknown study, HmtlError for a metric that no trial has or an arm that no study has.
     """
-    options = options or ReportOptions()
+    options, results = options or ReportOptions(), without_params(results)
     stored = [name.removeprefix("metrics.") for name in results.trials.columns if name.startswith("metrics.")]
     if not results.empty:
         check_metrics(options.metrics, stored)

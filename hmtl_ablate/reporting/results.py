@@ -12,7 +12,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from hmtl_ablate.errors import StoreError, TrackingError
-from hmtl_ablate.tracking.address import parse_address
+from hmtl_ablate.tracking.address import note_environment, parse_address
+from hmtl_ablate.tracking.reading import read_records
 from hmtl_ablate.tracking.records import SEARCH, StudyRecord, TrialRecord
 from hmtl_ablate.training.folder import TrialFolder
 
@@ -140,7 +141,7 @@ class Results:
     def tuning_curves(self) -> pd.DataFrame:
         """The best score that so many random draws of each search are expected to find, with a band from 20 draws on:
         one row per arm and number of draws; empty without random draws."""
-        from hmtl_ablate.reporting.search import curve_records
+        from hmtl_ablate.reporting.search_tables import curve_records
         from hmtl_ablate.reporting.tables import study_tables
 
         return pd.DataFrame(
@@ -154,7 +155,7 @@ class Results:
     def searches(self) -> pd.DataFrame:
         """What each search promised and what unseen seeds gave: one row per arm and rank, as in the report's JSON;
         empty when no study has a search."""
-        from hmtl_ablate.reporting.search import records
+        from hmtl_ablate.reporting.search_tables import records
         from hmtl_ablate.reporting.tables import study_tables
 
         return pd.DataFrame(
@@ -216,6 +217,10 @@ def load_results(tracking_uri: str | None, store: Path) -> Results:
     file = parse_address(tracking_uri, store).sqlite_file
     if file is not None and not _exists(file):
         return results_of([], [])
+    known = None if file is None else read_records(file)
+    if known is not None:
+        note_environment(tracking_uri)
+        return replace(results_of(*known), store=store)
     from hmtl_ablate.tracking import open_tracking
 
     tracking = open_tracking(tracking_uri, store)
@@ -245,6 +250,13 @@ def results_of(studies: Sequence[StudyRecord], trials: Sequence[TrialRecord]) ->
         trial_frame = pd.DataFrame(columns=list(TRIAL_COLUMNS))
     others = [column for column in trial_frame.columns if column not in TRIAL_COLUMNS]
     return Results(_oldest_first(study_frame), _oldest_first(trial_frame[[*TRIAL_COLUMNS, *sorted(others)]]))
+
+
+def without_params(results: Results) -> Results:
+    """The results without the columns `params.<key>`, which are for people: rows that have `options` only are made in
+    half of the time."""
+    kept = [column for column in results.trials.columns if not column.startswith("params.")]
+    return replace(results, trials=results.trials[kept])
 
 
 def pretext_tasks(options: Mapping[str, Any]) -> frozenset[str]:

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 from hmtl_ablate.reporting.statistics import Estimate
 from hmtl_ablate.study.declaration import FIRST_LOOK
@@ -56,9 +56,9 @@ def boundaries(seeds: int, alpha: float) -> tuple[float, ...]:
     Therefore θ_n is a Markov chain, U_{n+1} = U_n · cos φ + sin φ, whose distribution within the bounds is carried from
     look to look in `CELLS` cells of |θ|. N = 12 takes tenths of a second, N = 100 some seconds.
     """
-    found = [float(stats.t.isf(spent(FIRST_LOOK, seeds, alpha) / 2, FIRST_LOOK - 1))]
+    found = [-float(stdtrit(FIRST_LOOK - 1, spent(FIRST_LOOK, seeds, alpha) / 2))]
     edges = np.linspace(0, math.atan(found[0] / math.sqrt(FIRST_LOOK - 1)), CELLS + 1)
-    mass = 2 * np.diff(stats.t.cdf(math.sqrt(FIRST_LOOK - 1) * np.tan(edges), FIRST_LOOK - 1))
+    mass = 2 * np.diff(stdtr(FIRST_LOOK - 1, math.sqrt(FIRST_LOOK - 1) * np.tan(edges)))
     for n in range(FIRST_LOOK, seeds):
         spend = spent(n + 1, seeds, alpha) - spent(n, seeds, alpha)
         step = _Step(n, edges, mass)
@@ -78,7 +78,7 @@ class _Step:
         # P(φ ≤ angle), on a grid that is fine enough for straight lines between its points
         self._grid = np.linspace(-math.pi / 2, math.pi / 2, 20_001)
         with np.errstate(over="ignore"):
-            self._cdf = stats.t.cdf(math.sqrt(n) * np.tan(self._grid), n)
+            self._cdf = stdtr(n, math.sqrt(n) * np.tan(self._grid))
 
     def _below(self, bound: Floats) -> Floats:
         """P(U_{n+1} ≤ bound) for each cell (rows) and each bound (columns).

@@ -158,7 +158,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
         name=study["study"],
         profile=study["profile"],
         question=study["question"],
-        data=_joined(trial["data"] for trial in declared.to_dict("records")) or study["data"],
+        data=_joined(declared["data"]) or study["data"],
         metric=metric,
         protocol=_joined(trial["protocol"] for trial in done),
         rows=rows,
@@ -185,7 +185,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
         controls=None if evaluation else study_controls(study, done, decisions),
         decisions=decisions,
         comparisons=compared,
-        designs=() if evaluation else study_effects(study, declared.to_dict("records")),
+        designs=() if evaluation or not study["designs"] else study_effects(study, declared.to_dict("records")),
         search=None if evaluation else study_search(study, results.trials[results.trials["parent"] == study["run_id"]]),
         run_id=study["run_id"],
     )

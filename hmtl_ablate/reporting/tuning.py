@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 DRAWS_FOR_A_BAND = 20
 """With fewer random draws a curve has no band."""
@@ -91,4 +90,6 @@ def _quantile(ordered: np.ndarray, wanted: float, shift: float) -> float | None:
 @lru_cache(maxsize=1024)
 def _half_width(count: int) -> float:
     """Half width of the band of a distribution function from `count` draws."""
+    from scipy import stats  # a slow import, for bands only
+
     return float(stats.kstwo.ppf(LEVEL, count))

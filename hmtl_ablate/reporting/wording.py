@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hmtl_ablate.config import metric_info
 from hmtl_ablate.reporting.document import DASH
+from hmtl_ablate.study.declaration import COSTS
 
 NO_RUNS = "No runs yet. Start with: hmtl-ablate run search_spaces/puzzling.yaml"
 PROTOCOLS = {
@@ -19,7 +20,9 @@ READING = (
 
 
 def label(metric: str) -> str:
-    """`test/macro_f1` as `test macro F1, %`, `test/mae_yaw` as `test MAE yaw, °`."""
+    """`test/macro_f1` as `test macro F1, %`, `test/mae_yaw` as `test MAE yaw, °`, `cost/seconds` as `seconds`."""
+    if metric in COSTS:
+        return metric.removeprefix("cost/").replace("_", " ")
     info = metric_info(metric)
     split = [part for part in metric.split("/") if part in ("best", "train", "val", "test")]
     words = " ".join([*split, info.title])

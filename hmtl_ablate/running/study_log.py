@@ -20,7 +20,7 @@ from hmtl_ablate.running.side import Side
 from hmtl_ablate.study import WINNER, Search, Study, Variant
 from hmtl_ablate.study.racing import SCORE, run_score
 from hmtl_ablate.tracking import Registration, StudyRecord, Tracking, TrialRecord
-from hmtl_ablate.tracking.records import SEARCH, rule_hash, text_hash
+from hmtl_ablate.tracking.records import SEARCH, flat, rule_hash, text_hash
 from hmtl_ablate.tracking.store import StudyStatus
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
 from hmtl_ablate.training.revision import revision
@@ -88,6 +88,11 @@ def _declared(search: Search) -> dict[str, Any]:
         "racing": search.racing,
         "keys": list(search.keys),
         "confirm": search.confirm,
+        "space": {
+            one.key: {"kind": one.kind, "choices": list(one.choices), "low": one.low, "high": one.high}
+            for one in search.parameters
+        },
+        "base": sorted(flat(search.base)),
     }
 
 

@@ -16,7 +16,12 @@ def front(values: Mapping[int, Sequence[float]], directions: Sequence[Literal["m
     costs = {
         number: tuple(sign * value for sign, value in zip(signs, own, strict=True)) for number, own in values.items()
     }
-    return {n for n, own in costs.items() if not any(_dominates(other, own) for other in costs.values())}
+    best: list[tuple[float, ...]] = []
+    for own in sorted(set(costs.values())):  # one that dominates another comes before it
+        if not any(_dominates(other, own) for other in best):
+            best.append(own)
+    kept = set(best)
+    return {number for number, own in costs.items() if own in kept}
 
 
 def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -110,20 +110,20 @@ class Tracking:
     def studies(self) -> list[StudyRecord]:
         """Every study of the store, the newest first. A run that can't be read is left out, with one warning."""
         with self._reading():
-            return _readable(StudyRecord.from_run, self._search(STUDY_FILTER))
+            return readable(StudyRecord.from_run, self._search(STUDY_FILTER))
 
     def trials(self, parent: str | None = None) -> list[TrialRecord]:
         """Every trial of the store, or of the study with this run_id, the newest first. A run that can't be read is
         left out, with one warning."""
         own = "" if parent is None else f" AND tags.`{PARENT}` = '{parent}'"
         with self._reading():
-            return _readable(TrialRecord.from_run, self._search(TRIAL_FILTER + own))
+            return readable(TrialRecord.from_run, self._search(TRIAL_FILTER + own))
 
     def ended_trials(self, parent: str) -> set[tuple[str, str]]:
         """(trial_id, variant) of a study's trials whose runs are over; parent: run_id of the study's run."""
         with self._reading():
             runs = self._search(f"{TRIAL_FILTER} AND tags.`{PARENT}` = '{parent}'")
-            records = _readable(TrialRecord.from_run, (run for run in runs if run.info.status in OVER))
+            records = readable(TrialRecord.from_run, (run for run in runs if run.info.status in OVER))
         return {(record.trial_id, record.variant) for record in records}
 
     def study_run(self, record: StudyRecord, study_text: str) -> str:
@@ -327,7 +327,7 @@ def artifacts_folder(store: Path) -> Path:
     return store.resolve() / "artifacts"
 
 
-def _readable(read: Callable[[Any], Record], runs: Iterable[Any]) -> list[Record]:
+def readable(read: Callable[[Any], Record], runs: Iterable[Any]) -> list[Record]:
     """The records of the runs, and one warning about those that are none: they must not hide all the others."""
     records, problems = [], []
     for run in runs:

@@ -46,6 +46,16 @@ def test_characters_that_pdflatex_cannot_take_are_printed_in_ascii() -> None:
     assert text.isascii()
 
 
+def test_code_is_verbatim_where_pdflatex_takes_it() -> None:
+    text = write([Section("", "", (replace(table(""), code="  tuned:\n    lr: 0.1\n"),))], 80)
+    assert "\\begin{verbatim}\n  tuned:\n    lr: 0.1\n\\end{verbatim}" in text
+    for name in ("α", r"\end{verbatim}\input{x}", "long " * 20):
+        text = write([Section("", "", (replace(table(""), code=f"  {name}: 1\n"),))], 80)
+        assert text.isascii()
+        assert "verbatim}\n" not in text
+        assert r"\hspace*{1.0em}" in text
+
+
 def test_every_float_of_a_report_has_its_own_label() -> None:
     report = example.example()
     twice = replace(report, tables=(*report.tables, *report.tables))

@@ -5,13 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hmtl_ablate.config import parse_config
+from hmtl_ablate.reporting.figures import pareto
 from hmtl_ablate.reporting.render import build_report, render
 from hmtl_ablate.reporting.results import Results, results_of
+from hmtl_ablate.reporting.search_tables import search_tables
 from hmtl_ablate.reporting.tables import study_tables
+from hmtl_ablate.reporting.winner import variant_options
+from hmtl_ablate.study import load_study
 from hmtl_ablate.tracking import StudyRecord, TrialRecord
 
 ABOUT = {"objective": "val/accuracy", "direction": "max", "racing": 6, "keys": ["training.lr"], "confirm": 2}
@@ -67,7 +74,7 @@ def results() -> Results:
 def test_promised_and_found_by_hand() -> None:
     [table] = study_tables(results())
     assert table.search is not None
-    first, second, other = table.search.found
+    first, second, third, other = table.search.found
     assert (first.arm, first.rank, dict(first.changes)) == ("A", 1, {"training.lr": 0.01})
     assert (first.promised.n, first.confirmed.n) == (6, 2)
     assert (first.promised.mean, first.confirmed.mean) == pytest.approx((0.85, 0.75))
@@ -75,6 +82,7 @@ def test_promised_and_found_by_hand() -> None:
     assert first.test.mean == pytest.approx(0.65)
     assert (second.variant, second.changes["training.lr"]) == ("best of search, A, rank 2", 0.02)
     assert second.optimism == pytest.approx(0)
+    assert (third.changes["training.lr"], third.confirmed.n, third.optimism) == (0.03, 0, None)
     assert (other.arm, other.confirmed.sd) == ("B", None)
     assert other.promised.mean == pytest.approx(0.7)
 
@@ -92,12 +100,12 @@ def test_every_format_has_it() -> None:
     report = build_report(results())
     for form in ("terminal", "markdown", "latex"):
         text = render(report, form, width=80)
-        assert "winner" in text
+        assert "as a variant" in text
         assert "85.00" in text  # promised, in percent
         assert "+10.00" in text
     assert max(len(line) for line in render(report, "terminal", width=80).splitlines()) <= 80
     [study] = json.loads(render(report, "json"))["studies"]
-    assert [one["found"] for one in study["search"]["best"]] == [pytest.approx(0.75), pytest.approx(0.7), 0.65]
+    assert [one["found"] for one in study["search"]["best"]] == [pytest.approx(0.75), pytest.approx(0.7), None, 0.65]
     assert study["search"]["arms"][0]["draws"] == {"random": 2, "sampler": 2}
     rows = [row for row in csv.DictReader(io.StringIO(render(report, "csv"))) if row["table"] == "search"]
     assert [(row["variant"], row["part"], row["n_seeds"]) for row in rows[:2]] == [
@@ -135,8 +143,9 @@ def test_a_draw_that_diverged_is_the_worst_and_a_pruned_one_leaves_no_curve() ->
 
 def test_from_python() -> None:
     frame = results().searches()
-    assert list(frame["variant"]) == ["best of search, A", "best of search, A, rank 2", "best of search, B"]
-    assert list(frame["unseen_seeds"]) == [2, 2, 1]
+    assert list(frame["rank"]) == [1, 2, 3, 1]
+    assert list(frame["variant"][:2]) == ["best of search, A", "best of search, A, rank 2"]
+    assert list(frame["unseen_seeds"]) == [2, 2, 0, 1]
 
 
 def test_a_study_without_a_search_has_none() -> None:
@@ -160,8 +169,99 @@ def test_the_pareto_front_of_two_objectives_by_hand() -> None:
     results = results_of([study], trials)
     [table] = study_tables(results)
     assert table.search is not None
-    found = [(one.changes["training.lr"], dict(one.others)) for one in table.search.found]
-    assert found == [(0.01, {"cost/image_passes": 300.0}), (0.02, {"cost/image_passes": 100.0})]
-    text = render(build_report(results), "markdown")
-    assert "The Pareto front" in text
-    assert [record["others"] for record in results.searches().to_dict("records")] == [one for _, one in found]
+    found = [(one.changes["training.lr"], one.others["cost/image_passes"], one.on_front) for one in table.search.found]
+    assert found == [(0.01, 300.0, True), (0.02, 100.0, True), (0.03, 200.0, False)]
+    [front] = [one for one in search_tables(table) if one.title.startswith("Pareto front")]
+    assert front.cells() == [
+        ["best of search", "90.00 (n = 1)", "300", "training.lr 0.01"],
+        ["rank 2", "50.00 (n = 1)", "100", "training.lr 0.02"],
+    ]
+    assert list(results.searches()["on_front"]) == [True, True, False]
+    drawing = pareto.draw(table, results)
+    assert drawing is not None
+    dominated, best = drawing.figure.axes[0].lines
+    assert (list(dominated.get_xdata()), list(dominated.get_ydata())) == ([200], pytest.approx([40]))
+    assert (list(best.get_xdata()), list(best.get_ydata())) == ([100, 300], pytest.approx([50, 90]))
+    assert "90.00 at image passes 300; 50.00 at image passes 100" in drawing.alt
+
+
+def many() -> Results:
+    """Seven configurations of two options, of which the rate decides; the first three were tried with two seeds."""
+    ends = {"low": 0.001, "high": 0.1, "choices": []}
+    space = {
+        "training.lr": {"kind": "loguniform", **ends},
+        "data.views": {"kind": "choice", **ends, "choices": [1, 2]},
+    }
+    about = {**ABOUT, "keys": list(space), "confirm": 0, "space": space, "base": ["data.size", "training.epochs"]}
+    study = StudyRecord(
+        name="m", profile="q", metric="test/accuracy", variants={}, seeds=(0,), search={"": about}, run_id="p"
+    )
+    trials = [
+        replace(one, config={**one.config, "data": {"views": 1 + n % 2, "size": 32}})
+        for n in range(7)
+        for seed in ((0, 1) if n < 3 else (0,))
+        for one in [trial(10 * n + seed, "search", 0.01 * (n + 1), seed, 0.9 - 0.1 * n + 0.02 * seed)]
+    ]
+    return results_of([study], trials)
+
+
+def test_people_see_the_best_five_and_programs_all() -> None:
+    results = many()
+    [table] = study_tables(results)
+    best, *_ = search_tables(table)
+    assert [cells[:2] for cells in best.cells()] == [
+        ["best of search", "91.00 ± 1.41 (n = 2)"],
+        ["rank 2", "81.00 ± 1.41 (n = 2)"],
+        ["rank 3", "71.00 ± 1.41 (n = 2)"],
+        ["rank 4", "60.00 (n = 1)"],
+        ["rank 5", "50.00 (n = 1)"],
+    ]
+    [study] = json.loads(render(build_report(results), "json"))["studies"]
+    assert len(study["search"]["best"]) == 7
+    rows = list(csv.DictReader(io.StringIO(render(build_report(results), "csv"))))
+    assert sum(row["part"] == "promised by the search" for row in rows) == 7
+
+
+def test_importances_are_in_every_format() -> None:
+    results = many()
+    [table] = study_tables(results)
+    assert table.search is not None
+    shares = table.search.importances
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["training.lr"] > shares["data.views"]
+    shown = f"{100 * shares['training.lr']:.1f}"
+    report = build_report(results)
+    for form in ("terminal", "markdown", "latex"):
+        text = render(report, form, width=60)
+        assert "PED-ANOVA" in text
+        assert shown in text
+    [study] = json.loads(render(report, "json"))["studies"]
+    assert study["search"]["importances"] == pytest.approx(shares)
+    rows = {row["part"]: row for row in csv.DictReader(io.StringIO(render(report, "csv")))}
+    assert float(rows["importance of training.lr"]["mean"]) == pytest.approx(shares["training.lr"])
+
+
+def test_the_winner_is_yaml_that_a_study_file_takes(tmp_path: Path) -> None:
+    """views 1 and size 32: written although one has its default and the other is the base's."""
+    [study] = json.loads(render(build_report(many()), "json"))["studies"]
+    pasted = study["search"]["winner"]
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        f"name: m\nbase: {{data: {{views: 2, size: 64}}, training: {{epochs: 3}}}}\nvariants:\n  SL: {{}}\n{pasted}"
+    )
+    tuned = load_study(file).variants[-1]
+    config = parse_config({**tuned.raw, "seed": 0})
+    assert tuned.name == "tuned"
+    assert (config.training.lr, config.data.views, config.data.size) == (0.01, 1, 32)
+    assert config.training.epochs == parse_config({}).training.epochs  # the search's base, not this file's
+    for form in ("terminal", "markdown", "latex", "html"):
+        assert all(line in render(build_report(many()), form) for line in pasted.splitlines())
+
+
+def test_task_and_data_of_a_pasted_winner_are_the_studys() -> None:
+    options = {"data.name": "rendered", "data.images": 96, "training.lr": 0.5, "pretext.puzzling.weight": 2.0}
+    assert variant_options(options, ("training.lr",)) == {
+        "training": {"lr": 0.5},
+        "pretext": {"puzzling": {"weight": 2.0}},
+    }
+    assert variant_options({"training.gone": 1, "training.lr": 0.5}, ("training.lr",)) == {"training": {"lr": 0.5}}

@@ -19,6 +19,7 @@ from hmtl_ablate.reporting.figures import (
     importance,
     low_data,
     parallel,
+    pareto,
     tuning,
 )
 from hmtl_ablate.reporting.figures.low_data import low_data_figure, low_data_lines
@@ -50,6 +51,7 @@ FIGURES: tuple[FigureKind, ...] = (
     FigureKind("search-history", "Search history", history.draw),
     FigureKind("parallel", "Searched options and scores", parallel.draw),
     FigureKind("importance", "Importance of the searched options", importance.draw),
+    FigureKind("pareto", "Objectives and the Pareto front", pareto.draw),
     FigureKind("tuning", "Tuning curves", tuning.draw),
     FigureKind("confusion", "Confusion matrices", confusion.draw),
 )

@@ -70,6 +70,8 @@ _ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308"
 _ACCENTS |= {"\u0327": "c", "\u0304": "=", "\u0328": "k"}
 LONG_CELL = 44
 """Characters of a cell beyond which it is set in several lines, half as many em wide."""
+VERBATIM = 50
+"""Characters of a line that fit into a column of a document of two."""
 LONG_WORD, PIECE = 20, 10
 """Characters of a word beyond which it may be broken, and those of a piece."""
 
@@ -108,7 +110,23 @@ def _float(table: Table[Any], title: str) -> str:
         lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright\sloppy"]
         lines += [_breakable(note) + r"\par" for note in below]
         lines.append(r"\end{minipage}")
+    if table.code:
+        lines += _code(table.code.splitlines())
     return "\n".join([*lines, r"\end{table}"])
+
+
+def _code(lines: list[str]) -> list[str]:
+    """Lines as they are; where pdflatex can't set them so, in its typewriter font with what `_escape` makes of them."""
+    plain = all(line.isascii() and len(line) <= VERBATIM and "\\end{verbatim}" not in line for line in lines)
+    if plain:
+        return [r"\begin{footnotesize}", r"\begin{verbatim}", *lines, r"\end{verbatim}", r"\end{footnotesize}"]
+    indents = [len(line) - len(line.lstrip()) for line in lines]
+    return [
+        "",
+        r"\begin{minipage}{\linewidth}\footnotesize\ttfamily\raggedright\sloppy",
+        *(rf"\hspace*{{{n / 2}em}}{_breakable(line)}\par" for n, line in zip(indents, lines, strict=True)),
+        r"\end{minipage}",
+    ]
 
 
 def _tabular(table: Table[Any]) -> list[str]:

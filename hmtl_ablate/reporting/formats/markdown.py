@@ -28,6 +28,8 @@ def write(sections: Sequence[Section], width: int) -> str:
                 blocks.append(_grid(table))
             if table.notes:
                 blocks.append("\n".join(f"- {_escape(note)}" for note in table.notes))
+            if table.code:
+                blocks.append(_fenced(table.code))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -35,6 +37,12 @@ def _grid(table: Table[Any]) -> str:
     header = _line(_escape(column.title) for column in table.shown)
     ruler = _line("---:" if column.align == "right" else "---" for column in table.shown)
     return "\n".join([header, ruler, *(_line(map(_escape, cells)) for cells in table.cells())])
+
+
+def _fenced(code: str) -> str:
+    """A block of code, in a fence that is longer than any in it."""
+    fence = "`" * max(3, 1 + max((len(found) for found in re.findall("`+", code)), default=0))
+    return f"{fence}yaml\n{code.rstrip()}\n{fence}"
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -41,7 +41,7 @@ def write(sections: Sequence[Section], width: int) -> str:
             for note in table.notes:
                 lines += _indented(note, min(width, TEXT_WIDTH))
             if table.code:
-                lines += ["", *(f"    {line}" for line in table.code.splitlines())]
+                lines += ["", *table.code.splitlines()]
         lines.append("")
     return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
 
