@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _half(means: NDArray[np.float64]) -> tuple[float | None, float | None]:
     if n < 2:
         return None, None
     error = float(means.std(ddof=1)) / math.sqrt(n)
-    return float(stats.t.ppf(0.975, n - 1)) * error, error
+    return float(special.stdtrit(n - 1, 0.975)) * error, error
 
 
 def mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
