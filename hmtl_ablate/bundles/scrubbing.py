@@ -25,7 +25,7 @@ def scrubbed(text: str) -> str:
     for place in dict.fromkeys((str(Path.cwd()), str(Path.home()))):
         if place.count("/") > 1:
             text = text.replace(place, PATH)
-    for pattern in (_WINDOWS, _HOME, _UNIX, _TILDE):
+    for pattern in (_WINDOWS, _UNIX, _HOME, _TILDE):
         text = pattern.sub(PATH, text)
     text = _ADDRESS.sub(f"{USER}@{HOST}", text)
     for name in _hosts():

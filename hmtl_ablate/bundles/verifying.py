@@ -101,8 +101,8 @@ def _of_trials(bundle: Bundle) -> Iterator[Difference]:
     for record in bundle.records.trials:
         content = bundle.contents.get(record.trial_id)
         if content is None:
-            if record.status == "finished" and _counts(record, bundle):
-                yield Difference(RECORDS, f"trial {_line(record.trial_id)}", "is finished, but has no folder")
+            if not record.config or (record.status == "finished" and _counts(record, bundle)):
+                yield Difference(RECORDS, f"trial {_line(record.trial_id)}", "is a trial whose folder is missing")
             continue
         identity = record.fingerprint + _digests(bundle.data, record.fingerprint, content.config.tasks)
         yield from differences(content, record, identity)
