@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hmtl_ablate.api.bundles import bundle, import_bundle, retrain, verify
     from hmtl_ablate.api.models import Prediction, TrainedModel, load_model
     from hmtl_ablate.api.studies import StudyRun, estimate, figures, load_results, plan, report, run
     from hmtl_ablate.api.trials import TrainedTrial, train
@@ -33,8 +34,10 @@ __all__ = [
     "TrainedTrial",
     "TrialConfig",
     "__version__",
+    "bundle",
     "estimate",
     "figures",
+    "import_bundle",
     "load_model",
     "load_results",
     "load_study",
@@ -43,8 +46,10 @@ __all__ = [
     "register_pretext_task",
     "register_supervised_task",
     "report",
+    "retrain",
     "run",
     "train",
+    "verify",
 ]
 
 _MODULES = {
@@ -53,8 +58,10 @@ _MODULES = {
     "TrainedModel": "hmtl_ablate.api.models",
     "TrainedTrial": "hmtl_ablate.api.trials",
     "TrialConfig": "hmtl_ablate.config",
+    "bundle": "hmtl_ablate.api.bundles",
     "estimate": "hmtl_ablate.api.studies",
     "figures": "hmtl_ablate.api.studies",
+    "import_bundle": "hmtl_ablate.api.bundles",
     "load_model": "hmtl_ablate.api.models",
     "load_results": "hmtl_ablate.api.studies",
     "load_study": "hmtl_ablate.study",
@@ -63,8 +70,10 @@ _MODULES = {
     "register_pretext_task": "hmtl_ablate.pretext",
     "register_supervised_task": "hmtl_ablate.supervised",
     "report": "hmtl_ablate.api.studies",
+    "retrain": "hmtl_ablate.api.bundles",
     "run": "hmtl_ablate.api.studies",
     "train": "hmtl_ablate.api.trials",
+    "verify": "hmtl_ablate.api.bundles",
 }
 """Public name → the module that defines it."""
 

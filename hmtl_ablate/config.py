@@ -756,6 +756,11 @@ def trial_id(config: TrialConfig, fingerprint: str) -> str:
     Only fields that differ from their defaults count, so a new option with a neutral default renames no old trial. A
     file of weights counts by its content, not its path. Raises CheckpointError when it can't be read.
     """
+    return id_of(declared_by_content(config), config.seed, fingerprint, NUMERICS_VERSION)
+
+
+def declared_by_content(config: TrialConfig) -> dict[str, Any]:
+    """The declared fields, files of weights named by their content. Raises CheckpointError when one can't be read."""
     declared = config.declared()
     for path, source in config.weight_sources.items():
         if source.startswith("file:"):
@@ -769,7 +774,13 @@ def trial_id(config: TrialConfig, fingerprint: str) -> str:
                 section[name] = f"file:{_digest(file, stat.st_size, stat.st_mtime_ns)}"
             except OSError as error:
                 raise CheckpointError(f"{'.'.join(path)}: can't read {file}: {error.strerror}") from error
-    identity = {"config": declared, "seed": config.seed, "data": fingerprint, "numerics": NUMERICS_VERSION}
+    return declared
+
+
+def id_of(declared: Mapping[str, Any], seed: int, fingerprint: str, numerics: int) -> str:
+    """The id of a trial from its declared fields, with files of weights named by their content (`file:` and 16
+    hexadecimal digits)."""
+    identity = {"config": declared, "seed": seed, "data": fingerprint, "numerics": numerics}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 

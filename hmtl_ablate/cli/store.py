@@ -15,7 +15,10 @@ from hmtl_ablate.cli.root import app
 @app.command("import")
 def import_(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder of one trial, a folder of such folders, or a store.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="The folder of one trial, a folder of such folders, a store, or a bundle's file."
+        ),
     ],
     runs: Runs = DEFAULT_RUNS,
 ) -> None:
@@ -23,7 +26,12 @@ def import_(
     from hmtl_ablate.checks import open_store
     from hmtl_ablate.training.folder import import_trials
 
-    done = import_trials(folder, open_store(runs) / "trials")
+    if folder.is_file():
+        from hmtl_ablate.api.bundles import import_bundle
+
+        done = import_bundle(folder, runs)
+    else:
+        done = import_trials(folder, open_store(runs) / "trials")
     for path, why in done.refused:
         print(f"not imported: {path}: {why}", file=sys.stderr)
     print(

@@ -13,6 +13,7 @@ configuration nor the data: a task is built from `Labels` and `TaskOptions`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -144,3 +145,10 @@ class SupervisedTask(ABC):
     def predictions(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Arrays saved per image: label and prediction. All have first dimension n."""
         return {"label": targets, "prediction": outputs}
+
+    def outputs(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """The inverse of `predictions`: outputs float [n, width] with the same metrics, from what was saved per image.
+
+        Override it with `predictions`; without it, `hmtl-ablate verify` can't recompute the metrics (KeyError).
+        """
+        return arrays["prediction"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hmtl_ablate.supervised.base import Labels, Metric, SupervisedTask, TaskOptions
@@ -83,6 +83,11 @@ class Classification(SupervisedTask):
     def predictions(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """label: int64 [n]; probability: float32 [n, K]."""
         return {"label": targets, "probability": outputs.softmax(dim=1)}
+
+    def outputs(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Logarithms of the probabilities, which have the same softmax; at least about −87, where one is 0."""
+        probability = arrays["probability"]
+        return probability.clamp_min(probability.new_tensor(1.2e-38)).log()
 
 
 def classification_metrics(logits: Tensor, targets: Tensor, classes: Sequence[str]) -> dict[str, float]:

@@ -5,6 +5,7 @@ R = Rz(roll) · Ry(yaw) · Rx(pitch), as the benchmarks on 300W-LP and AFLW2000 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hmtl_ablate.supervised.base import Labels, Metric, SupervisedTask, TaskOptions
@@ -67,6 +68,13 @@ class Pose(SupervisedTask):
     def predictions(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """label and angles: float32 [n, 3], degrees."""
         return {"label": targets, "angles": self.angles(outputs)}
+
+    def outputs(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Angles in the head's unit, or the first two columns of their rotation matrix."""
+        angles = arrays["angles"]
+        if not self.six:
+            return angles / self.UNIT
+        return matrix_of_angles(angles)[:, :, :2].transpose(1, 2).flatten(1)
 
 
 def pose_metrics(angles: Tensor, targets: Tensor) -> dict[str, float]:

@@ -163,6 +163,19 @@ class Tracking:
                 file.write_text(report, encoding="utf-8")
                 self._put(run, "report.md", file)
 
+    def study_text(self, run_id: str) -> str | None:
+        """The study file of a study's last run; None where MLflow has none."""
+        with self._reading():
+            run = self.client.get_run(run_id)
+            if self._is_local(run):
+                inside = run.info.artifact_uri.removeprefix(PROXY).lstrip("/")
+                file = artifacts_folder(self._store) / inside / "study.yaml"
+                return file.read_text(encoding="utf-8") if file.is_file() else None
+            if not any(found.path == "study.yaml" for found in self.client.list_artifacts(run_id)):
+                return None
+            with tempfile.TemporaryDirectory() as folder:
+                return Path(self.client.download_artifacts(run_id, "study.yaml", folder)).read_text(encoding="utf-8")
+
     def registration(self, record: StudyRecord) -> Registration | None:
         """What a study was before its first trial; None when it has no run yet, or one that registered nothing."""
         with self._reading():

@@ -28,12 +28,15 @@ def revision(package: Path = Path(__file__).parents[1]) -> Revision:
     """The revision of the package, as it was when this process first asked.
 
     A repository that only contains the package, such as that of the project whose environment it is installed into,
-    does not count: the package's own `__init__.py` has to be tracked.
+    does not count, not even where that environment is committed: the package's own `__init__.py` has to be tracked, in
+    a folder at the top of the repository. The working folder plays no part.
     """
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return Revision()
+    if (_git(package, "rev-parse", "--show-prefix") or "").strip() != f"{package.name}/":
+        return Revision()
     commit = (_git(package, "rev-parse", "HEAD") or "").strip()
-    diff = _git(package, "diff", "HEAD", "--", ".") or ""
+    diff = _git(package, "diff", "--no-ext-diff", "--no-color", "HEAD", "--", ".") or ""
     for name in (_git(package, "ls-files", "--others", "--exclude-standard", "-z") or "").split("\0"):
         if name:  # its exit code is 1: the two differ
             diff += _git(package, "diff", "--no-index", "--", os.devnull, name, fine=(0, 1)) or ""

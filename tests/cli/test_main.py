@@ -57,6 +57,8 @@ def test_help_and_version(call: Call) -> None:
         "plan",
         "report",
         "ui",
+        "bundle",
+        "verify",
         "import",
         "schema",
         "data",

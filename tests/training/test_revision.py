@@ -53,6 +53,28 @@ def test_the_repository_that_an_environment_lies_in_is_another_s(package: Path) 
     assert revision(installed) == Revision()
 
 
+def test_an_environment_that_a_project_has_committed_is_not_its_own(package: Path) -> None:
+    vendored = package.parent / "lib" / "site-packages" / "package"
+    vendored.mkdir(parents=True)
+    (vendored / "__init__.py").write_text("A = 1\n")
+    git(package.parent, "add", ".")
+    git(package.parent, "commit", "-q", "-m", "environment")
+    assert revision(vendored) == Revision()
+
+
+def test_the_working_folder_plays_no_part(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "-q")
+    git(other, "commit", "-q", "--allow-empty", "-m", "x")
+    installed = tmp_path / "nowhere" / "package"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("A = 1\n")
+    monkeypatch.chdir(other)
+    assert revision(installed) == Revision()
+    assert revision(package).commit == git(package, "rev-parse", "HEAD") != git(other, "rev-parse", "HEAD")
+
+
 def test_without_git(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert revision(package) == Revision()
