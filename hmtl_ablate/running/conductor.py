@@ -62,7 +62,7 @@ class Conductor:
         self.asked: dict[str, list[int]] = {}
         """Variant → the seeds of it that were asked for."""
         self.continuations = continuations(study, tuple(searches))
-        self.log = StudyLog(tracking, study, pictures=pictures, warn=progress.warn)
+        self.log = StudyLog(tracking, study, pictures=pictures, warn=progress.warn, store=store)
         arms = planned(study)
         self._ask(arms)
         seed = study.seeds[0]

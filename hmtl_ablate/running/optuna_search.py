@@ -82,8 +82,10 @@ class OptunaSearch:
         seeds: tuple[int, ...],
         storage: optuna.storages.BaseStorage,
         identify: Identify,
+        about: Mapping[str, str] = {},
     ) -> None:
-        """seeds: those of the search; a configuration's values are drawn once, for all of them."""
+        """seeds: those of the search; a configuration's values are drawn once, for all of them. about: what Optuna's
+        own tools show with the study, e.g. its question."""
         self.search, self.identify, self.seeds, self.seed = search, identify, seeds, seeds[0]
         seed = self.seed
         self._sampler = SAMPLERS[search.sampler]
@@ -91,6 +93,8 @@ class OptunaSearch:
         if search.racing > 1:  # what the sampler learns depends on them
             name += "".join(f"-{one}" for one in seeds[:FIRST])
         known = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
+        if search.arm and name not in known:  # older versions did not name the arm
+            name = f"{name} {search.arm[:100]}"
         directions = ["maximize" if way == "max" else "minimize" for way in search.objectives.values()]
         pruner = search.pruner.build(search.epochs)
         # The seed moves on with the number of trials: a restarted sampler would repeat its first draws.
@@ -103,16 +107,16 @@ class OptunaSearch:
         )
         self._stopping = Stopping(self.study)
         if search.others:  # Optuna stops no trial of several objectives: a study of the proxy alone has them too
-            self._stopping = Stopping(
-                optuna.create_study(
-                    storage=storage,
-                    study_name=f"proxy of {name}",
-                    direction=directions[0],
-                    load_if_exists=True,
-                    pruner=pruner,
-                ),
-                separate=True,
+            proxy = optuna.create_study(
+                storage=storage,
+                study_name=f"proxy of {name}",
+                direction=directions[0],
+                load_if_exists=True,
+                pruner=pruner,
             )
+            _describe(proxy, [search.metric], about)
+            self._stopping = Stopping(proxy, separate=True)
+        _describe(self.study, list(search.objectives), about)
         if name not in known:
             self.study.set_user_attr("arm", search.arm)
             self.study.set_user_attr("race", self._race)
@@ -328,6 +332,17 @@ class Stopping:
             trial.set_user_attr("of", drawn.number)
             self._trials[drawn.number] = trial
         return self._trials[drawn.number]
+
+
+def _describe(study: optuna.Study, objectives: Sequence[str], about: Mapping[str, str]) -> None:
+    """Have optuna-dashboard show what the values are, and what the study is about."""
+    if study.metric_names != list(objectives):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(objectives))
+    for key, text in about.items():
+        if study.user_attrs.get(key) != text:
+            study.set_user_attr(key, text)
 
 
 def best_of(storage: optuna.storages.BaseStorage, prefix: str) -> list[dict[str, Any]] | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.config import metric_info
 from hmtl_ablate.reporting.answer import answers
 from hmtl_ablate.reporting.document import Section
 from hmtl_ablate.reporting.render import Report, build_document, render, render_sections
-from hmtl_ablate.reporting.results import pretext_tasks, results_of
+from hmtl_ablate.reporting.results import Results, pretext_tasks, results_of
 from hmtl_ablate.reporting.tables import StudyTable, study_tables
 from hmtl_ablate.reporting.wording import label, number_text, plural
 from hmtl_ablate.tracking import StudyRecord, TrialRecord
@@ -32,6 +34,8 @@ class Outcome:
     """The study's table, and one for each of its evaluations."""
     drawn: tuple[str, ...] = ()
     """Of a study on drawn faces: the pretext tasks in it."""
+    results: Results | None = field(default=None, repr=False, compare=False)
+    """The frames that the tables were made from."""
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -63,6 +67,18 @@ class Outcome:
         """The study's whole report in Markdown."""
         return render(Report((), self.tables, empty=False), "markdown")
 
+    def figures(self) -> dict[str, bytes]:
+        """The report's figures as PNG, under the paths that they have in the study's run; none of them shows a face."""
+        from hmtl_ablate.reporting.figures import drawings  # matplotlib takes half a second
+        from hmtl_ablate.reporting.figures.style import png
+
+        found: dict[str, bytes] = {}
+        for table in self.tables if self.results is not None else ():
+            assert self.results is not None
+            folder = "/".join(["figures", re.sub(r"[^\w-]+", "_", table.evaluation)]).strip("/")
+            found |= {f"{folder}/{kind.key}.png": png(one.figure) for kind, one in drawings(table, self.results)}
+        return found
+
     @property
     def scores(self) -> dict[str, float]:
         """The best mean of the study's metric over its arms, and the best score of its search, under their names."""
@@ -87,12 +103,12 @@ class Outcome:
         ]
 
 
-def outcome_of(study: StudyRecord, trials: Sequence[TrialRecord]) -> Outcome:
-    """What these trials of a study say."""
-    results = results_of([study], trials)
+def outcome_of(study: StudyRecord, trials: Sequence[TrialRecord], store: Path | None = None) -> Outcome:
+    """What these trials of a study say. store: the folder of the trials, whose curves and matrices the figures show."""
+    results = replace(results_of([study], trials), store=store)
     rows: list[dict[Hashable, Any]] = results.trials.to_dict("records") if study.data == DRAWN else []
     tasks = {task for row in rows for task in pretext_tasks(row["options"])}
-    return Outcome(tuple(study_tables(results)), tuple(sorted(tasks)))
+    return Outcome(tuple(study_tables(results)), tuple(sorted(tasks)), results)
 
 
 def _best_tried(table: StudyTable) -> list[str]:

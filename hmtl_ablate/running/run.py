@@ -153,6 +153,7 @@ def _searches(study: Study, packs: Packs, store: Path, storage: str | None) -> l
         return []
     identify = Resolver(study, packs).identify
     found = []
+    about = {"study": study.name, "profile": study.profile, "question": study.question}
     with database_errors():
         database = connect(storage, store)
         for search in study.searches:
@@ -160,7 +161,7 @@ def _searches(study: Study, packs: Packs, store: Path, storage: str | None) -> l
             identity = [config.NUMERICS_VERSION, *packs.identities(config.parse_config(search.base).tasks)]
             prefix = f"{study.name}@{study.profile}#{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]}"
             seeds = search_seeds(study.seeds, search.racing)
-            found.append(Racer(OptunaSearch(search, prefix, seeds, database, identify), store))
+            found.append(Racer(OptunaSearch(search, prefix, seeds, database, identify, about), store))
             found[-1].give(_best_of(search, study.profile, database))
     return found
 

@@ -103,8 +103,18 @@ class StudyLog:
     from the trials' folders when the store is back, or by the next run of the study.
     """
 
-    def __init__(self, tracking: Tracking, study: Study, *, pictures: bool, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        tracking: Tracking,
+        study: Study,
+        *,
+        pictures: bool,
+        warn: Callable[[str], None],
+        store: Path | None = None,
+    ) -> None:
+        """store: the folder of the trials, from which the study's figures are drawn."""
         self.tracking = tracking
+        self._store = store
         self._study, self._pictures, self._warn = study, pictures, warn
         self._commit = revision().commit
         self.parent = ""
@@ -260,12 +270,12 @@ class StudyLog:
         self.parent = self.tracking.study_run(self._record, self._study.text)
 
     def _describe(self) -> None:
-        """What the study has found, on its page; figures would be added here."""
+        """What the study has found, on its page."""
         assert self._record is not None
         record = replace(self._record, run_id=self.parent)
-        found = outcome_of(record, self.tracking.trials(self.parent))
-        self.tracking.describe_study(self.parent, found.page, found.report, found.scores)
+        found = outcome_of(record, self.tracking.trials(self.parent), self._store)
         self.outcome = found
+        self.tracking.describe_study(self.parent, found.page, found.report, found.scores, found.figures())
 
     def _open(self, job: Job) -> None:
         self._records[job.trial_id] = [

@@ -1,8 +1,8 @@
 """What a run of MLflow holds of a study or a trial, as typed records; no other module knows the tags' names.
 
 `to_run` gives a record as MLflow stores it, `from_run` reads it back. A trial's config is one JSON text in the tag
-`hmtl.config`, so its values keep their types; each option is also a parameter, for people who filter in MLflow's
-pages. Runs written before that tag existed are read from their parameters.
+`hmtl.config`, so its values keep their types; each option that differs from its default is also a parameter, for people
+who filter in MLflow's pages. Runs written before that tag existed are read from their parameters, which were all.
 
 MLflow limits a tag to 8,000 characters. A longer text continues in further tags: `hmtl.variants`, `hmtl.variants/2`,
 `hmtl.variants/3`, … A part of exactly 8,000 characters has a successor, a shorter one is the last; so parts that are
@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.study.declaration import Decide, Verdict
+from hmtl_ablate.tracking.describing import changed_options, trial_text
 
 EXPERIMENT = "hmtl-ablate"
 """MLflow experiment of every run."""
@@ -343,8 +344,8 @@ class TrialRecord:
         if self.status != "running" or self.reason:
             tags[REASON] = self.reason
         tags |= {f"{PREFIX}{name}": value for name, value in self.environment.items()}
-        params = {_key(name): str(value)[:PARAM_LENGTH] for name, value in self.options.items()}
-        return RunData(_split(tags), params, loggable(self.metrics))
+        params = {_key(name): str(value)[:PARAM_LENGTH] for name, value in changed_options(self.config).items()}
+        return RunData(_split(tags) | {NOTE: trial_text(self)[:TAG_LENGTH]}, params, loggable(self.metrics))
 
     @classmethod
     def from_run(cls, run: Any) -> TrialRecord:
@@ -372,8 +373,8 @@ class TrialRecord:
 
 
 def view_state(known: str, metric: str) -> str:
-    """The state of MLflow's table of runs, as JSON: variant, seed, status, seconds, and of each metric its value on the
-    selection split and on the test split.
+    """The state of MLflow's table of runs, as JSON: study, variant, seed, status, seconds, and of each metric its value
+    on the selection split and on the test split.
 
     known: the state so far, "" without any; metric: one to add, e.g. test/accuracy.
     """
@@ -381,9 +382,10 @@ def view_state(known: str, metric: str) -> str:
         state = json.loads(known)
         columns = [column for column in state["selectedColumns"] if isinstance(column, str)]
     except (ValueError, KeyError, TypeError):
-        columns = [f"tags.`{tag}`" for tag in (TRIAL_TEXTS["variant"], SEED, STATUS)] + ["metrics.`seconds`"]
-    own = [f"metrics.`best/val/{metric.partition('/')[2]}`", f"metrics.`{metric}`"]
+        columns = ["metrics.`seconds`"]
     *others, seconds = columns
+    names = [TRIAL_TEXTS["study"], TRIAL_TEXTS["variant"], SEED, STATUS]
+    own = [f"tags.`{tag}`" for tag in names] + [f"metrics.`best/val/{metric.partition('/')[2]}`", f"metrics.`{metric}`"]
     return _json({"selectedColumns": [*others, *(column for column in own if column not in others), seconds]})
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import filecmp
 import gc
+import json
 import logging
 import os
 import re
@@ -44,6 +45,8 @@ from hmtl_ablate.tracking.records import (
 PROXY = "mlflow-artifacts:/"
 PARAMS_A_BATCH, TAGS_A_BATCH = 100, 100
 """MLflow's own limits."""
+CONTEXT = "mlflow.data.context"
+"""Tag of a dataset, which MLflow's pages show with its name."""
 PAGE = 1000
 """Runs that one search returns."""
 ENDS: dict[TrialStatus, str] = {"finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
@@ -148,10 +151,13 @@ class Tracking:
             self._show_columns(record.metric)
         return str(run.info.run_id)
 
-    def describe_study(self, run_id: str, page: str, report: str, scores: Mapping[str, float]) -> None:
-        """Write what a study has found: its description in MLflow's pages, its report, and its best scores.
+    def describe_study(
+        self, run_id: str, page: str, report: str, scores: Mapping[str, float], figures: Mapping[str, bytes] = {}
+    ) -> None:
+        """Write what a study has found: its description in MLflow's pages, its report, best scores and figures.
 
-        page, report: Markdown; a page longer than a tag is cut at a line. scores: name → value.
+        page, report: Markdown; a page longer than a tag is cut at a line. scores: name → value. figures: path in the
+        run → content.
         """
         with self._writing():
             run = self.client.get_run(run_id)
@@ -162,6 +168,9 @@ class Tracking:
                 file = Path(folder) / "report.md"
                 file.write_text(report, encoding="utf-8")
                 self._put(run, "report.md", file)
+                for path, content in figures.items():
+                    file.write_bytes(content)
+                    self._put(run, path, file)
 
     def study_text(self, run_id: str) -> str | None:
         """The study file of a study's last run; None where MLflow has none."""
@@ -195,6 +204,7 @@ class Tracking:
                 run = self._create_run(record.run_name, data.tags)
             self._set_tags(run, {tag: text for tag, text in data.tags.items() if tag != STATUS})
             self._set_params(run, data.params)
+            self._set_dataset(run, record)
         return str(run.info.run_id)
 
     def log_epochs(self, run_id: str, history: Sequence[Mapping[str, float]]) -> None:
@@ -229,8 +239,11 @@ class Tracking:
                 for path, file in artifacts.items():
                     self._put(run, path, file)
             if fresh:
-                # the last epoch as step: "seconds" and "image_passes" are curves too, and the last step is what counts
-                self._log_metrics(run_id, fresh, _last_epoch(run))
+                # MLflow draws a metric whose only step is 0 as a bar. "seconds" and "image_passes" are curves too: of
+                # those the last step is what counts.
+                known = {name: self._last_step(run_id, name) for name in fresh if name in run.data.metrics}
+                for step in sorted({0, *known.values()}):
+                    self._log_metrics(run_id, {n: v for n, v in fresh.items() if known.get(n, 0) == step}, step)
             self._set_tags(run, data.tags)
             if run.info.status != end:
                 self.client.set_terminated(run_id, status=end)
@@ -296,6 +309,19 @@ class Tracking:
 
         now = int(time.time() * 1000)
         self.client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
+
+    def _last_step(self, run_id: str, metric: str) -> int:
+        return max(int(point.step) for point in self.client.get_metric_history(run_id, metric))
+
+    def _set_dataset(self, run: Any, record: TrialRecord) -> None:
+        """Say which data the trial reads, if the run does not say so yet."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        known = {one.dataset.digest for one in run.inputs.dataset_inputs} if run.inputs else set()
+        if record.fingerprint and record.data and record.fingerprint not in known:
+            source = json.dumps({"tags": {"mlflow.source.name": "hmtl-ablate"}})  # a pack that this package has made
+            dataset = Dataset(record.data, record.fingerprint, "code", source)
+            self.client.log_inputs(run.info.run_id, [DatasetInput(dataset, [InputTag(CONTEXT, "training")])])
 
     def _set_tags(self, run: Any, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag

@@ -4,8 +4,10 @@ import json
 import sqlite3
 import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -249,3 +251,33 @@ def test_a_winner_is_confirmed_beside_sl_at_equal_epochs_and_passes() -> None:
         "best of search",
     ]  # a shared feed costs what SL does
     assert len(winners_of(parse_config({"training": {"lr": 0.1}}))) == 1
+
+
+def test_optuna_s_own_tools_show_what_a_search_is_about(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: s\nseeds: [0]\nvariants:\n  SL: {}\n  HMTL: {pretext: {puzzling: {}}}\nsearch:\n  arms:\n"
+        "    HMTL: {space: {training.lr: {uniform: [0.001, 0.01]}}}\n  trials: 2\n  racing: null\n"
+        "  pruner: {name: median}\n  objective: {val/accuracy: max, val/loss: min}\n  sampler: nsga2\n"
+    )
+    [search] = load_study(path).searches
+    storage = connect(None, tmp_path)
+    for question in ("Which rate?", "Which rate is best?"):
+        OptunaSearch(search, "s@quick#data", (0,), storage, identify, {"question": question})
+    own, proxy = sorted(optuna.get_all_study_names(storage), key=len)
+    assert own == f"s@quick#data#{search.space_hash} HMTL"
+    assert proxy == f"proxy of {own}"
+    loaded = {name: optuna.load_study(study_name=name, storage=storage) for name in (own, proxy)}
+    assert {name: study.metric_names for name, study in loaded.items()} == {
+        own: ["val/accuracy", "val/loss"],
+        proxy: ["val/accuracy"],
+    }
+    assert {study.user_attrs["question"] for study in loaded.values()} == {"Which rate is best?"}
+
+
+def test_a_search_of_an_earlier_version_keeps_its_name(tmp_path: Path) -> None:
+    search = replace(optuna_search(tmp_path).search, arm="HMTL")
+    storage = connect(None, tmp_path)
+    old = f"s@quick#data#{search.space_hash}"
+    optuna.create_study(storage=storage, study_name=old, direction="maximize")
+    assert OptunaSearch(search, "s@quick#data", (0,), storage, identify).study.study_name == old

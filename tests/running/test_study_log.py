@@ -45,6 +45,7 @@ class Recorder:
         self.artifacts: dict[str, Path] = {}
         self.status = ""
         self.page = ""
+        self.figures: dict[str, bytes] = {}
         self.registered: Registration | None = None
 
     def _up(self) -> None:
@@ -79,9 +80,11 @@ class Recorder:
         self._up()
         return [replace(record, parent=parent) for record in self.ended.values()]
 
-    def describe_study(self, run_id: str, page: str, report: str, scores: Mapping[str, float]) -> None:
+    def describe_study(
+        self, run_id: str, page: str, report: str, scores: Mapping[str, float], figures: Mapping[str, bytes]
+    ) -> None:
         self._up()
-        self.page = page
+        self.page, self.figures = page, dict(figures)
 
     def finish_study(self, run_id: str, status: str) -> None:
         self._up()

@@ -153,11 +153,37 @@ def test_finishing_twice_writes_nothing_twice(
     assert (found.status, found.environment) == (status, {"device": "cpu"})
     assert run.data.metrics["seconds"] == 5.0
     assert "best/val/loss" not in run.data.metrics
-    assert steps(tracking, child, "test/accuracy") == [2]
+    assert steps(tracking, child, "test/accuracy") == [0]  # MLflow draws it as a bar, not as a line of one point
     assert steps(tracking, child, "seconds") == [1, 2, 2]
 
     tracking.finish_trial(child, replace(record, metrics=values | {"test/accuracy": 0.6}), {})
     assert tracking.client.get_run(child).data.metrics["test/accuracy"] == 0.6
+
+
+def test_a_final_value_that_an_earlier_version_wrote_at_the_last_epoch_is_replaced(
+    tracking: Tracking, trial: Maker, steps: Steps
+) -> None:
+    child = tracking.trial_run(trial("parent"))
+    tracking.log_epochs(child, [{"epoch": 2, "test/accuracy": 0.7}])
+    tracking.finish_trial(child, trial("parent", status="finished", metrics={"test/accuracy": 0.6}), {})
+    assert tracking.client.get_run(child).data.metrics["test/accuracy"] == 0.6
+
+
+def test_a_pruned_trial_of_an_earlier_version_has_ended(tracking: Tracking, trial: Maker) -> None:
+    running, ended = (tracking.trial_run(trial("parent", trial_id=name)) for name in ("a", "b"))
+    tracking.client.set_terminated(ended, status="KILLED")
+    assert tracking.ended_trials("parent") == {("b", "sl")}
+    tracking.finish_trial(running, trial("parent", trial_id="a", status="pruned"), {})
+    assert tracking.ended_trials("parent") == {("a", "sl"), ("b", "sl")}
+
+
+def test_a_trial_names_its_data_once(tracking: Tracking, trial: Maker) -> None:
+    for fingerprint in ("f0", "f0", "f1"):  # the data has changed in between
+        child = tracking.trial_run(trial("parent", data="rendered", fingerprint=fingerprint))
+    inputs = tracking.client.get_run(child).inputs.dataset_inputs
+    assert sorted((one.dataset.name, one.dataset.digest) for one in inputs) == [("rendered", "f0"), ("rendered", "f1")]
+    assert [[(tag.key, tag.value) for tag in one.tags] for one in inputs] == [[("mlflow.data.context", "training")]] * 2
+    assert not tracking.client.get_run(tracking.trial_run(trial("parent", variant="b"))).inputs.dataset_inputs
 
 
 def test_the_environment_of_another_run_does_not_leak_in(
@@ -226,11 +252,13 @@ def test_more_runs_than_a_page(tracking: Tracking, trial: Maker, monkeypatch: py
 def test_a_study_s_page_has_its_answer_report_and_best_score(tracking: Tracking, store: Path, study: Maker) -> None:
     parent = tracking.study_run(study(), "name: p\n")
     for _ in range(2):
-        tracking.describe_study(parent, "- It helps.\n" + "x" * 9000, "# Report\n", {"test/accuracy": 0.7})
+        page, figures = "- It helps.\n" + "x" * 9000, {"figures/curves.png": b"png"}
+        tracking.describe_study(parent, page, "# Report\n", {"test/accuracy": 0.7}, figures)
     run = tracking.client.get_run(parent)
     assert run.data.tags["mlflow.note.content"] == "- It helps."
     assert run.data.metrics == {"test/accuracy": 0.7}
     assert [file.read_text() for file in store.rglob("report.md")] == ["# Report\n"]
+    assert [file.read_bytes() for file in store.rglob("artifacts/figures/curves.png")] == [b"png"]
 
 
 def test_the_table_of_runs_shows_the_metrics_of_each_study(tracking: Tracking, study: Maker) -> None:
@@ -238,6 +266,7 @@ def test_the_table_of_runs_shows_the_metrics_of_each_study(tracking: Tracking, s
         tracking.study_run(study(metric=metric), "")
     tags = tracking.client.get_experiment(tracking.experiment_id).tags
     assert json.loads(tags["mlflow.sharedViewState.hmtl"])["selectedColumns"] == [
+        "tags.`hmtl.study`",
         "tags.`hmtl.variant`",
         "tags.`hmtl.seed`",
         "tags.`hmtl.status`",
