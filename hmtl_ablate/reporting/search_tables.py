@@ -212,17 +212,13 @@ def _changes(one: Found) -> str:
     return ", ".join(f"{key} {_value(value)}" for key, value in one.changes.items()) or "no options"
 
 
+def _other_column(name: str) -> Column[Found]:
+    return Column(name, lambda row: row.others.get(name), label(name), lambda row: _other(name, row.others.get(name)))
+
+
 def _front_columns(search: StudySearch) -> tuple[Column[Found], ...]:
     percent = in_percent(search.objective)
-    others = tuple(
-        Column[Found](
-            name,
-            lambda row, name=name: row.others.get(name),
-            label(name),
-            lambda row, name=name: _other(name, row.others.get(name)),
-        )
-        for name in search.others
-    )
+    others = tuple(_other_column(name) for name in search.others)
     return (
         Column("best", lambda row: row.variant, "Configuration", _short, align="left"),
         Column(
