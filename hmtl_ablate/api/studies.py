@@ -177,6 +177,7 @@ def report(
     metrics: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
     claims: bool = False,
+    claims_file: str | Path | None = None,
     recall: bool = False,
     width: int = 100,
     pictures: bool = True,
@@ -200,24 +201,29 @@ def report(
         metrics: further metrics, e.g. test/macro_f1, each one more column.
         rename: variant → its name in the report.
         claims: show the table of the paper's claims also where no study is on their data.
+        claims_file: YAML file of another paper's claims (docs/claims.md), whose table follows that of the nine.
         recall: add a table of the recall of each class.
         width: columns of the terminal format.
         pictures: html: show puzzled and rebuilt faces, one trial per arm.
 
     Raises:
-        HmtlError: there is no such store, format, study, column, metric or variant, or the tracking store can't be
-            read.
+        HmtlError: there is no such store, format, study, column, metric or variant, the claims' file is faulty, or the
+            tracking store can't be read.
     """
     from hmtl_ablate.reporting.choosing import ReportOptions
+    from hmtl_ablate.reporting.claim_files import read_claims
     from hmtl_ablate.reporting.formats import check_format
     from hmtl_ablate.reporting.render import build_report, render
     from hmtl_ablate.reporting.results import require_runs
 
     check_format(format)
     require_runs(tracking_uri, Path(store))
-    options = ReportOptions(tuple(columns), tuple(metrics), dict(rename or {}), claims, recall, pictures)
+    papers = () if claims_file is None else (read_claims(Path(claims_file)),)
+    options = ReportOptions(
+        tuple(columns), tuple(metrics), dict(rename or {}), claims or bool(papers), recall, pictures
+    )
     results = load_results(store, tracking_uri=tracking_uri)
-    return render(build_report(results, study, options=options), format, width)
+    return render(build_report(results, study, options=options, papers=papers), format, width)
 
 
 def figures(

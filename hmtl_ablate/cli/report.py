@@ -42,6 +42,10 @@ def report(
         typer.Option("--rename", metavar="ARM=NAME", help="Name of an arm in the report. Repeatable."),
     ] = [],
     claims: Annotated[bool, typer.Option("--claims", help="Show the table of the paper's claims in any case.")] = False,
+    claims_file: Annotated[
+        Path | None,
+        typer.Option("--claims-file", metavar="FILE", help="Another paper's claims, as YAML (docs/claims.md)."),
+    ] = None,
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="DIR", help="Also write each figure as PNG and SVG.")
     ] = None,
@@ -61,6 +65,7 @@ def report(
         metrics=metrics,
         rename=arm_names(rename),
         claims=claims,
+        claims_file=claims_file,
         recall=recall,
         width=shutil.get_terminal_size((100, 24)).columns if output is None else 100,
         pictures=not no_pictures,

@@ -79,7 +79,7 @@ def _table(table: Table[Any], title: str = "") -> dict[str, Any]:
 
 def _claims(document: Document) -> dict[str, Any]:
     section = document.sections[-1]
-    tables = [_table(table, title="Claimed and verified") for table in section.tables]
+    tables = [_table(table, title=table.title or "Claimed and verified") for table in section.tables]
     return {"heading": section.heading, "text": section.text, "tables": tables}
 
 
