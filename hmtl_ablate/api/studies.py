@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hmtl_ablate.checks import estimate_study, planned_trials, prepare
+from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.planning.budget import parse_budget
 from hmtl_ablate.planning.estimate import Estimate, PlannedTrial
 from hmtl_ablate.study import Study, load_study
@@ -177,7 +178,9 @@ def report(
     metrics: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
     claims: bool = False,
+    claims_file: str | Path | None = None,
     recall: bool = False,
+    evidence: str | None = None,
     width: int = 100,
     pictures: bool = True,
 ) -> str:
@@ -200,24 +203,36 @@ def report(
         metrics: further metrics, e.g. test/macro_f1, each one more column.
         rename: variant → its name in the report.
         claims: show the table of the paper's claims also where no study is on their data.
+        claims_file: YAML file of another paper's claims (docs/claims.md), whose table follows that of the nine.
         recall: add a table of the recall of each class.
+        evidence: name of a pretext task: report its differences in all studies and their random-effects mean instead
+            (docs/methods.md).
         width: columns of the terminal format.
         pictures: html: show puzzled and rebuilt faces, one trial per arm.
 
     Raises:
-        HmtlError: there is no such store, format, study, column, metric or variant, or the tracking store can't be
-            read.
+        HmtlError: there is no such store, format, study, column, metric or variant, the claims' file is faulty, or the
+            tracking store can't be read.
     """
     from hmtl_ablate.reporting.choosing import ReportOptions
+    from hmtl_ablate.reporting.claim_files import read_claims
     from hmtl_ablate.reporting.formats import check_format
     from hmtl_ablate.reporting.render import build_report, render
     from hmtl_ablate.reporting.results import require_runs
 
+    if evidence is not None and (claims or claims_file or recall or metrics):
+        raise HmtlError(
+            "--evidence is a report of its own: leave out --claims, --claims-file, --metric and --recall, "
+            "or ask for them in a second report"
+        )
     check_format(format)
     require_runs(tracking_uri, Path(store))
-    options = ReportOptions(tuple(columns), tuple(metrics), dict(rename or {}), claims, recall, pictures)
+    papers = () if claims_file is None else (read_claims(Path(claims_file)),)
+    options = ReportOptions(
+        tuple(columns), tuple(metrics), dict(rename or {}), claims or bool(papers), recall, pictures, evidence or ""
+    )
     results = load_results(store, tracking_uri=tracking_uri)
-    return render(build_report(results, study, options=options), format, width)
+    return render(build_report(results, study, options=options, papers=papers), format, width)
 
 
 def figures(
@@ -227,6 +242,7 @@ def figures(
     study: str | None = None,
     tracking_uri: str | None = None,
     rename: Mapping[str, str] | None = None,
+    evidence: str | None = None,
 ) -> list[Path]:
     """Write each figure of each study as PNG and SVG: `<study>-<profile>-<figure>.png`. A figure for which a study has
     no data is left out.
@@ -243,21 +259,27 @@ def figures(
         study: name of the one study; None for all.
         tracking_uri: MLflow tracking store; None for SQLite in the store.
         rename: variant → its name in the figures.
+        evidence: name of a pretext task: write the forest plot of its differences in all studies instead,
+            `evidence-<task>-<metric>.png`.
 
     Returns:
         The paths that were written.
 
     Raises:
-        HmtlError: there is no such store, study or variant, or a file can't be written.
+        HmtlError: there is no such store, study, variant or pretext task, or a file can't be written.
     """
-    from hmtl_ablate.reporting.figures.files import write_figures
+    from hmtl_ablate.reporting.evidence import evidence as evidence_on
+    from hmtl_ablate.reporting.figures.files import write_evidence, write_figures
     from hmtl_ablate.reporting.renaming import renamed
     from hmtl_ablate.reporting.results import require_runs
     from hmtl_ablate.reporting.tables import study_tables
 
     require_runs(tracking_uri, Path(store))
     results = renamed(load_results(store, tracking_uri=tracking_uri), dict(rename or {}))
-    return write_figures(study_tables(results, study), results, Path(folder))
+    tables = study_tables(results, study)
+    if evidence is not None:
+        return write_evidence(evidence_on(results, tables, evidence), Path(folder))
+    return write_figures(tables, results, Path(folder))
 
 
 def _study(study: StudyLike) -> Study:

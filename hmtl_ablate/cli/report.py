@@ -42,6 +42,16 @@ def report(
         typer.Option("--rename", metavar="ARM=NAME", help="Name of an arm in the report. Repeatable."),
     ] = [],
     claims: Annotated[bool, typer.Option("--claims", help="Show the table of the paper's claims in any case.")] = False,
+    claims_file: Annotated[
+        Path | None,
+        typer.Option("--claims-file", metavar="FILE", help="Another paper's claims, as YAML (docs/claims.md)."),
+    ] = None,
+    evidence: Annotated[
+        str | None,
+        typer.Option(
+            "--evidence", metavar="TASK", help="Report a pretext task's gains in all studies, and their mean, instead."
+        ),
+    ] = None,
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="DIR", help="Also write each figure as PNG and SVG.")
     ] = None,
@@ -61,14 +71,18 @@ def report(
         metrics=metrics,
         rename=arm_names(rename),
         claims=claims,
+        claims_file=claims_file,
         recall=recall,
+        evidence=evidence,
         width=shutil.get_terminal_size((100, 24)).columns if output is None else 100,
         pictures=not no_pictures,
     )
     drawn = (
         []
         if figures is None
-        else studies.figures(runs, figures, study=study, tracking_uri=tracking_uri, rename=arm_names(rename))
+        else studies.figures(
+            runs, figures, study=study, tracking_uri=tracking_uri, rename=arm_names(rename), evidence=evidence
+        )
     )
     for path in drawn:
         print(f"figure: {path}", file=sys.stderr)

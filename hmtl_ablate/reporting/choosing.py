@@ -31,6 +31,8 @@ class ReportOptions:
     """Add a table of the recall of each class."""
     pictures: bool = True
     """Show pictures of faces, in formats that have pictures."""
+    evidence: str = ""
+    """Pretext task whose evidence over studies is reported, instead of the studies and claims."""
 
 
 def choose(columns: Sequence[Column[Row]], keys: Sequence[str]) -> tuple[Column[Row], ...]:

@@ -1,15 +1,18 @@
-"""The paper's nine claims (docs/paper.md; arXiv 2105.06421) and the rule that gives each its status."""
+"""Claims of papers (claims.yaml; docs/claims.md) and the rule that gives each its status."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hmtl_ablate.config import in_percent
+from hmtl_ablate.reporting.claim_files import Claim, Paper, own_paper
 from hmtl_ablate.reporting.results import Results, pretext_tasks
 from hmtl_ablate.reporting.statistics import Estimate, estimate, without_interval
-from hmtl_ablate.reporting.tables import finished
+from hmtl_ablate.reporting.tables import finished, finite
+from hmtl_ablate.reporting.wording import lower_is_better
 
 Status = Literal["Reproduced", "Not reproduced", "Partial", "Unverified"]
 
@@ -24,104 +27,18 @@ HALF_WIDTH = 1.0
 """Largest half-width of the 95 % interval, in points, at which a claim counts as reproduced."""
 
 MIN_SEEDS = 3
-MIN_EPOCHS, MIN_SIZE = 100, 112
-"""The paper's schedule: the low ends of the ranges in the authors' newer scripts (cosine of 100 to 200 epochs, 112 or
-224 px; the older scripts' 80 epochs have another schedule)."""
-PUZZLING_EPOCHS = 200
-"""Epochs of the authors' siamese script."""
-PUZZLING = {
-    "pretext.puzzling.grid": 3,
-    "pretext.puzzling.feed": "siamese",
-    "pretext.puzzling.weight": 8.1,
-    "loss.views": "geometric",
-}
-"""Options of that script; the weight is its 0.3 times a sum over 9 positions and 3 views, in our mean."""
-
-PROBE = "nonlinear probe"
-AFFECTNET_IMAGES = 200_000
-"""Fewest training images that the real set can have, which has about 287,000."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A published number and which trials count for or against it."""
-
-    dataset: str
-    model: str
-    metric: str
-    claimed: float
-    """In percent."""
-    data: str
-    """`data.name` of the trials."""
-    backbone: str
-    pretext: frozenset[str] = frozenset()
-    """Names of the pretext tasks; with an `evaluation`, those of the trial whose backbone is probed, on AffectNet."""
-    perceptual: bool = False
-    """Whether the in-painting loss has a perceptual part."""
-    fraction: float = 1.0
-    """Share of the training split."""
-    classes: int = 8
-    """Of the supervised task."""
-    images: int = AFFECTNET_IMAGES
-    """Fewest training images of the real dataset, at fraction 1: a small sample in the same layout verifies nothing."""
-    evaluation: str = ""
-    """The tag `hmtl.evaluation`; "" for the trained model itself."""
-
-
-def _affectnet(
-    model: str, claimed: float, backbone: str, pretext: str = "", *, perceptual: bool = False, fraction: float = 1.0
-) -> Claim:
-    return Claim(
-        "AffectNet",
-        model,
-        "Accuracy (8 emotion)",
-        claimed,
-        "affectnet",
-        f"efficientnet_{backbone}",
-        frozenset({pretext} - {""}),
-        perceptual,
-        fraction,
-    )
-
-
-CLAIMS = (
-    _affectnet("SL + SSL in-painting-pl (B0)", 61.72, "b0", "inpainting", perceptual=True),
-    _affectnet("SL + SSL puzzling (B2)", 61.32, "b2", "puzzling"),
-    _affectnet("SL + SSL puzzling (B0)", 61.09, "b0", "puzzling"),
-    _affectnet("SL (B2)", 60.35, "b2"),
-    _affectnet("SL (B0)", 60.34, "b0"),
-    _affectnet("SL + SSL in-painting-pl + 20% train (B0)", 55.36, "b0", "inpainting", perceptual=True, fraction=0.2),
-    _affectnet("SL + SSL puzzling + 20% train (B0)", 54.98, "b0", "puzzling", fraction=0.2),
-    _affectnet("SL + 20% train (B0)", 52.46, "b0", fraction=0.2),
-    # CK+ has 327 labelled sequences.
-    Claim(
-        "CK+",
-        "Nonlinear eval on SL + SSL puzzling (B0)",
-        "Accuracy (7 emotion)",
-        98.23,
-        "ckplus",
-        "efficientnet_b0",
-        frozenset({"puzzling"}),
-        classes=7,
-        images=250,
-        evaluation=PROBE,
-    ),
-)
 
 RULE = (
-    f"Reproduced: at least {MIN_SEEDS} seeds at the paper's schedule ({MIN_EPOCHS} epochs, {MIN_SIZE} px or more; "
-    f"puzzling as in the authors' siamese script: {PUZZLING_EPOCHS} epochs, 3 × 3 tiles, weight 8.1, "
-    "geometric mean over the views) on the claim's own data, AffectNet without a face crop, the upper end of the 95 % "
-    "interval reaches claim − {tolerance:g}, and its half-width "
-    f"is at most {HALF_WIDTH:g} point. Not reproduced: the upper end is below that. Partial: fewer seeds or a wider "
-    "interval. Unverified: no such run."
+    f"Reproduced: at least {MIN_SEEDS} seeds at {{schedule}}, the upper end of the 95 % interval reaches claim − "
+    f"{{tolerance:g}}, and its half-width is at most {HALF_WIDTH:g} point. Not reproduced: the upper end is below "
+    "that. Partial: fewer seeds or a wider interval. Unverified: no such run."
 )
-"""Printed below the table of claims; `format` fills in `tolerance`."""
+"""Printed below the table of claims; `format` fills in `schedule` and `tolerance`."""
 
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """A claim and what the store's runs say about it; accuracies in percent, as published."""
+    """A claim and what the store's runs say about it; in percent or degrees, as published."""
 
     dataset: str
     model: str
@@ -137,75 +54,88 @@ class ClaimRow:
     status: Status
     protocol: str | None
     """How the weights were selected; None when unverified."""
+    paper: str
+    """Its title."""
+    unit: Literal["percent", "degrees"] = "percent"
 
 
-def claims_table(results: Results, tolerance: float = TOLERANCE) -> list[ClaimRow]:
-    """The nine claims in the paper's order, each with its status. tolerance: in points."""
-    trials = finished(results.declared(), "test/accuracy")
+def claims_table(
+    results: Results, tolerance: float = TOLERANCE, papers: Sequence[Paper] | None = None
+) -> list[ClaimRow]:
+    """The claims of papers in their order, each with its status; None: the nine of `own_paper`. tolerance: in points or
+    degrees."""
+    declared = results.declared()
     by_id = {row["trial_id"]: row for row in results.trials.to_dict("records") if row["status"] == "finished"}
+    claims = [(paper.paper, claim) for paper in papers or (own_paper(),) for claim in paper.full()]
+    scored = {score: finished(declared, score) for score in {claim.score for _, claim in claims}}
     return [
-        _row(claim, [trial for trial in trials if matches(claim, trial, by_id)], results.fixed, tolerance)
-        for claim in CLAIMS
+        _row(
+            claim,
+            title,
+            [trial for trial in scored[claim.score] if matches(claim, trial, by_id)],
+            results.fixed,
+            tolerance,
+        )
+        for title, claim in claims
     ]
 
 
 def matches(claim: Claim, trial: Mapping[Hashable, Any], by_id: Mapping[str, Mapping[Hashable, Any]]) -> bool:
-    """Whether a trial (a row of `Results.trials`) is a run of the claim's model on its data at the paper's schedule.
+    """Whether a trial (a row of `Results.trials`) is a run of the claim's model on its data at its paper's schedule.
 
-    by_id: finished trials by trial id, among which the trial that a probe starts from is looked up.
+    by_id: finished trials by trial id, among which the trial that an evaluation starts from is looked up.
     """
-    if trial["evaluation"] != claim.evaluation or trial["data"] != claim.data or trial["classes"] != claim.classes:
+    if trial["evaluation"] != claim.evaluation or trial["data"] != claim.data:
         return False
-    source = trial["options"].get("model.weights")
-    if not claim.evaluation:
-        return source is None and _trained_as(claim, trial, claim.images)
-    probed = by_id.get(str(source).removeprefix("trial:"))
+    if claim.classes is not None and trial["classes"] != claim.classes:
+        return False
+    if claim.probed is None:
+        return _trained_as(claim, trial, claim.images)
+    probed = by_id.get(str(trial["options"].get("model.weights")).removeprefix("trial:"))
     return (
         probed is not None
-        and probed["data"] == "affectnet"
-        and probed["options"].get("model.weights") is None
+        and probed["data"] == claim.probed.data
         and trial.get("metrics.images", 0) >= claim.images
-        and _trained_as(claim, probed, AFFECTNET_IMAGES)
+        and _trained_as(claim, probed, claim.probed.images)
     )
 
 
 def _trained_as(claim: Claim, trial: Mapping[Hashable, Any], images: int) -> bool:
-    """Whether a trial is of the claim's model at the paper's schedule, on at least `images` images at fraction 1."""
+    """Whether a trial is of the claim's model at its schedule, on at least `images` images at fraction 1."""
     options = trial["options"]
-    epochs = options.get("training.epochs", 0)
+    share = options.get("data.fraction", 1.0)
     return (
-        trial["task"] == "emotion"
+        trial["task"] == claim.task
         and trial["evaluation"] == ""
-        and options.get("model.backbone") == claim.backbone
-        and pretext_tasks(options) == claim.pretext
+        and pretext_tasks(options) == frozenset(claim.pretext)
         and all(options.get(f"pretext.{task}.answers", "own") == "own" for task in claim.pretext)  # no control of it
-        and (options.get("pretext.inpainting.perceptual") is not None) == claim.perceptual
-        and options.get("data.fraction") == claim.fraction
-        and options.get("data.views") == 1  # more whole views are our fair baseline, not the paper's
-        and epochs >= (PUZZLING_EPOCHS if "puzzling" in claim.pretext else MIN_EPOCHS)
-        and options.get("data.face_crop") == "none"  # the authors resize the whole published image
-        and ("puzzling" not in claim.pretext or PUZZLING.items() <= options.items())
-        and options.get("data.size", 0) >= MIN_SIZE
-        and trial.get("metrics.image_passes", 0) >= epochs * images * claim.fraction
+        and {"model.weights": None, **claim.options}.items() <= {"model.weights": None, **options}.items()
+        and all(options.get(key) is not None for key in claim.set)
+        and all((finite(options.get(key)) or 0) >= least for key, least in claim.at_least.items())
+        and trial.get("metrics.image_passes", 0) >= options.get("training.epochs", 0) * images * share
     )
 
 
-def status_of(score: Estimate, claimed: float, tolerance: float) -> Status:
-    """The rule in `RULE`; score and claim in percent, tolerance in points."""
+def status_of(score: Estimate, claimed: float, tolerance: float, *, lower: bool = False) -> Status:
+    """The rule in `RULE`; score and claim in percent, tolerance in points. lower: whether lower is better, where the
+    lower end counts."""
     if score.n == 0:
         return "Unverified"
     if score.n < MIN_SEEDS or score.low is None or score.high is None:
         return "Partial"
-    if score.high < claimed - tolerance:
+    if (score.low > claimed + tolerance) if lower else (score.high < claimed - tolerance):
         return "Not reproduced"
     return "Reproduced" if (score.high - score.low) / 2 <= HALF_WIDTH else "Partial"
 
 
-def _row(claim: Claim, trials: list[dict[Hashable, Any]], fixed: frozenset[str], tolerance: float) -> ClaimRow:
+def _row(
+    claim: Claim, title: str, trials: list[dict[Hashable, Any]], fixed: frozenset[str], tolerance: float
+) -> ClaimRow:
     """fixed: ids of the trials of studies with fixed seeds; with others among them the mean has no interval, and the
     claim is partial at best."""
     chosen = _one_configuration(trials)
-    score = estimate([100 * trial["metrics.test/accuracy"] for trial in chosen])
+    percent = in_percent(claim.score)
+    score = estimate([(100 if percent else 1) * trial[f"metrics.{claim.score}"] for trial in chosen])
     if any(trial["trial_id"] not in fixed for trial in chosen):
         score = without_interval(score)
     return ClaimRow(
@@ -218,8 +148,10 @@ def _row(claim: Claim, trials: list[dict[Hashable, Any]], fixed: frozenset[str],
         score.low,
         score.high,
         score.n,
-        status_of(score, claim.claimed, tolerance),
+        status_of(score, claim.claimed, tolerance, lower=lower_is_better(claim.score)),
         chosen[0]["protocol"] if chosen else None,
+        title,
+        "percent" if percent else "degrees",
     )
 
 

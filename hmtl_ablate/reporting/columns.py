@@ -284,11 +284,13 @@ def effect_columns(metric: str, *, path: bool = False) -> tuple[Column[EffectRow
 
 
 def claim_columns(*, protocol: bool) -> tuple[Column[ClaimRow], ...]:
-    """The columns of the table of claims, in percent. protocol: show people that column too."""
+    """The columns of the table of claims, in percent or degrees. protocol: show people that column too."""
     return (
+        Column("paper", lambda row: row.paper),
         Column("dataset", lambda row: row.dataset, "Dataset", align="left", csv="data"),
         Column("model", lambda row: row.model, "Model", align="left", csv="variant"),
         Column("metric", lambda row: row.metric, "Metric", align="left"),
+        Column("unit", lambda row: row.unit),
         Column("claimed", lambda row: row.claimed, "Claimed", lambda row: f"{row.claimed:.2f}"),
         Column("verified", lambda row: row.verified, "Verified", _verified_text, csv="mean"),
         Column("sd", lambda row: row.sd),

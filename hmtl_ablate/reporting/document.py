@@ -141,6 +141,8 @@ class Document:
     table."""
     shown: tuple[tuple[Table[Any], ...], ...] = ()
     """Of each study, the tables for people."""
+    evidence: tuple[Table[Any], ...] | None = None
+    """A table per metric, in a report of the evidence on a pretext task; None in others."""
 
 
 def one_line(text: str) -> str:

@@ -19,7 +19,8 @@ from hmtl_ablate.reporting.choosing import (
     recall_metrics,
     recall_tables,
 )
-from hmtl_ablate.reporting.claims import CLAIMS, RULE, TOLERANCE, ClaimRow, claims_table
+from hmtl_ablate.reporting.claim_files import Paper, own_paper
+from hmtl_ablate.reporting.claims import RULE, TOLERANCE, ClaimRow, claims_table
 from hmtl_ablate.reporting.columns import (
     claim_columns,
     control_columns,
@@ -33,6 +34,8 @@ from hmtl_ablate.reporting.controls import control_data, control_json, control_t
 from hmtl_ablate.reporting.decision_tables import decision_json, decision_table
 from hmtl_ablate.reporting.document import Column, Document, Section, Table
 from hmtl_ablate.reporting.effect_tables import effect_data, effect_json, effect_tables
+from hmtl_ablate.reporting.evidence import Evidence, evidence
+from hmtl_ablate.reporting.evidence_tables import evidence_columns, evidence_section
 from hmtl_ablate.reporting.formats import DATA_FORMATS, PAGE_FORMATS, TEXT_FORMATS, check_format
 from hmtl_ablate.reporting.renaming import renamed
 from hmtl_ablate.reporting.results import Results, without_params
@@ -59,6 +62,10 @@ class Report:
     options: ReportOptions = field(default_factory=ReportOptions)
     results: Results | None = None
     """What the figures are drawn from, with the arms' names as in the tables; None: no figures."""
+    papers: tuple[Paper, ...] = field(default_factory=lambda: (own_paper(),))
+    """Whose claims are compared."""
+    evidence: tuple[Evidence, ...] = ()
+    """On the pretext task `options.evidence`."""
 
 
 def build_report(
@@ -66,21 +73,29 @@ def build_report(
     study: str | None = None,
     tolerance: float = TOLERANCE,
     options: ReportOptions | None = None,
+    papers: Sequence[Paper] = (),
 ) -> Report:
-    """The claims and the studies' tables (of one study when named, before arms are renamed).
+    """The claims and the studies' tables (of one study when named, before arms are renamed). papers: whose claims
+    follow those of `own_paper`.
 
-    Raises StudyError for an unknown study, HmtlError for a metric that no trial has or an arm that no study has.
+    Raises StudyError for an unknown study, HmtlError for a metric that no trial has, an arm that no study has, or an
+    unknown pretext task.
     """
     options, results = options or ReportOptions(), without_params(results)
+    if options.evidence:
+        named = renamed(results, options.rename)
+        found = evidence(named, study_tables(named, study), options.evidence)
+        return Report((), (), results.empty, tolerance, options, named, evidence=found)
     stored = [name.removeprefix("metrics.") for name in results.trials.columns if name.startswith("metrics.")]
     if not results.empty:
         check_metrics(options.metrics, stored)
     own = set(results.studies["metric"]) if options.recall else set()
     recalls = [name for metric in sorted(own) for name in recall_metrics(metric, stored)]
-    claims = claims_table(results, tolerance)
+    compared = (own_paper(), *papers)
+    claims = claims_table(results, tolerance, compared)
     named = renamed(results, options.rename)
     tables = study_tables(named, study, list(dict.fromkeys((*options.metrics, *recalls))))
-    return Report(tuple(claims), tuple(tables), results.empty, tolerance, options, named)
+    return Report(tuple(claims), tuple(tables), results.empty, tolerance, options, named, compared)
 
 
 def render(report: Report, format: str, width: int = 100, columns: StudyColumns = study_columns) -> str:
@@ -111,12 +126,14 @@ def render_sections(sections: Sequence[Section], format: str, width: int = 100) 
 def build_document(report: Report, columns: StudyColumns = study_columns) -> Document:
     """The tables of a report, as every format takes them. Raises HmtlError for a chosen column that there is not."""
     options = report.options
+    if options.evidence:
+        return _evidence(report)
     further = metric_columns(options.metrics)
 
     def all_columns(metric: str) -> Sequence[Column[StudyRow]]:
         return (*columns(metric), *further)
 
-    claims = _claims(report.claims, report.tolerance)
+    claims = _claims(report)
     studies = tuple(_study(table, all_columns) for table in report.tables)
     controls = [control_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
     effects = [effect_data(table, study.csv) for table, study in zip(report.tables, studies, strict=True)]
@@ -129,7 +146,7 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
     ]
     return Document(
         _sections(report, _distinct(shown), claims),
-        claims,
+        Table("", "", claim_columns(protocol=True), report.claims, csv={"table": "claims"}),
         studies,
         all_columns(""),
         tuple(table for table in controls if table is not None),
@@ -143,6 +160,16 @@ def build_document(report: Report, columns: StudyColumns = study_columns) -> Doc
         tuple(one for one in searches if one is not None),
         tuple(tuple(one for of, one in shown if of is table) for table in report.tables),
     )
+
+
+def _evidence(report: Report) -> Document:
+    """A document of the evidence on a pretext task alone."""
+    options = report.options
+    section = evidence_section(options.evidence, report.evidence)
+    choose(evidence_columns("test/accuracy"), options.columns)  # refused also where nothing was found
+    shown = tuple(replace(table, columns=choose(table.columns, options.columns)) for table in section.tables)
+    none: Table[Any] = Table("", "", claim_columns(protocol=True), ())
+    return Document((replace(section, tables=shown),), none, (), (), (), (), evidence=section.tables)
 
 
 def _shown(table: StudyTable, study: Table[StudyRow], options: ReportOptions) -> tuple[Table[Any], ...]:
@@ -181,11 +208,11 @@ def _distinct(shown: Sequence[tuple[StudyTable, Table[Any]]]) -> list[tuple[Stud
 
 
 def _sections(
-    report: Report, shown: Sequence[tuple[StudyTable, Table[Any]]], claims: Table[ClaimRow]
+    report: Report, shown: Sequence[tuple[StudyTable, Table[Any]]], claims: Sequence[Table[ClaimRow]]
 ) -> tuple[Section, ...]:
     """The studies first, those on the claims' data apart from others; then the claims, one line of them where no study
     is on their data and nobody asked for them."""
-    claimed = {claim.data for claim in CLAIMS}
+    claimed = {claim.data for paper in report.papers for claim in paper.claims}
     own = tuple(one for table, one in shown if table.data in claimed)
     other = tuple(one for table, one in shown if table.data not in claimed)
     sections = [Section("Studies", NO_RUNS, ())] if report.empty else []
@@ -196,24 +223,35 @@ def _sections(
     elif other:
         sections.append(Section("Studies", READING, other))
     if own or report.options.claims or not (other or report.empty):
-        return (*sections, Section(CLAIMS_HEADING, "", (claims,)))
-    return (*sections, Section(CLAIMS_HEADING, f"{len(claims.rows)} claims, {NOT_VERIFIED}", ()))
+        return (*sections, Section(_heading(report), "", tuple(claims)))
+    return (*sections, Section(_heading(report), f"{len(report.claims)} claims, {NOT_VERIFIED}", ()))
 
 
-def _claims(claims: tuple[ClaimRow, ...], tolerance: float) -> Table[ClaimRow]:
-    protocols = tuple(dict.fromkeys(row.protocol for row in claims if row.protocol))
-    return Table(
-        title="",
-        lead="",
-        columns=claim_columns(protocol=bool(protocols)),  # a column of dashes says nothing
-        rows=claims,
-        notes=(
-            RULE.format(tolerance=tolerance),
-            *(f"Protocol {name}: {PROTOCOLS[name]}." for name in protocols if name in PROTOCOLS),
-        ),
-        csv={"table": "claims", "unit": "percent"},
-        label="hmtl-claims",
-    )
+def _heading(report: Report) -> str:
+    return CLAIMS_HEADING if len(report.papers) == 1 else CLAIMS_HEADING.replace("paper", "papers")
+
+
+def _claims(report: Report) -> tuple[Table[ClaimRow], ...]:
+    """A table per paper; its title where there are several."""
+    tables: list[Table[ClaimRow]] = []
+    for paper in report.papers:
+        rows = tuple(row for row in report.claims if row.paper == paper.paper)
+        protocols = tuple(dict.fromkeys(row.protocol for row in rows if row.protocol))
+        tables.append(
+            Table(
+                title=paper.paper if len(report.papers) > 1 else "",
+                lead="",
+                columns=claim_columns(protocol=bool(protocols)),  # a column of dashes says nothing
+                rows=rows,
+                notes=(
+                    RULE.format(schedule=paper.schedule, tolerance=report.tolerance),
+                    *(f"Protocol {name}: {PROTOCOLS[name]}." for name in protocols if name in PROTOCOLS),
+                ),
+                csv={"table": "claims"},
+                label=_slug("hmtl-claims", paper.paper if tables else ""),
+            )
+        )
+    return tuple(tables)
 
 
 def _study(table: StudyTable, columns: StudyColumns) -> Table[StudyRow]:

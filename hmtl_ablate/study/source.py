@@ -132,17 +132,17 @@ def refuse(faults: list[StudyFault]) -> StudyError:
 
 
 def read_text(path: Path, shown: str) -> str:
-    """The study file's text, or `StudyError`."""
+    """The file's text, or `StudyError`."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         raise StudyError(f"{shown}: there is no such file{_near(path)}") from None
     except IsADirectoryError:
-        raise StudyError(f"{shown}: is a folder; name a study file in it") from None
+        raise StudyError(f"{shown}: is a folder; name a file in it") from None
     except (OSError, ValueError) as error:
         raise StudyError(f"{shown}: can't be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > MAX_BYTES:
-        raise StudyError(f"{shown}: {len(raw)} bytes are too many for a study file; use at most {MAX_BYTES}")
+        raise StudyError(f"{shown}: {len(raw)} bytes are too many; use at most {MAX_BYTES}")
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
         text = raw.decode()
@@ -232,7 +232,9 @@ class _Builder:
                 raise refuse(
                     [
                         *self.faults,
-                        StudyFault(self._place(event), (), "a second document starts here", "write one study per file"),
+                        StudyFault(
+                            self._place(event), (), "a second document starts here", "write one document per file"
+                        ),
                     ]
                 )
         elif isinstance(event, MappingEndEvent | SequenceEndEvent):

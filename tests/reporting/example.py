@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from hmtl_ablate.reporting.claim_files import own_paper
 from hmtl_ablate.reporting.claims import ClaimRow
 from hmtl_ablate.reporting.comparison import comparisons
 from hmtl_ablate.reporting.decomposition import StudyControls, study_controls
@@ -14,6 +15,7 @@ from hmtl_ablate.reporting.statistics import estimate, paired_difference
 from hmtl_ablate.reporting.tables import StudyRow, StudyTable
 from hmtl_ablate.tracking.records import rule_hash
 
+PAPER = own_paper().paper
 NASTY = r"a|b & c_d 50% $x$ #1 {e} ~ ^ \n [red]bold[/] *i* <b>"
 """What Markdown, LaTeX and rich would each take for markup."""
 
@@ -133,13 +135,24 @@ def example() -> Report:
     """Every case that a format has to write: percent and degrees, claims' data and other data, gaps, an evaluation, a
     search without variants, controls, and names full of markup."""
     unverified = ClaimRow(
-        "CK+", "Probe (B0)", "Accuracy (7 emotion)", 98.23, None, None, None, None, 0, "Unverified", None
+        "CK+", "Probe (B0)", "Accuracy (7 emotion)", 98.23, None, None, None, None, 0, "Unverified", None, PAPER
     )
     verified = ClaimRow(
-        "AffectNet", "SL (B0)", "Accuracy (8 emotion)", 60.34, 60.32, 0.11, 60.05, 60.59, 3, "Reproduced", "paper"
+        "AffectNet",
+        "SL (B0)",
+        "Accuracy (8 emotion)",
+        60.34,
+        60.32,
+        0.11,
+        60.05,
+        60.59,
+        3,
+        "Reproduced",
+        "paper",
+        PAPER,
     )
     partial = ClaimRow(
-        "AffectNet", "SL (B2)", "Accuracy (8 emotion)", 60.35, 59.5, None, None, None, 1, "Partial", "paper"
+        "AffectNet", "SL (B2)", "Accuracy (8 emotion)", 60.35, 59.5, None, None, None, 1, "Partial", "paper", PAPER
     )
     accuracy = {
         "SL": {0: 0.701, 1: 0.722, 2: 0.715},
@@ -174,7 +187,7 @@ def example() -> Report:
 def empty() -> Report:
     """The report of a store in which nothing was ever run."""
     return Report(
-        (ClaimRow("CK+", "Probe (B0)", "Accuracy", 98.23, None, None, None, None, 0, "Unverified", None),),
+        (ClaimRow("CK+", "Probe (B0)", "Accuracy", 98.23, None, None, None, None, 0, "Unverified", None, PAPER),),
         (),
         empty=True,
     )

@@ -57,7 +57,7 @@ def test_a_new_statistic_is_one_column_in_all_formats() -> None:
     assert '<td class="right">62.5</td>' in texts["html"]
     rows = list(csv.DictReader(io.StringIO(texts["csv"])))
     assert [row["lowest"] for row in rows] == ["0.625", ""]
-    assert list(rows[0])[-4:] == ["lowest", "picked", "status", "protocol"]
+    assert list(rows[0])[-5:] == ["lowest", "picked", "paper", "status", "protocol"]
     assert [row["lowest"] for row in json.loads(texts["json"])["studies"][0]["rows"]] == [0.625, None]
 
 

@@ -15,7 +15,19 @@ from hmtl_ablate.reporting.render import Report, build_report, render
 from hmtl_ablate.reporting.results import load_results
 from tests.reporting.example import NASTY  # type: ignore[import-not-found]
 
-CLAIM_KEYS = ["dataset", "model", "metric", "claimed", "verified", "sd", "n_seeds", "status", "protocol"]
+CLAIM_KEYS = [
+    "paper",
+    "dataset",
+    "model",
+    "metric",
+    "unit",
+    "claimed",
+    "verified",
+    "sd",
+    "n_seeds",
+    "status",
+    "protocol",
+]
 STUDY_KEYS = [
     "name",
     "profile",

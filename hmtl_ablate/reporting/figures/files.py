@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hmtl_ablate.errors import HmtlError
-from hmtl_ablate.reporting.figures import drawings
+from hmtl_ablate.reporting.evidence import Evidence
+from hmtl_ablate.reporting.figures import drawings, evidence
 from hmtl_ablate.reporting.figures.style import png, svg
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.tables import StudyTable
@@ -26,6 +27,18 @@ def write_figures(tables: Sequence[StudyTable], results: Results, folder: Path) 
         for kind, drawing in drawings(table, results):
             contents = {"png": png(drawing.figure), "svg": svg(drawing.figure).encode()}
             written += [_write(folder / f"{stem}-{kind.key}.{end}", content) for end, content in contents.items()]
+    return written
+
+
+def write_evidence(found: Sequence[Evidence], folder: Path) -> list[Path]:
+    """Write the forest plot of each metric as `evidence-<task>-<metric>.png` and `.svg`; paths and errors as above."""
+    written: list[Path] = []
+    for one in found:
+        drawing = evidence.draw(one)
+        if drawing is not None:
+            stem = f"evidence-{_safe(one.task)}-{_safe(one.metric)}"
+            contents = {"png": png(drawing.figure), "svg": svg(drawing.figure).encode()}
+            written += [_write(folder / f"{stem}.{end}", content) for end, content in contents.items()]
     return written
 
 

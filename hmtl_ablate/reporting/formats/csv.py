@@ -25,6 +25,7 @@ def write(document: Document) -> str:
     writer = csv.DictWriter(text, _header(document), restval="", lineterminator="\n")
     writer.writeheader()
     tables = (*document.studies, *document.controls, *document.effects, *document.decisions, *document.searches)
+    tables += document.evidence or ()
     for table in (document.claims, *tables):
         columns = [column for column in table.columns if column.csv_name]
         for row in table.rows:
@@ -36,6 +37,7 @@ def write(document: Document) -> str:
 def _header(document: Document) -> list[str]:
     known = (
         *(document.study_columns, document.control_columns, document.effect_columns, document.decision_columns),
+        *(table.columns for table in document.evidence or ()),
         document.claims.columns,
     )
     columns = [column for own in known for column in own]

@@ -16,6 +16,7 @@ from hmtl_ablate.reporting.registered import changes, registration_notes
 from hmtl_ablate.reporting.wording import NO_RUNS, READING, clock_text, count_text
 
 if TYPE_CHECKING:
+    from hmtl_ablate.reporting.figures.style import Drawing
     from hmtl_ablate.reporting.render import Report
     from hmtl_ablate.reporting.results import Results
     from hmtl_ablate.reporting.tables import StudyTable
@@ -34,7 +35,7 @@ def write(report: Report, document: Document) -> str:
     source = files("hmtl_ablate.reporting").joinpath("templates/report.html").read_text("utf-8")
     return environment.from_string(source).render(
         studies=[_study(*pair, report) for pair in zip(report.tables, document.shown, strict=True)],
-        claims=_claims(document),
+        claims=_evidence(report, document) if report.options.evidence else _claims(document),
         empty=NO_RUNS if report.empty else "",
         reading=READING,
         version=__version__,
@@ -79,8 +80,20 @@ def _table(table: Table[Any], title: str = "") -> dict[str, Any]:
 
 def _claims(document: Document) -> dict[str, Any]:
     section = document.sections[-1]
-    tables = [_table(table, title="Claimed and verified") for table in section.tables]
-    return {"heading": section.heading, "text": section.text, "tables": tables}
+    tables = [_table(table, title=table.title or "Claimed and verified") for table in section.tables]
+    return {"heading": section.heading, "text": section.text, "tables": tables, "answers": [], "figures": []}
+
+
+def _evidence(report: Report, document: Document) -> dict[str, Any]:
+    """The evidence on a pretext task, in the place of the claims."""
+    from hmtl_ablate.reporting.figures.evidence import draw
+
+    drawn = [(f"{one.task}: {one.metric}", draw(one)) for one in report.evidence]
+    return {
+        **_claims(document),
+        "answers": [table.lead for table in document.sections[-1].tables],
+        "figures": [_figure(title, drawing) for title, drawing in drawn if drawing is not None],
+    }
 
 
 # Pictures -------------------------------------------------------------------------------------------------------------
@@ -88,15 +101,17 @@ def _claims(document: Document) -> dict[str, Any]:
 
 def _figures(table: StudyTable, results: Results) -> list[dict[str, Any]]:
     from hmtl_ablate.reporting.figures import drawings
+
+    return [_figure(kind.title, drawing) for kind, drawing in drawings(table, results)]
+
+
+def _figure(title: str, drawing: Drawing) -> dict[str, Any]:
     from hmtl_ablate.reporting.figures.style import svg
 
-    found = []
-    for kind, drawing in drawings(table, results):
-        width, height = drawing.figure.get_size_inches()
-        source = _data("image/svg+xml", svg(drawing.figure).encode())
-        size = {"width": round(72 * width), "height": round(72 * height)}
-        found.append({"title": kind.title, "alt": drawing.alt, "source": source, **size})
-    return found
+    width, height = drawing.figure.get_size_inches()
+    source = _data("image/svg+xml", svg(drawing.figure).encode())
+    size = {"width": round(72 * width), "height": round(72 * height)}
+    return {"title": title, "alt": drawing.alt, "source": source, **size}
 
 
 def _faces(table: StudyTable, results: Results) -> list[dict[str, Any]]:

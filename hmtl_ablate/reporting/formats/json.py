@@ -13,11 +13,13 @@ from hmtl_ablate.reporting.formats import register_data
 
 
 def write(document: Document) -> str:
-    """One object: `claims` and `studies`."""
-    data = {
+    """One object: `claims` and `studies`; a report of evidence has `evidence`, one object per metric."""
+    data: dict[str, Any] = {
         "claims": _records(document.claims),
         "studies": [{**table.json, "rows": _records(table)} for table in document.studies],
     }
+    if document.evidence is not None:
+        data["evidence"] = [{**table.json, "rows": _records(table)} for table in document.evidence]
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
