@@ -183,7 +183,7 @@ def _same(own: Any, theirs: Any) -> bool:
 def _row(value: Any, number: int) -> str:
     """Name of an element of a list: by what it says of itself, else its number."""
     if isinstance(value, dict):
-        for keys in (("name", "profile", "evaluation"), ("data", "variant", "metric"), ("variant",), ("arm", "rank")):
+        for keys in (("name", "profile", "evaluation"), ("dataset", "model", "metric"), ("variant",), ("arm", "rank")):
             words = [str(value[key]) for key in keys if value.get(key)]
             if keys[0] in value and words:
                 return "row " + repr(", ".join(words))
