@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hmtl_ablate.api.exporting import Exported, export
     from hmtl_ablate.api.models import Prediction, TrainedModel, load_model
     from hmtl_ablate.api.studies import StudyRun, estimate, figures, load_results, plan, report, run
     from hmtl_ablate.api.trials import TrainedTrial, train
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Exported",
     "Prediction",
     "StudyRun",
     "TrainedModel",
@@ -34,6 +36,7 @@ __all__ = [
     "TrialConfig",
     "__version__",
     "estimate",
+    "export",
     "figures",
     "load_model",
     "load_results",
@@ -48,12 +51,14 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Exported": "hmtl_ablate.api.exporting",
     "Prediction": "hmtl_ablate.api.models",
     "StudyRun": "hmtl_ablate.api.studies",
     "TrainedModel": "hmtl_ablate.api.models",
     "TrainedTrial": "hmtl_ablate.api.trials",
     "TrialConfig": "hmtl_ablate.config",
     "estimate": "hmtl_ablate.api.studies",
+    "export": "hmtl_ablate.api.exporting",
     "figures": "hmtl_ablate.api.studies",
     "load_model": "hmtl_ablate.api.models",
     "load_results": "hmtl_ablate.api.studies",
