@@ -87,7 +87,7 @@ def test_a_folder_is_what_timm_loads(trial: ha.TrainedTrial, tmp_path: Path) -> 
     with torch.no_grad():
         for other in (network, by_hand, ha.load_model(tmp_path / "model")):
             torch.testing.assert_close(other(images), model(images))
-    assert network.pretrained_cfg["mean"] == tuple(model.mean.flatten().tolist())
+    assert list(network.pretrained_cfg["mean"]) == model.mean.flatten().tolist()
     assert_same_answers(ha.load_model(tmp_path / "model"), model)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
