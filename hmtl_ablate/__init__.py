@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hmtl_ablate.api.bundles import bundle, import_bundle, retrain, verify
+    from hmtl_ablate.api.exporting import Exported, export
     from hmtl_ablate.api.models import Prediction, TrainedModel, load_model
     from hmtl_ablate.api.studies import StudyRun, estimate, figures, load_results, plan, report, run
     from hmtl_ablate.api.trials import TrainedTrial, train
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Exported",
     "Prediction",
     "StudyRun",
     "TrainedModel",
@@ -36,6 +38,7 @@ __all__ = [
     "__version__",
     "bundle",
     "estimate",
+    "export",
     "figures",
     "import_bundle",
     "load_model",
@@ -53,6 +56,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Exported": "hmtl_ablate.api.exporting",
     "Prediction": "hmtl_ablate.api.models",
     "StudyRun": "hmtl_ablate.api.studies",
     "TrainedModel": "hmtl_ablate.api.models",
@@ -60,6 +64,7 @@ _MODULES = {
     "TrialConfig": "hmtl_ablate.config",
     "bundle": "hmtl_ablate.api.bundles",
     "estimate": "hmtl_ablate.api.studies",
+    "export": "hmtl_ablate.api.exporting",
     "figures": "hmtl_ablate.api.studies",
     "import_bundle": "hmtl_ablate.api.bundles",
     "load_model": "hmtl_ablate.api.models",

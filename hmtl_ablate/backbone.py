@@ -45,6 +45,14 @@ def build_backbone(name: str, size: int) -> nn.Module:
     A network of a fixed input size is built for `size`, and takes other sizes too where timm can do that. Raises
     ConfigError when timm has no such network or it can't be built for this size.
     """
+    return build_network(name, size, 0)[0]
+
+
+def build_network(name: str, size: int, outputs: int) -> tuple[nn.Module, dict[str, Any]]:
+    """timm's network as `build_backbone` gives it, and the arguments of its size that `timm.create_model` got.
+
+    outputs: those of timm's own classifier; 0: no classifier. Raises ConfigError.
+    """
     check_network(name, ("model", "backbone"))
     settings = timm.models.get_pretrained_cfg(name)
     options: list[dict[str, Any]] = [{}]
@@ -55,7 +63,7 @@ def build_backbone(name: str, size: int) -> nn.Module:
     for chosen in options:
         torch.set_rng_state(state)  # an attempt that fails must not change the weights
         try:
-            network: nn.Module = timm.create_model(name, num_classes=0, **chosen)
+            network: nn.Module = timm.create_model(name, num_classes=outputs, **chosen)
         except TypeError:  # an argument that the network does not take
             if chosen:
                 continue
@@ -64,7 +72,7 @@ def build_backbone(name: str, size: int) -> nn.Module:
             raise _unsuitable(name, size, error) from error
         break
     _check_patches(network, name, size)
-    return network
+    return network, chosen
 
 
 def example_features(network: Any, name: str, size: int) -> tuple[Any, Tensor]:

@@ -18,8 +18,11 @@ from hmtl_ablate.data.framing import cut, placed
 from hmtl_ablate.data.reading import IMAGE_BYTES, SampleError, decode, read_bytes
 from hmtl_ablate.data.views import validation_view
 from hmtl_ablate.errors import CheckpointError, DataError, StoreError
+from hmtl_ablate.exporting import files
+from hmtl_ablate.exporting.description import Description, describe, task_of
+from hmtl_ablate.exporting.network import filled
 from hmtl_ablate.model import InferenceModel, normalisation
-from hmtl_ablate.supervised import SUPERVISED_TASKS, Labels, SupervisedTask
+from hmtl_ablate.supervised import SupervisedTask
 from hmtl_ablate.training.checkpoint import load_tensors
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
 
@@ -56,17 +59,24 @@ class TrainedModel(nn.Module):
     tasks side by side.
     """
 
-    def __init__(self, config: TrialConfig, network: InferenceModel, classes: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        network: nn.Module,
+        classes: Mapping[str, tuple[str, ...]],
+        norm: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        """norm: mean and standard deviation of the input, each [3, 1, 1]; None: those of its backbone."""
         super().__init__()
         self.config, self.network = config, network
         self.classes = dict(classes)
         """Supervised task → its class names in the order of the outputs; () for a task without classes."""
-        mean, std = normalisation(network)
+        mean, std = normalisation(network) if norm is None else norm
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
-        self._tasks = {name: _task(name, config, names) for name, names in self.classes.items()}
+        self._tasks = {name: task_of(name, config, names) for name, names in self.classes.items()}
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -99,44 +109,72 @@ class TrainedModel(nn.Module):
 
 
 def load_model(trial: TrainedTrial | str | Path, store: str | Path = "runs") -> TrainedModel:
-    """The network of a trial with its best weights, on the CPU.
+    """The network of a trial with its best weights, or one that `export` wrote, on the CPU.
 
     >>> import hmtl_ablate as ha
     >>> trial = ha.train({"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}})
     >>> ha.load_model(trial.trial_id)
     TrainedModel(test_resnet, emotion, 32 px)
 
+    No file that it reads can run code: TorchScript and pickled files are refused, and so is a pt2 file with anything
+    pickled in it. The network of an ONNX file runs on the CPU alone, and can't be trained.
+
     Args:
-        trial: what `train` returned, a trial's folder, or a trial_id.
+        trial: what `train` returned, a trial's folder, a trial_id, or what `export` wrote: a folder, a .onnx file or a
+            .pt2 file.
         store: where a trial_id is looked up.
 
     Raises:
         StoreError: there is no such trial, or it is not finished.
-        CheckpointError: its weights can't be loaded, or it has no supervised head (pre-training and probes).
+        CheckpointError: its weights can't be loaded, it has no supervised head (pre-training and probes), or the file
+            is none that `export` wrote.
     """
-    folder = TrialFolder(_folder(trial, Path(store)))
-    config, result = folder.config(), folder.result()
-    if result is None or result.status == "failed":
-        raise StoreError(
-            f"{folder.path}: this trial {'failed' if result else 'is not finished'}; it has no best weights"
-        )
-    if config.probe.kind != "none" or not config.training.supervised:
-        kind = (
-            f"a {config.probe.kind} probe" if config.probe.kind != "none" else "pre-training without a supervised task"
-        )
-        raise CheckpointError(f"{folder.path}: this trial is {kind}, so it has no supervised head to load")
-    classes = _classes(config, result, folder.path)
-    width = sum(_task(name, config, names).width for name, names in classes.items())
-    with torch.random.fork_rng(devices=()):  # the random initial weights are replaced, so nobody should notice them
-        network = InferenceModel(config.model, width, config.data.size)
-    path = folder.path / "best.safetensors"
-    try:
+    if isinstance(trial, (str, Path)):
+        exported = files.read(Path(trial))
+        if exported is not None:
+            description, network = exported
+            norm = torch.tensor(description.mean).view(3, 1, 1), torch.tensor(description.std).view(3, 1, 1)
+            return TrainedModel(description.config(), network, description.classes, norm)
+    found = TrainedFolder.of(trial, Path(store))
+    return TrainedModel(found.config, found.network(), found.classes)
+
+
+@dataclass(frozen=True)
+class TrainedFolder:
+    """The folder of a finished trial with a supervised head."""
+
+    folder: TrialFolder
+    config: TrialConfig
+    result: TrialResult
+    classes: dict[str, tuple[str, ...]]
+    """Supervised task → class names; () without classes."""
+
+    @classmethod
+    def of(cls, trial: TrainedTrial | str | Path, store: Path) -> TrainedFolder:
+        """By what `load_model` takes. Raises StoreError and CheckpointError."""
+        folder = TrialFolder(_folder(trial, store))
+        config, result = folder.config(), folder.result()
+        if result is None or result.status == "failed":
+            raise StoreError(
+                f"{folder.path}: this trial {'failed' if result else 'is not finished'}; it has no best weights"
+            )
+        probe = config.probe.kind
+        if probe != "none" or not config.training.supervised:
+            kind = f"a {probe} probe" if probe != "none" else "pre-training without a supervised task"
+            raise CheckpointError(f"{folder.path}: this trial is {kind}, so it has no supervised head to load")
+        return cls(folder, config, result, _classes(config, result, folder.path))
+
+    def network(self) -> InferenceModel:
+        """The network with the trial's best weights. Raises CheckpointError."""
+        path = self.folder.path / "best.safetensors"
         state = load_tensors(path)
         own = {name.removeprefix("inference."): value for name, value in state.items() if name.startswith("inference.")}
-        network.load_state_dict(own)
-    except RuntimeError as error:
-        raise CheckpointError(f"can't load {path}: {error}") from error
-    return TrainedModel(config, network, classes)
+        width = sum(task_of(name, self.config, names).width for name, names in self.classes.items())
+        return filled(self.config, width, own, path)
+
+    def description(self, network: InferenceModel) -> Description:
+        """What a file of the network says about it."""
+        return describe(self.folder, self.config, self.result, network, self.classes)
 
 
 def _folder(trial: TrainedTrial | str | Path, store: Path) -> Path:
@@ -170,12 +208,6 @@ def _pixels(image: Image) -> NDArray[np.uint8]:
         raise DataError(f"an image is uint8 [H, W, 3] (RGB) or [H, W] (grey), not {image.dtype} {list(image.shape)}")
     flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
     return np.repeat(flat[..., None], 3, axis=2) if flat.ndim == 2 else flat
-
-
-def _task(name: str, config: TrialConfig, classes: tuple[str, ...]) -> SupervisedTask:
-    """The supervised task of a trained head, which reads its outputs; one label per class, as it needs some."""
-    labels = np.arange(len(classes)) if classes else np.zeros((0, 1), np.float32)
-    return SUPERVISED_TASKS[name].task.build(Labels(labels, classes, np.arange(len(classes))), config)
 
 
 def _values(task: SupervisedTask, outputs: Tensor) -> dict[str, float]:

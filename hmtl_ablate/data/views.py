@@ -62,10 +62,15 @@ def validation_view(image: np.ndarray, size: int) -> np.ndarray:
 
     It is the central crop of 0.85 of the side (0.80 from 224 px on), resized.
     """
-    share = 0.80 if size >= 224 else 0.85
+    share = validation_share(size)
     side = max(1, round(len(image) * share))
     start = (len(image) - side) // 2
     interpolation = cv2.INTER_AREA if len(image) * share > size else cv2.INTER_LINEAR
     crop = image[start : start + side, start : start + side]
     view = cv2.resize(crop, (size, size), interpolation=interpolation)
     return np.repeat(view[..., None], 3, axis=-1) if view.ndim == 2 else view
+
+
+def validation_share(size: int) -> float:
+    """Side of the crop that `validation_view` takes for views of `size` px, as a share of the stored image's."""
+    return 0.80 if size >= 224 else 0.85
