@@ -214,15 +214,6 @@ def _changes(one: Found) -> str:
 
 def _front_columns(search: StudySearch) -> tuple[Column[Found], ...]:
     percent = in_percent(search.objective)
-    others = tuple(
-        Column[Found](
-            name,
-            lambda row, name=name: row.others.get(name),
-            label(name),
-            lambda row, name=name: _other(name, row.others.get(name)),
-        )
-        for name in search.others
-    )
     return (
         Column("best", lambda row: row.variant, "Configuration", _short, align="left"),
         Column(
@@ -232,9 +223,13 @@ def _front_columns(search: StudySearch) -> tuple[Column[Found], ...]:
             lambda row: _with_n(row.promised, percent),
             wrap=True,
         ),
-        *others,
+        *(_other_column(name) for name in search.others),
         Column("options", lambda row: None, "Options", _changes, align="left"),
     )
+
+
+def _other_column(name: str) -> Column[Found]:
+    return Column(name, lambda row: row.others.get(name), label(name), lambda row: _other(name, row.others.get(name)))
 
 
 def _other(name: str, value: float | None) -> str:
