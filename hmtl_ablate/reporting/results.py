@@ -175,8 +175,8 @@ class Results:
 
     def comparisons(self) -> pd.DataFrame:
         """The comparisons of studies with fixed seeds: one row per arm and the one that it is compared with, as in the
-        report's JSON: difference, 95 % interval, p values, effect size, simultaneous interval, seeds needed; empty when
-        nothing is compared."""
+        report's JSON: difference, 95 % interval, p values, effect size, simultaneous interval, seeds needed, and, from
+        the predictions, the sampling error over test images and McNemar's p; empty when nothing is compared."""
         from hmtl_ablate.reporting.comparison_records import comparison_records
         from hmtl_ablate.reporting.tables import study_tables
 

@@ -47,9 +47,8 @@ class Sampling:
 def crossed(scores: NDArray[np.float64]) -> Sampling:
     """Sampling error of the mean of scores [S, n], S ≥ 1 seeds and n ≥ 1 images.
 
-    Each of the two variances has the seeds' and images' interaction in it, so that the sum has it twice: the interval
-    over both is not too narrow, and too wide by at most a factor of √2 (Owen 2007, *The pigeonhole bootstrap*, has a
-    bootstrap of the same kind with three times the interaction).
+    Each of the two variances has the seeds' and images' interaction in it, so that the sum has it twice, and is at most
+    twice too large (Owen 2007, *The pigeonhole bootstrap*, has a bootstrap with three times the interaction).
     """
     seeds, images = scores.shape
     over_seeds, _ = _half(scores.mean(axis=1))

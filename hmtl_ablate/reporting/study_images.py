@@ -62,7 +62,8 @@ def sampled(compared: Sequence[Comparison], metric: str, images: StudyImages) ->
     Only where both arms were tested on the same images at all of its seeds; a note names the others, unless this
     machine has no predictions at all.
     """
-    found, missing = [], {}
+    found: list[Comparison] = []
+    missing: dict[str, list[str]] = {}
     for one in compared:
         more, reason = _of_pair(one, images)
         found.append(more)

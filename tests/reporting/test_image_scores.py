@@ -22,9 +22,9 @@ def arrays(kind: str) -> dict[str, Any]:
         labels = rng.integers(0, 4, N)
         logits = torch.tensor(rng.normal(size=(N, 5)) + 2 * np.eye(5)[labels])
         return {"test_index": index, "test_label": labels, "test_probability": logits.softmax(dim=1).float().numpy()}
-    labels = rng.uniform(-0.9, 0.9, (N, 3 if kind == "angles" else 2)) * (170 if kind == "angles" else 1)
-    outputs = labels + rng.normal(size=labels.shape) * (30 if kind == "angles" else 0.4)
-    return {"test_index": index, "test_label": labels.astype("f4"), f"test_{kind}": outputs.astype("f4")}
+    numbers = rng.uniform(-0.9, 0.9, (N, 3 if kind == "angles" else 2)) * (170 if kind == "angles" else 1)
+    outputs = numbers + rng.normal(size=numbers.shape) * (30 if kind == "angles" else 0.4)
+    return {"test_index": index, "test_label": numbers.astype("f4"), f"test_{kind}": outputs.astype("f4")}
 
 
 def by_task(kind: str, labels: Any, outputs: Any) -> dict[str, float]:
