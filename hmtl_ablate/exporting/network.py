@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from torch import Tensor
@@ -16,6 +17,10 @@ LARGEST = 1 << 32
 """Bytes of a weights file that is read; ONNX's own limit is half of it."""
 
 
+LONGEST = 600
+"""Characters of an error of PyTorch, which names every tensor of a network."""
+
+
 def filled(config: TrialConfig, width: int, state: Mapping[str, Tensor], path: Path) -> InferenceModel:
     """The network of a config with given weights, in eval mode on the CPU; width: its number of outputs.
 
@@ -26,5 +31,5 @@ def filled(config: TrialConfig, width: int, state: Mapping[str, Tensor], path: P
             network = InferenceModel(config.model, width, config.data.size)
         network.load_state_dict(dict(state))
     except (RuntimeError, ConfigError) as error:
-        raise CheckpointError(f"can't load {path}: {error}") from error
+        raise CheckpointError(f"can't load {path}: {shorten(str(error), LONGEST, placeholder=' …')}") from error
     return network.eval()
