@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def validation_metric(metric: str) -> str:
     return f"best/val/{metric.partition('/')[2]}"
 
 
-def trial_name(row: dict[str, Any], study: dict[str, Any]) -> str:
+def trial_name(row: Mapping[Any, Any], study: Mapping[Any, Any]) -> str:
     """STUDY/VARIANT/SEED of a row of `Results.trials`."""
     return f"{study['study']}/{row['variant']}/{row['seed']}"
 
@@ -138,9 +138,9 @@ def _is_prefix(name: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{4,16}", name) is not None
 
 
-def _names(study: dict[Any, Any]) -> tuple[str, str]:
+def _names(study: Mapping[Any, Any]) -> tuple[str, str]:
     return study["study"], _full(study)
 
 
-def _full(study: dict[Any, Any]) -> str:
+def _full(study: Mapping[Any, Any]) -> str:
     return f"{study['study']}@{study['profile']}"
