@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from textwrap import shorten
 
 import torch
 from torch import Tensor
@@ -17,10 +16,6 @@ LARGEST = 1 << 32
 """Bytes of a weights file that is read; ONNX's own limit is half of it."""
 
 
-LONGEST = 600
-"""Characters of an error of PyTorch, which names every tensor of a network."""
-
-
 def filled(config: TrialConfig, width: int, state: Mapping[str, Tensor], path: Path) -> InferenceModel:
     """The network of a config with given weights, in eval mode on the CPU; width: its number of outputs.
 
@@ -29,7 +24,15 @@ def filled(config: TrialConfig, width: int, state: Mapping[str, Tensor], path: P
     try:
         with torch.random.fork_rng(devices=()):  # the random initial weights are replaced: nobody should notice them
             network = InferenceModel(config.model, width, config.data.size)
-        network.load_state_dict(dict(state))
-    except (RuntimeError, ConfigError) as error:
-        raise CheckpointError(f"can't load {path}: {shorten(str(error), LONGEST, placeholder=' …')}") from error
+    except ConfigError as error:
+        raise CheckpointError(f"can't load {path}: {error}") from error
+    own = network.state_dict()
+    wrong = [name for name, value in own.items() if name not in state or state[name].shape != value.shape]
+    wrong += [name for name in state if name not in own]
+    if wrong:
+        raise CheckpointError(
+            f"can't load {path}: {len(wrong)} tensors are missing, too many or of another shape for "
+            f"{config.model.backbone} with {width} outputs, e.g. {wrong[0][:100]}"
+        )
+    network.load_state_dict(dict(state))
     return network.eval()

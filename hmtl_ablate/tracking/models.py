@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.tracking.records import TRIAL_TEXTS
 from hmtl_ablate.tracking.store import PROXY, Tracking, artifacts_folder
 
-TRIAL = "hmtl.trial_id"
-"""Tag of a version: the trial whose weights it has."""
 FORBIDDEN = "/:'\"%\\"
 """Characters that no model's name may have: MLflow's own, and those that its searches can't quote."""
 
@@ -44,7 +43,7 @@ def register_model(tracking: Tracking, name: str, *, run_id: str, trial_id: str,
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         known = client.search_model_versions(f"name='{name}'")
-        if same := next((one for one in known if one.tags.get(TRIAL) == trial_id), None):
+        if same := next((one for one in known if one.tags.get(TRIAL_TEXTS["trial_id"]) == trial_id), None):
             return str(same.version)
         model = client.create_logged_model(tracking.experiment_id, name, run_id, model_type="pyfunc")
         with tempfile.TemporaryDirectory() as place:
@@ -57,5 +56,7 @@ def register_model(tracking: Tracking, name: str, *, run_id: str, trial_id: str,
                 client.log_model_artifacts(model.model_id, str(folder / "model"))
         client.finalize_logged_model(model.model_id, "READY")
         source = model.artifact_location  # a database's registry would look up models:/ID in the default store
-        version = client.create_model_version(name, source, run_id, {TRIAL: trial_id}, None, text, 0, model.model_id)
+        version = client.create_model_version(
+            name, source, run_id, {TRIAL_TEXTS["trial_id"]: trial_id}, None, text, 0, model.model_id
+        )
     return str(version.version)
