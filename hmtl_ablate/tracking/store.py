@@ -180,7 +180,7 @@ class Tracking:
             run = self.client.get_run(run_id)
             if self._is_local(run):
                 inside = run.info.artifact_uri.removeprefix(PROXY).lstrip("/")
-                file = artifacts_folder(self._store) / inside / "study.yaml"
+                file = artifacts_folder(self.store) / inside / "study.yaml"
                 return file.read_text(encoding="utf-8") if file.is_file() else None
             if not any(found.path == "study.yaml" for found in self.client.list_artifacts(run_id)):
                 return None
