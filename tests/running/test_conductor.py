@@ -569,7 +569,7 @@ def test_faces_stay_in_the_folder_when_pictures_are_off(bench) -> None:
         train(conductor, job)
         run = trial_runs(made.store, made.study.name)
         assert len(run) == number + 1
-        place = Path(made.tracking._store) / "artifacts"
+        place = Path(made.tracking.store) / "artifacts"
         copied[pictures] = {path.name for path in place.rglob(f"{_run_id(made, job)}/**/*.png")}
     assert copied == {True: {"confusion-val.png", "puzzling-epoch-0001.png"}, False: {"confusion-val.png"}}
 
