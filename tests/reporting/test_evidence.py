@@ -153,7 +153,7 @@ def test_one_effect_per_study_dataset_and_backbone(records: Any) -> None:
         ("SL + puzzling", "ferplus", False),
         ("SL + puzzling 3 × 3", "rendered", True),
     ]
-    assert one.rows[2].left_out == "one effect per study, dataset and backbone: SL + puzzling is kept"
+    assert one.rows[2].left_out == "one effect per study, dataset and backbone (SL + puzzling is kept)"
     assert one.pooled is not None
     assert one.pooled.k == 2
 
@@ -236,7 +236,7 @@ def test_formats_for_people(three: Any, format: str) -> None:
     assert "Random-effects mean of 3 effects" in text
     assert "prediction interval" in text
     assert "wide grid is kept" not in text
-    assert "one effect per study, dataset and backbone: SL + puzzling is kept" in text
+    assert "Not in the mean, one effect per study, dataset and backbone (SL + puzzling is kept): wide grid" in text
     assert "Claims" not in text
 
 
