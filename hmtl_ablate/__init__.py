@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hmtl_ablate.api.bundles import bundle, import_bundle, retrain, verify
     from hmtl_ablate.api.exporting import Exported, export
     from hmtl_ablate.api.models import Prediction, TrainedModel, load_model
+    from hmtl_ablate.api.predicting import Predicted, predict
     from hmtl_ablate.api.studies import StudyRun, estimate, figures, load_results, plan, report, run
     from hmtl_ablate.api.trials import TrainedTrial, train
     from hmtl_ablate.config import TrialConfig
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Exported",
+    "Predicted",
     "Prediction",
     "StudyRun",
     "TrainedModel",
@@ -45,6 +47,7 @@ __all__ = [
     "load_results",
     "load_study",
     "plan",
+    "predict",
     "register_dataset",
     "register_pretext_task",
     "register_supervised_task",
@@ -57,6 +60,7 @@ __all__ = [
 
 _MODULES = {
     "Exported": "hmtl_ablate.api.exporting",
+    "Predicted": "hmtl_ablate.api.predicting",
     "Prediction": "hmtl_ablate.api.models",
     "StudyRun": "hmtl_ablate.api.studies",
     "TrainedModel": "hmtl_ablate.api.models",
@@ -71,6 +75,7 @@ _MODULES = {
     "load_results": "hmtl_ablate.api.studies",
     "load_study": "hmtl_ablate.study",
     "plan": "hmtl_ablate.api.studies",
+    "predict": "hmtl_ablate.api.predicting",
     "register_dataset": "hmtl_ablate.data.registry",
     "register_pretext_task": "hmtl_ablate.pretext",
     "register_supervised_task": "hmtl_ablate.supervised",

@@ -129,7 +129,16 @@ def retrain(
 
 def import_bundle(file: str | Path, store: str | Path = "runs") -> Imported:
     """Copy a bundle's trials into a store, without weights: `run` of the same study counts them, and `report` shows
-    them. Raises HmtlError when it can't be read, or does not fit together."""
+    them.
+
+    >>> import hmtl_ablate as ha
+    >>> base = {"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}}
+    >>> done = ha.run({"name": "example", "base": base, "variants": {"SL": {}}, "seeds": [0]}, progress=False)
+    >>> len(ha.import_bundle(ha.bundle("example"), "elsewhere").taken)
+    1
+
+    Raises HmtlError when it can't be read, or does not fit together.
+    """
     from hmtl_ablate.bundles.layout import BundleError
     from hmtl_ablate.bundles.reading import opened
     from hmtl_ablate.bundles.verifying import verified

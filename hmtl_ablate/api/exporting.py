@@ -70,11 +70,11 @@ def export(
     (docs/models.md). It is compared with PyTorch on 16 drawn faces before it takes its place.
 
     Args:
-        trial: what `train` returned, a trial's folder, or a trial_id.
+        trial: what `train` returned, a trial's folder or name, as `load_model` takes it.
         to: a file `*.onnx` or `*.pt2`, replaced when it exists, or a folder, which gets safetensors with timm's names
             and a model card.
         precision: fp16 and int8 (weights) for ONNX alone, by ONNX Runtime's tools.
-        store: where a trial_id is looked up.
+        store: where a name is looked up.
 
     Raises:
         StoreError: there is no such trial, or it is not finished.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from hmtl_ablate.exporting import files
 from hmtl_ablate.exporting.description import Description, describe, task_of
 from hmtl_ablate.exporting.network import filled
 from hmtl_ablate.model import InferenceModel, normalisation
+from hmtl_ablate.reporting.naming import find_folder
 from hmtl_ablate.supervised import SupervisedTask
 from hmtl_ablate.training.checkpoint import load_tensors
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
@@ -71,7 +71,11 @@ class TrainedModel(nn.Module):
         self.config, self.network = config, network
         self.classes = dict(classes)
         """Supervised task → its class names in the order of the outputs; () for a task without classes."""
-        mean, std = normalisation(network) if norm is None else norm
+        if norm is None:
+            if not isinstance(network, InferenceModel):
+                raise TypeError("a network without a backbone of timm needs norm")
+            norm = normalisation(network)
+        mean, std = norm
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", mean, persistent=False)
@@ -96,12 +100,18 @@ class TrainedModel(nn.Module):
     @torch.inference_mode()
     def predict(self, image: Image) -> dict[str, Prediction]:
         """Supervised task → what the model predicts for one image."""
-        outputs = self(self.preprocess(image)[None]).float().cpu()
-        found, start = {}, 0
+        return self.read(self(self.preprocess(image)[None]))[0]
+
+    def read(self, outputs: Tensor) -> list[dict[str, Prediction]]:
+        """Outputs [B, K] of the network → of each image, supervised task → prediction."""
+        outputs = outputs.float().cpu()
+        found: list[dict[str, Prediction]] = [{} for _ in outputs]
+        start = 0
         for name, task in self._tasks.items():
             own, start = outputs[:, start : start + task.width], start + task.width
-            values = _values(task, own)
-            found[name] = Prediction(values, max(values, key=lambda key: values[key]) if task.classes else None)
+            for image, values in zip(found, _values(task, own), strict=True):
+                label = max(values, key=lambda key, values=values: values[key]) if task.classes else None  # type: ignore[misc]
+                image[name] = Prediction(values, label)
         return found
 
     def __repr__(self) -> str:
@@ -120,9 +130,9 @@ def load_model(trial: TrainedTrial | str | Path, store: str | Path = "runs") -> 
     pickled in it. The network of an ONNX file runs on the CPU alone, and can't be trained.
 
     Args:
-        trial: what `train` returned, a trial's folder, a trial_id, or what `export` wrote: a folder, a .onnx file or a
-            .pt2 file.
-        store: where a trial_id is looked up.
+        trial: what `train` returned, a trial's folder or name (trial_id or its first digits, STUDY/VARIANT/SEED,
+            best:STUDY), or what `export` wrote: a folder, a .onnx file or a .pt2 file.
+        store: where a name is looked up.
 
     Raises:
         StoreError: there is no such trial, or it is not finished.
@@ -180,10 +190,7 @@ class TrainedFolder:
 def _folder(trial: TrainedTrial | str | Path, store: Path) -> Path:
     if isinstance(trial, TrainedTrial):
         return trial.folder
-    named = store / "trials" / trial if isinstance(trial, str) and re.fullmatch(r"[0-9a-f]{16}", trial) else Path(trial)
-    if not (named / "config.json").is_file():
-        raise StoreError(f"{named}: there is no trial here; give a trial's folder, or its trial_id and the store")
-    return named
+    return find_folder(trial, store).path
 
 
 def _classes(config: TrialConfig, result: TrialResult, folder: Path) -> dict[str, tuple[str, ...]]:
@@ -210,10 +217,11 @@ def _pixels(image: Image) -> NDArray[np.uint8]:
     return np.repeat(flat[..., None], 3, axis=2) if flat.ndim == 2 else flat
 
 
-def _values(task: SupervisedTask, outputs: Tensor) -> dict[str, float]:
-    """Name → predicted value, from the outputs [1, width] of one image."""
-    targets = torch.zeros(1, dtype=torch.int64) if task.classes else torch.zeros(1, task.width)
+def _values(task: SupervisedTask, outputs: Tensor) -> list[dict[str, float]]:
+    """Of each image, name → predicted value, from the outputs [B, width]."""
+    count = len(outputs)
+    targets = torch.zeros(count, dtype=torch.int64) if task.classes else torch.zeros(count, task.width)
     arrays = task.predictions(outputs, targets)
-    predicted = next(values for name, values in arrays.items() if name != "label")[0].tolist()
-    names = task.classes or task.value_names or tuple(map(str, range(len(predicted))))
-    return dict(zip(names, predicted, strict=True))
+    predicted = next(values for name, values in arrays.items() if name != "label")
+    names = task.classes or task.value_names or tuple(map(str, range(predicted.shape[1])))
+    return [dict(zip(names, row.tolist(), strict=True)) for row in predicted]

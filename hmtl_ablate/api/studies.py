@@ -46,6 +46,9 @@ class StudyRun:
     left: tuple[str, ...] = ()
     """Names of the trials that did not fit into the budget."""
     tracking_uri: str | None = field(default=None, repr=False)
+    model: str = ""
+    """Address of the registered model in MLflow, models:/NAME/VERSION; "" without `register`, or where trials failed or
+    are left."""
 
     @property
     def results(self) -> Results:
@@ -95,6 +98,7 @@ def run(
     pictures: bool = True,
     imports: Sequence[str] = (),
     budget: str | None = None,
+    register: str | None = None,
     progress: bool | ProgressListener = True,
 ) -> StudyRun:
     """Run a study, skipping finished trials. The same call resumes an interrupted run.
@@ -116,6 +120,8 @@ def run(
         imports: ray: modules that register a lab's own backbones, tasks or datasets; worker processes import them.
         budget: a time such as "30m", "8h" or "2d": only trials that are expected to end within it are started, seed by
             seed; what is left is in the summary's `left`, and the same call with a new budget continues.
+        register: name under which the study's best model is registered in MLflow at the end: of the variant with the
+            best mean, the seed that is best on the split that selects.
         progress: True prints one line per trial; False is silent; or a ProgressListener.
 
     Raises:
@@ -129,7 +135,10 @@ def run(
     from hmtl_ablate.running.listener import SilentListener
     from hmtl_ablate.running.options import RunOptions
     from hmtl_ablate.running.run import run_study
+    from hmtl_ablate.tracking.models import check_model_name
 
+    if register is not None:
+        check_model_name(register)
     limit = None if budget is None else parse_budget(budget)
     options = RunOptions(engine, address, max_concurrent, pictures, storage, tuple(imports), limit)
     own, place = _study(study), Path(store)
@@ -150,7 +159,12 @@ def run(
         raise KeyboardInterrupt("the run was stopped; the same call resumes")
     left = summary.left.trials if summary.left else ()
     counts = summary.done, summary.skipped, summary.pruned
-    return StudyRun(own, place, *counts, tuple(summary.failed), left, tracking_uri)
+    model = ""
+    if register is not None and summary.complete:
+        from hmtl_ablate.api.registering import register_best
+
+        model = register_best(summary.outcome, prepared.tracking, place, register)
+    return StudyRun(own, place, *counts, tuple(summary.failed), left, tracking_uri, model)
 
 
 def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None) -> Results:

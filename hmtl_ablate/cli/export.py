@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from hmtl_ablate.cli.options import DEFAULT_RUNS, Imports, Runs
+from hmtl_ablate.cli.options import DEFAULT_RUNS, Imports, Runs, TrialName
 from hmtl_ablate.cli.root import app
 
 
 @app.command("export")
 def export(
-    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's folder, or its trial_id.")],
+    trial: TrialName,
     to: Annotated[
         Path,
         typer.Option(

@@ -54,6 +54,12 @@ MaxConcurrent = Annotated[
     int | None,
     typer.Option("--max-concurrent", metavar="N", min=1, help="Trials to run at once. Default: as many as fit."),
 ]
+TrialName = Annotated[
+    str,
+    typer.Argument(
+        metavar="TRIAL", help="A trial's id or its first digits, STUDY/VARIANT/SEED, best:STUDY, or a trial's folder."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only failures and the summary.")]
 NamedPath = Annotated[str, typer.Argument(metavar="NAME=PATH", help="e.g. ferplus=/data/FERPlus")]
 Size = Annotated[int, typer.Option("--size", min=16, max=2048, help="Side of the stored images in pixels.")]

@@ -80,12 +80,20 @@ def run(
     quiet: Quiet = False,
     imports: Imports = [],
     no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Log no pictures of faces to MLflow.")] = False,
+    register: Annotated[
+        str | None,
+        typer.Option("--register", metavar="NAME", help="At the end, register the best model under NAME in MLflow."),
+    ] = None,
 ) -> None:
     """Run a study, skipping finished trials. Run the same command again to resume."""
     from hmtl_ablate.checks import open_store, prepare, require_data
     from hmtl_ablate.planning.budget import parse_budget
     from hmtl_ablate.running.options import RunOptions
 
+    if register is not None:
+        from hmtl_ablate.tracking.models import check_model_name
+
+        check_model_name(register)
     limit = None if budget is None else parse_budget(budget)
     options = RunOptions(engine, address, max_concurrent, not no_pictures, storage, tuple(imports), limit)
     study = study_of(file, profile, sets, datasets, trials, seeds, imports)
@@ -111,6 +119,11 @@ def run(
             )
         page = None if quiet or summary.outcome is None else _page(study.name, runs, tracking_uri, not no_pictures)
         _conclude(summary, runs, console, quiet, page)
+        if register is not None:
+            from hmtl_ablate.api.registering import register_best
+
+            model = register_best(summary.outcome, prepared.tracking, prepared.store, register)
+            console.print(f"registered: {model}", markup=False, soft_wrap=True)
 
 
 @app.command()

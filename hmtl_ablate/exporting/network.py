@@ -24,7 +24,15 @@ def filled(config: TrialConfig, width: int, state: Mapping[str, Tensor], path: P
     try:
         with torch.random.fork_rng(devices=()):  # the random initial weights are replaced: nobody should notice them
             network = InferenceModel(config.model, width, config.data.size)
-        network.load_state_dict(dict(state))
-    except (RuntimeError, ConfigError) as error:
+    except ConfigError as error:
         raise CheckpointError(f"can't load {path}: {error}") from error
+    own = network.state_dict()
+    wrong = [name for name, value in own.items() if name not in state or state[name].shape != value.shape]
+    wrong += [name for name in state if name not in own]
+    if wrong:
+        raise CheckpointError(
+            f"can't load {path}: {len(wrong)} tensors are missing, too many or of another shape for "
+            f"{config.model.backbone} with {width} outputs, e.g. {wrong[0][:100]}"
+        )
+    network.load_state_dict(dict(state))
     return network.eval()

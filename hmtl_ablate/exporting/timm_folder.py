@@ -99,7 +99,8 @@ def timm_network(network: InferenceModel, description: Description) -> tuple[nn.
     """
     with torch.random.fork_rng(devices=()):
         found, arguments = build_network(description.backbone, description.size, description.width)
-        classifier = found.get_classifier() if hasattr(found, "get_classifier") else None
+        getter: Any = getattr(found, "get_classifier", None)
+        classifier = getter() if getter else None
         name = next((name for name, module in found.named_modules() if module is classifier), None)
         if name and isinstance(classifier, nn.Linear):
             state = network.backbone.state_dict()

@@ -54,3 +54,8 @@ class RunSummary:
     """What the study has found; None where MLflow was down at the end."""
     left: Left | None = None
     """What did not fit into the budget; None where all did, or there was none."""
+
+    @property
+    def complete(self) -> bool:
+        """Nothing that the study declares is left to train."""
+        return not (self.interrupted or self.left or self.failed)

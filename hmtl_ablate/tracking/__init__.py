@@ -12,6 +12,8 @@ study that is run again continues its runs. MLflow itself is imported when a sto
     tracking.trials()  # every trial of the store, as records
 
     records     what a run of MLflow holds, as typed records; the only module that knows the tags' names
+    describing  a trial in words
+    models      registered models
     address     MLflow addresses: parsed, shown without their password, probed
     opening     one process at a time makes a database's tables
     store       Tracking: reads and writes runs

@@ -101,11 +101,13 @@ class Tracking:
     """The MlflowClient."""
     experiment_id: str
     """Of the experiment `hmtl-ablate`."""
+    store: Path
+    """The folder of trials and databases."""
 
     def __init__(self, client: Any, experiment_id: str, store: Path, address: Address) -> None:
         self.client = client
         self.experiment_id = experiment_id
-        self._store = store
+        self.store = store
         self._address = address
         self._epochs: dict[str, int] = {}
         """run_id → the last epoch that MLflow has."""
@@ -135,7 +137,7 @@ class Tracking:
         Its tags and study file are brought up to date, and it counts as running. Its registration is written when the
         run is created, and never again: what is registered later is no registration.
         """
-        with self._writing():
+        with self.writing():
             tags = record.to_run().tags
             run = self._find(STUDY_FILTER, record.identity)
             if run is None:
@@ -159,7 +161,7 @@ class Tracking:
         page, report: Markdown; a page longer than a tag is cut at a line. scores: name → value. figures: path in the
         run → content.
         """
-        with self._writing():
+        with self.writing():
             run = self.client.get_run(run_id)
             kept = page if len(page) <= TAG_LENGTH else page[:TAG_LENGTH].rpartition("\n")[0]
             self._set_tags(run, {NOTE: kept})
@@ -178,7 +180,7 @@ class Tracking:
             run = self.client.get_run(run_id)
             if self._is_local(run):
                 inside = run.info.artifact_uri.removeprefix(PROXY).lstrip("/")
-                file = artifacts_folder(self._store) / inside / "study.yaml"
+                file = artifacts_folder(self.store) / inside / "study.yaml"
                 return file.read_text(encoding="utf-8") if file.is_file() else None
             if not any(found.path == "study.yaml" for found in self.client.list_artifacts(run_id)):
                 return None
@@ -197,7 +199,7 @@ class Tracking:
         Tags are brought up to date, except that a run found again keeps its status until `finish_trial`; parameters
         are written once.
         """
-        with self._writing():
+        with self.writing():
             data = record.to_run()
             run = self._find(record.id_filter, record.identity)
             if run is None:
@@ -212,7 +214,7 @@ class Tracking:
 
         history: per epoch a dict of "epoch" (1, 2, …) and its metrics; NaN and infinite values are left out.
         """
-        with self._writing():
+        with self.writing():
             # popped: after a failed write it is unknown what MLflow has, so the next call reads it again
             last = self._epochs.pop(run_id, None)
             if last is None:
@@ -231,7 +233,7 @@ class Tracking:
         artifacts: path in the run → local file.
         """
         data, end = record.to_run(), ENDS[record.status]
-        with self._writing():
+        with self.writing():
             run = self.client.get_run(run_id)
             fresh = {name: value for name, value in data.metrics.items() if run.data.metrics.get(name) != value}
             settled = run.info.status == end and not fresh
@@ -250,7 +252,7 @@ class Tracking:
 
     def finish_study(self, run_id: str, status: StudyStatus) -> None:
         """End a study's run."""
-        with self._writing():
+        with self.writing():
             if self.client.get_run(run_id).info.status != status:
                 self.client.set_terminated(run_id, status=status)
 
@@ -268,7 +270,8 @@ class Tracking:
                 gc.enable()
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """MLflow's errors within become TrackingErrors, and a server that is down is reported soon."""
         with _reported(f"MLflow at {self._address} does not take the results", self._address), _impatient():
             yield
 
@@ -339,7 +342,11 @@ class Tracking:
 
     def _is_local(self, run: Any) -> bool:
         """Whether the run's artifacts are in this store's folder."""
-        return self._address.is_database and bool(run.info.artifact_uri.startswith(PROXY))
+        return self.holds(run.info.artifact_uri)
+
+    def holds(self, address: str) -> bool:
+        """Whether what MLflow has at this address of an artifact is in this store's folder."""
+        return self._address.is_database and address.startswith(PROXY)
 
     def _put(self, run: Any, path: str, file: Path) -> None:
         """Save a file as an artifact. MLflow's client would need a running server for `mlflow-artifacts:` places, so
@@ -352,7 +359,7 @@ class Tracking:
                 self.client.log_artifact(run.info.run_id, str(named), None if parent == "." else parent)
             return
         inside = run.info.artifact_uri.removeprefix(PROXY).lstrip("/")
-        target = artifacts_folder(self._store) / inside / path
+        target = artifacts_folder(self.store) / inside / path
         if target.is_file() and filecmp.cmp(file, target, shallow=False):
             return
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -171,7 +171,7 @@ def test_a_network_whose_classifier_is_not_one_layer_has_its_head_apart(tmp_path
 def test_what_can_t_be_written_is_said_first(tmp_path: Path, name: str, precision: str, words: str) -> None:
     with pytest.raises(HmtlError, match=words):
         ha.export("0" * 16, tmp_path / name, precision=precision, store=tmp_path)
-    with pytest.raises(StoreError, match="there is no trial here"):
+    with pytest.raises(StoreError, match="there is no such trial"):
         ha.export("0" * 16, tmp_path / "model", store=tmp_path)
 
 

@@ -61,10 +61,11 @@ def test_colours_of_a_file_are_red_green_blue(trial: ha.TrainedTrial, tmp_path: 
 
 def test_each_task_reads_its_own_outputs() -> None:
     config = parse_config({**CONFIG, "task": ["pose", "gender"]})
-    model = TrainedModel(config, InferenceModel(config.model, 5, 32), {"pose": (), "gender": ("male", "female")})
+    network = InferenceModel(config.model, 5, 32)
+    model = TrainedModel(config, network, {"pose": (), "gender": ("male", "female")})
     with torch.no_grad():
-        model.network.head.weight.zero_()
-        model.network.head.bias.copy_(torch.tensor([0.5, -1.0, 0.0, 0.0, np.log(3.0)]))
+        network.head.weight.zero_()
+        network.head.bias.copy_(torch.tensor([0.5, -1.0, 0.0, 0.0, np.log(3.0)]))
     found = model.predict(np.zeros((32, 32, 3), np.uint8))
     assert found["pose"].label is None
     assert found["pose"].values == pytest.approx({"yaw": 22.5, "pitch": -45.0, "roll": 0.0})  # in units of 45°
@@ -87,7 +88,7 @@ def test_what_is_no_image_is_refused(trial: ha.TrainedTrial, image: object, word
 
 def test_a_trial_by_its_id(trial: ha.TrainedTrial, workplace: Path) -> None:
     assert ha.load_model(trial.trial_id, workplace / "runs").config == trial.config
-    with pytest.raises(StoreError, match="there is no trial here"):
+    with pytest.raises(StoreError, match="there is no such trial"):
         ha.load_model("0" * 16, workplace / "runs")
 
 

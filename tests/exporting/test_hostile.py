@@ -148,7 +148,9 @@ def changed_table(entries: dict[str, bytes], change: Callable[[dict[str, Any]], 
         (f"extra/{KEY}.json", b"[" * 100_000, "no JSON"),
         (f"extra/{KEY}.json", b" " * (2 << 20), "larger than"),
         ("data/weights/model_weights_config.json", b"[]", "malformed"),
-        ("data/weights/model_weights_config.json", b'{"config": {}}', "Missing key"),
+        ("data/weights/model_weights_config.json", b'{"config": {}}', "tensors are missing"),
+        (f"extra/{KEY}.json", json.dumps(ABOUT | {"backbone": "test_resne"}).encode(), "timm has no model"),
+        (f"extra/{KEY}.json", json.dumps(ABOUT | {"backbone": "test_vit"}).encode(), "of another shape for test_vit"),
     ],
 )
 def test_hostile_entries_of_a_pt2_file(
@@ -257,7 +259,6 @@ def test_other_onnx_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"backbone": "test_resne"}, "timm has no model"),
         ({"size": 10**6}, "malformed at size"),
         ({"stored": 16}, "smaller than data.size"),
         ({"std": [0.0, 1.0, 1.0]}, "not above 0"),
@@ -284,7 +285,7 @@ def test_folders(network: InferenceModel, tmp_path: Path) -> None:
     weights.write_bytes(content)
     refused(folder, "does not match its checksum")
     save_file({"other": torch.zeros(2)}, weights)
-    refused(folder, "Missing key")
+    refused(folder, "e.g. backbone.conv1.0.weight")
     weights.write_bytes(pickle.dumps(Attack(tmp_path / "mark")))
     refused(folder, "can't load")
     weights.unlink()

@@ -1,0 +1,127 @@
+"""The best model of a study in MLflow's registry, and how MLflow loads it: from safetensors, without a pickle.
+
+MLflow's model is a folder with the trial's config, result and weights, and the name of this module, whose
+`_load_pyfunc` reads them; so the package has to be installed where the model is loaded.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hmtl_ablate.api.models import TrainedModel, load_model
+from hmtl_ablate.config import metric_info
+from hmtl_ablate.errors import StoreError, TrackingError
+from hmtl_ablate.tracking.models import register_model
+from hmtl_ablate.training.folder import TrialFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hmtl_ablate.running.outcome import Outcome
+    from hmtl_ablate.tracking import Tracking
+
+FILES = ("config.json", "result.json", "best.safetensors")
+"""What a model needs of its trial's folder."""
+
+
+class ImageModel:
+    """What `mlflow.pyfunc.load_model` wraps."""
+
+    def __init__(self, model: TrainedModel) -> None:
+        self.model = model
+
+    def predict(self, images: NDArray[np.uint8], params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row per image, uint8 [N, H, W, 3] (RGB): for a task with classes the most probable one as `TASK`, and
+        `TASK/CLASS`, its probability; for another task `TASK/NAME`, each predicted number.
+        """
+        import pandas as pd
+
+        rows = []
+        for image in images:
+            row: dict[str, Any] = {}
+            for task, found in self.model.predict(image).items():
+                row |= {task: found.label} if found.label is not None else {}
+                row |= {f"{task}/{name}": value for name, value in found.values.items()}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+
+def _load_pyfunc(path: str) -> ImageModel:
+    """Called by MLflow with the folder of FILES."""
+    return ImageModel(load_model(Path(path)))
+
+
+def register_best(outcome: Outcome | None, tracking: Tracking, store: Path, name: str) -> str:
+    """Register the best model of a study under a name in MLflow. Returns its address, models:/NAME/VERSION.
+
+    It is of the variant with the best mean of the study's metric, and there the seed that is best on the split that
+    selects: the test split has no say in which seed it is. Raises StoreError when the study has no such trial, or its
+    weights are not on this machine, and TrackingError when MLflow refuses.
+    """
+    if outcome is None:
+        raise TrackingError(f"--register {name}: MLflow was down at the end of the run; run the same command again")
+    variant, row = best_trial(outcome)
+    folder = TrialFolder(store / "trials" / row["trial_id"])
+    if not all((folder.path / file).is_file() for file in FILES):
+        raise StoreError(f"--register {name}: {folder.path} has no weights; run on the machine that has the store")
+    version = register_model(
+        tracking,
+        name,
+        run_id=row["run_id"],
+        trial_id=row["trial_id"],
+        text=f"{variant}, seed {row['seed']}, of study {outcome.tables[0].name}; trial {row['trial_id']}",
+        save=partial(save_model, folder.path),
+    )
+    return f"models:/{name}/{version}"
+
+
+def best_trial(outcome: Outcome) -> tuple[str, dict[str, Any]]:
+    """Variant and row (`Results.trials`) of a study's best trial. Raises StoreError without any."""
+    table = outcome.tables[0] if outcome.tables else None
+    scored = [row for row in table.rows if row.score.mean is not None] if table else []
+    if table is None or not scored or outcome.results is None:
+        raise StoreError("--register: no variant of the study has a result yet")
+    sign = 1 if metric_info(table.metric).direction == "max" else -1
+    best = max(scored, key=lambda row: sign * (row.score.mean or 0.0))
+    trials = outcome.results.declared()
+    own = trials[(trials["variant"] == best.variant) & (trials["status"] == "finished")].to_dict("records")
+    selected, measured = (f"metrics.{name}" for name in (f"best/val/{table.metric.partition('/')[2]}", table.metric))
+    column = selected if all(np.isfinite(row.get(selected, np.nan)) for row in own) else measured
+    return best.variant, {str(key): value for key, value in max(own, key=lambda row: sign * row[column]).items()}
+
+
+def save_model(trial: Path, target: Path, model_id: str = "") -> None:
+    """Write a trial's network as an MLflow model: signature, a drawn face as input example, no pickle.
+
+    trial: its folder; target: where the model goes, which must not exist; model_id: of MLflow's logged model.
+    """
+    import mlflow
+    from mlflow.models import Model, ModelSignature, infer_signature
+    from mlflow.types import Schema, TensorSpec
+
+    import hmtl_ablate
+    from hmtl_ablate.data.renderer import render_faces
+
+    model = load_model(trial)
+    face, _ = render_faces(1, model.config.data.stored_size, 0)
+    outputs = infer_signature(face, ImageModel(model).predict(face)).outputs
+    signature = ModelSignature(Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]), outputs)
+    files = target.with_name("trial")
+    files.mkdir()
+    for file in FILES:
+        shutil.copyfile(trial / file, files / file)
+    mlflow.pyfunc.save_model(
+        str(target),
+        loader_module=__name__,
+        data_path=str(files),
+        mlflow_model=Model(model_id=model_id or None),
+        signature=signature,
+        input_example=face,
+        pip_requirements=[f"hmtl-ablate=={hmtl_ablate.__version__}"],
+    )
