@@ -46,7 +46,7 @@ def _figure(one: Evidence, items: list[tuple[str, Estimate]], colours: list[str]
     percent = in_percent(one.metric)
     figure, (axes,) = new_figure(forest_height(len(items)) + 0.25 * len(items) + 0.3)
     forest(axes, items, percent, colours)
-    axes.set_yticks(range(len(items)), [wrapped(name, 36) for name, _ in items], fontsize=8)
+    axes.set_yticks(range(len(items)), [wrapped(name, 38) for name, _ in items], fontsize=8)
     scale = 100 if percent else 1
     if one.pooled is not None:
         place, mean = len(items) - 1, one.pooled
@@ -57,7 +57,7 @@ def _figure(one: Evidence, items: list[tuple[str, Estimate]], colours: list[str]
         axes.fill([scale * x for x in corners], [place, place - 0.22, place, place + 0.22], color=COLOURS[1], zorder=3)
         axes.axhline(place - 0.5, color="0.8", linewidth=1)
     unit = ", points" if percent else ""
-    axes.set_xlabel(wrapped(f"Gain in {label(one.metric).removesuffix(', %')}{unit}; above 0 {one.task} is better", 48))
+    axes.set_xlabel(wrapped(f"Gain in {label(one.metric).removesuffix(', %')}{unit}; above 0 {one.task} is better", 40))
     kinds = ["95 % intervals"]
     if any(row.sequential and row.gain.low is not None for row in one.rows):
         kinds.append("sequential ones where seeds were added")
