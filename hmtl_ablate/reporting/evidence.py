@@ -25,9 +25,9 @@ SAME = (
     *("training.epochs", "training.supervised"),
 )
 """Options that both arms of a difference share."""
-ADAPTIVE = "seeds were added until decided: its mean and spread depend on when that stopped"
-FEW = f"fewer than {SEEDS_TO_TEST} pairs: its standard error is not known well enough"
-EQUAL = "its differences are all equal: no standard error"
+ADAPTIVE = "seeds added until decided, so that mean and spread depend on when that stopped"
+FEW = f"fewer than {SEEDS_TO_TEST} pairs, too few for a standard error"
+EQUAL = "equal differences, which have no standard error"
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _unusable(row: EvidenceRow) -> str:
 
 def _shared(row: EvidenceRow, other: EvidenceRow) -> str:
     if (row.study, row.data, row.backbone) == (other.study, other.data, other.backbone):
-        return f"one effect per study, dataset and backbone: {other.variant} is kept"
+        return f"one effect per study, dataset and backbone ({other.variant} is kept)"
     common = len(row.trials & other.trials)
     return f"{plural(common, 'trial')} shared with {other.variant} of {other.study}, which is kept" if common else ""
 

@@ -31,7 +31,7 @@ def evidence_columns(
         Column("backbone", lambda row: row.backbone, "Backbone", align="left"),
         Column("fraction", lambda row: row.fraction, "Share", lambda row: f"{100 * row.fraction:g} %"),
         Column("feed", lambda row: row.feed, "Feed", align="left"),
-        Column("comparison", lambda row: f"{row.variant} − {row.minus}", "Comparison", align="left", csv="", json=""),
+        Column("comparison", _comparison, "Comparison", align="left", csv="", json=""),
         Column("minuend", lambda row: row.variant),
         Column("subtrahend", lambda row: row.minus),
         Column(
@@ -127,12 +127,17 @@ def _unequal(one: Evidence) -> list[str]:
 
 
 def _left_out(one: Evidence) -> list[str]:
-    return [
-        f"Not in the mean: {row.variant} − {row.minus}, {row.study} ({row.profile}), {row.data}, "
-        f"{100 * row.fraction:g} %: {row.left_out}."
-        for row in one.rows
-        if row.left_out
-    ]
+    """One line per reason."""
+    named: dict[str, list[str]] = {}
+    for row in one.rows:
+        if row.left_out:
+            where = f"{row.study} ({row.profile}), {row.data}, {100 * row.fraction:g} %"
+            named.setdefault(row.left_out, []).append(f"{_comparison(row)} in {where}")
+    return [f"Not in the mean, {why}: {'; '.join(rows)}." for why, rows in named.items()]
+
+
+def _comparison(row: EvidenceRow) -> str:
+    return f"{row.variant} against {row.minus}"
 
 
 def _record(one: Evidence) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hmtl_ablate.cli import main
 from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.reporting.choosing import ReportOptions
 from hmtl_ablate.reporting.claim_files import own_paper, read_claims
@@ -123,3 +124,16 @@ def test_a_fault_is_named_with_its_line(text: str, message: str, tmp_path: Path)
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(HmtlError, match=r"--claims-file: .*none\.yaml: there is no such file"):
         read_claims(tmp_path / "none.yaml")
+
+
+def test_the_commands_refuse_a_bad_file_and_a_bad_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.yaml").write_text("paper: p\n")
+    (tmp_path / "mlflow.db").touch()  # refused before it is read
+    for words, message in (
+        (("--claims-file", str(tmp_path / "c.yaml")), "c.yaml:1:1: claims: should be a list of at least one claim"),
+        (("--evidence", "puzzling", "--claims"), "--evidence is a report of its own: leave out --claims"),
+    ):
+        assert main(["report", "--runs", str(tmp_path), *words]) == 2
+        found = capsys.readouterr()
+        assert message in found.err
+        assert "Traceback" not in found.err + found.out

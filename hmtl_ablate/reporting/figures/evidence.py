@@ -12,6 +12,8 @@ from hmtl_ablate.reporting.figures.style import COLOURS, Drawing, forest, forest
 from hmtl_ablate.reporting.statistics import Estimate
 from hmtl_ablate.reporting.wording import label, plural
 
+MOST = 30
+"""Differences in one figure, those of the mean first; the table has them all."""
 LEFT_OUT = "0.55"
 """Grey of what the mean leaves out."""
 
@@ -22,26 +24,29 @@ def draw(one: Evidence) -> Drawing | None:
     if not rows:
         return None
     percent = in_percent(one.metric)
+    rows, more = rows[:MOST], len(rows[MOST:])
     items = [(_name(row), row.gain) for row in rows]
     colours = [LEFT_OUT if row.left_out else COLOURS[0] for row in rows]
     if one.pooled is not None:
         items.append(("Random-effects mean", Estimate(one.pooled.k, one.pooled.mean)))
         colours.append(COLOURS[1])
     with style():
-        figure = _figure(one, items, colours, percent)
+        figure = _figure(one, items, colours, more)
     words = "; ".join(
         f"{row.study}, {row.data}, {row.backbone}: {difference_text(row.gain, percent)}, "
         + plural(row.gain.n, "pair")
         + (", not in the mean" if row.left_out else "")
         for row in rows
     )
-    return Drawing(figure, f"Gains of {one.task} in {label(one.metric)}. {words}. {pooled_text(one)}")
+    rest = f"; {more} more in the table" if more else ""
+    return Drawing(figure, f"Gains of {one.task} in {label(one.metric)}. {words}{rest}. {pooled_text(one)}")
 
 
-def _figure(one: Evidence, items: list[tuple[str, Estimate]], colours: list[str], percent: bool) -> Figure:
+def _figure(one: Evidence, items: list[tuple[str, Estimate]], colours: list[str], more: int) -> Figure:
+    percent = in_percent(one.metric)
     figure, (axes,) = new_figure(forest_height(len(items)) + 0.25 * len(items) + 0.3)
     forest(axes, items, percent, colours)
-    axes.set_yticks(range(len(items)), [wrapped(name, 30) for name, _ in items], fontsize=8)
+    axes.set_yticks(range(len(items)), [wrapped(name, 38) for name, _ in items], fontsize=8)
     scale = 100 if percent else 1
     if one.pooled is not None:
         place, mean = len(items) - 1, one.pooled
@@ -52,7 +57,7 @@ def _figure(one: Evidence, items: list[tuple[str, Estimate]], colours: list[str]
         axes.fill([scale * x for x in corners], [place, place - 0.22, place, place + 0.22], color=COLOURS[1], zorder=3)
         axes.axhline(place - 0.5, color="0.8", linewidth=1)
     unit = ", points" if percent else ""
-    axes.set_xlabel(wrapped(f"Gain in {label(one.metric).removesuffix(', %')}{unit}; above 0 {one.task} is better", 48))
+    axes.set_xlabel(wrapped(f"Gain in {label(one.metric).removesuffix(', %')}{unit}; above 0 {one.task} is better", 40))
     kinds = ["95 % intervals"]
     if any(row.sequential and row.gain.low is not None for row in one.rows):
         kinds.append("sequential ones where seeds were added")
@@ -62,9 +67,13 @@ def _figure(one: Evidence, items: list[tuple[str, Estimate]], colours: list[str]
         kinds.append("diamond: interval of the mean")
     if one.pooled is not None and one.pooled.predicted is not None:
         kinds.append("dotted: prediction")
+    if more:
+        kinds.append(f"{more} more in the table")
     figure.suptitle(wrapped("; ".join(kinds), 62), fontsize=9)
     return figure
 
 
 def _name(row: EvidenceRow) -> str:
-    return f"{row.study}, {row.data}, {row.backbone}, {100 * row.fraction:g} %, {row.feed}, n = {row.gain.n}"
+    """Numbers keep their units on one line: the spaces inside them do not break."""
+    share, pairs = (text.replace(" ", "\u00a0") for text in (f"{100 * row.fraction:g} %", f"n = {row.gain.n}"))
+    return f"{row.study}: {row.variant}, {pairs}, {row.data}, {row.backbone}, {share}, {row.feed}"

@@ -13,7 +13,7 @@ from hmtl_ablate import __version__
 from hmtl_ablate.reporting.document import DASH, Document, Table, one_line
 from hmtl_ablate.reporting.formats import register_page
 from hmtl_ablate.reporting.registered import changes, registration_notes
-from hmtl_ablate.reporting.wording import NO_RUNS, READING, clock_text, count_text
+from hmtl_ablate.reporting.wording import NO_RUNS, READING, clock_text, count_text, label
 
 if TYPE_CHECKING:
     from hmtl_ablate.reporting.figures.style import Drawing
@@ -88,7 +88,7 @@ def _evidence(report: Report, document: Document) -> dict[str, Any]:
     """The evidence on a pretext task, in the place of the claims."""
     from hmtl_ablate.reporting.figures.evidence import draw
 
-    drawn = [(f"{one.task}: {one.metric}", draw(one)) for one in report.evidence]
+    drawn = [(f"Gains of {one.task} in {label(one.metric)}", draw(one)) for one in report.evidence]
     return {
         **_claims(document),
         "answers": [table.lead for table in document.sections[-1].tables],

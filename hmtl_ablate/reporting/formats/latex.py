@@ -36,6 +36,7 @@ _ESCAPES = str.maketrans(
         "–": "--",
         "…": r"\dots{}",
         "°": r"\textdegree{}",
+        "²": r"\textsuperscript{2}",
         "ο": "o",
         "→": r"$\to$",
         "≤": r"$\leq$",
