@@ -376,6 +376,9 @@ def view_state(known: str, metric: str) -> str:
     """The state of MLflow's table of runs, as JSON: study, variant, seed, status, seconds, and of each metric its value
     on the selection split and on the test split.
 
+    Sorted by end, the last first: MLflow lists trials under their study, to be opened by hand, only in the order of
+    creation. So a study's row is followed by those of its trials.
+
     known: the state so far, "" without any; metric: one to add, e.g. test/accuracy.
     """
     try:
@@ -386,7 +389,8 @@ def view_state(known: str, metric: str) -> str:
     *others, seconds = columns
     names = [TRIAL_TEXTS["study"], TRIAL_TEXTS["variant"], SEED, STATUS]
     own = [f"tags.`{tag}`" for tag in names] + [f"metrics.`best/val/{metric.partition('/')[2]}`", f"metrics.`{metric}`"]
-    return _json({"selectedColumns": [*others, *(column for column in own if column not in others), seconds]})
+    selected = [*others, *(column for column in own if column not in others), seconds]
+    return _json({"selectedColumns": selected, "orderByKey": "attributes.end_time", "orderByAsc": False})
 
 
 def loggable(metrics: Mapping[str, Any]) -> dict[str, float]:

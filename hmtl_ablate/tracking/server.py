@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote
 
 from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.tracking.address import Address, note_environment, parse_address
-from hmtl_ablate.tracking.records import EXPERIMENT, TRIAL_FILTER, VIEW
+from hmtl_ablate.tracking.records import EXPERIMENT, VIEW
 from hmtl_ablate.tracking.store import artifacts_folder
 
 HOST = "127.0.0.1"
@@ -105,15 +104,14 @@ def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -
 
 
 def _page(port: int) -> str:
-    """The table of the trials: MLflow shows those of a study only once its row is opened, but those that a search finds
-    at once. An experiment's own page would be MLflow's overview of language models."""
+    """The table of the runs as `view_state` has it; with any search in the address MLflow would leave the view out. An
+    experiment's own page would be MLflow's overview of language models."""
     root = f"http://{HOST}:{port}/"
     answer = _get(f"{root}api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}")
     if answer is None:
         return root
     number = json.loads(answer)["experiment"]["experiment_id"]
-    page = f"{root}#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
-    return f"{page}&searchFilter={quote(TRIAL_FILTER)}"
+    return f"{root}#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
 def _get(address: str) -> bytes | None:

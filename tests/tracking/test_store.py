@@ -265,7 +265,9 @@ def test_the_table_of_runs_shows_the_metrics_of_each_study(tracking: Tracking, s
     for metric in ("test/accuracy", "test/mae", "test/accuracy"):
         tracking.study_run(study(metric=metric), "")
     tags = tracking.client.get_experiment(tracking.experiment_id).tags
-    assert json.loads(tags["mlflow.sharedViewState.hmtl"])["selectedColumns"] == [
+    view = json.loads(tags["mlflow.sharedViewState.hmtl"])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("attributes.end_time", False)
+    assert view["selectedColumns"] == [
         "tags.`hmtl.study`",
         "tags.`hmtl.variant`",
         "tags.`hmtl.seed`",
