@@ -423,14 +423,15 @@ class _Reader:
         if not isinstance(node.content, list) or not node.content:
             self._fault(node, f"should be a list of whole numbers, not {node.plain()!r}", "write e.g. seeds: [0, 1, 2]")
             return ()
-        seen: list[Any] = []
+        seen: list[int] = []
         for entry in node.content:
             seed = entry.content
             if not accepts(Seed, seed):
                 self._fault(
                     entry, f"should be a whole number, 0 or more, not {entry.plain()!r}", f"use 0 to {MAX_SEED}"
                 )
-            elif seed in seen:
+                continue
+            if seed in seen:
                 self._fault(entry, f"the seed {seed} appears twice", "each seed is one repetition")
             seen.append(seed)
         return tuple(seen)

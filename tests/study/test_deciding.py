@@ -99,5 +99,13 @@ def test_what_is_refused(changes: dict[str, Any], words: str) -> None:
     assert words in refused(**changes)
 
 
+@pytest.mark.parametrize("seed", [None, "a", 0.5])
+def test_a_seed_that_is_no_whole_number_is_a_fault_and_none_follows_it(seed: Any) -> None:
+    assert (
+        refused(seeds=[7, seed])
+        == f"study: seeds.1: should be a whole number, 0 or more, not {seed!r}; use 0 to 2147483647"
+    )
+
+
 def test_a_metric_without_a_unit_takes_a_smallest_of_its_own() -> None:
     assert read(metric="test/loss", decide={"smallest": 0.1}).decide == Decide(smallest=0.1)
