@@ -777,6 +777,11 @@ def declared_by_content(config: TrialConfig) -> dict[str, Any]:
     return declared
 
 
+def short_hash(data: Any) -> str:
+    """12 hexadecimal digits of the SHA-256 of data as JSON, e.g. the key of a variant."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def id_of(declared: Mapping[str, Any], seed: int, fingerprint: str, numerics: int) -> str:
     """The id of a trial from its declared fields, with files of weights named by their content (`file:` and 16
     hexadecimal digits)."""

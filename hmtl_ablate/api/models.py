@@ -18,13 +18,14 @@ from hmtl_ablate.data.reading import IMAGE_BYTES, SampleError, decode, read_byte
 from hmtl_ablate.data.views import validation_view
 from hmtl_ablate.errors import CheckpointError, DataError, StoreError
 from hmtl_ablate.exporting import files
-from hmtl_ablate.exporting.description import Description, describe, task_of
+from hmtl_ablate.exporting.description import Description, describe
 from hmtl_ablate.exporting.network import filled
 from hmtl_ablate.model import InferenceModel, normalisation
 from hmtl_ablate.reporting.naming import find_folder
 from hmtl_ablate.supervised import SupervisedTask
 from hmtl_ablate.training.checkpoint import load_tensors
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
+from hmtl_ablate.training.supervised import task_of
 
 Image = NDArray[np.uint8] | str | Path
 """RGB uint8 [H, W, 3] (or grey [H, W]), or the path of an image file."""
@@ -44,6 +45,17 @@ class Prediction:
     and roll in degrees)."""
     label: str | None = None
     """The most probable class; None for a task without classes."""
+
+
+def row_of(found: Mapping[str, Prediction]) -> dict[str, str | float]:
+    """Supervised task → prediction of one image, as the cells of a table: a task with classes has a column for its
+    label, and each class or number its own: `emotion`, `emotion/anger`."""
+    row: dict[str, str | float] = {}
+    for task, prediction in found.items():
+        if prediction.label is not None:
+            row[task] = prediction.label
+        row |= {f"{task}/{name}": value for name, value in prediction.values.items()}
+    return row
 
 
 class TrainedModel(nn.Module):

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hmtl_ablate.api.models import TrainedModel, load_model
+from hmtl_ablate.api.models import TrainedModel, load_model, row_of
 from hmtl_ablate.config import metric_info
 from hmtl_ablate.errors import StoreError, TrackingError
+from hmtl_ablate.study import selection_metric
 from hmtl_ablate.tracking.models import register_model
 from hmtl_ablate.training.folder import TrialFolder
 
@@ -42,14 +43,7 @@ class ImageModel:
         """
         import pandas as pd
 
-        rows = []
-        for image in images:
-            row: dict[str, Any] = {}
-            for task, found in self.model.predict(image).items():
-                row |= {task: found.label} if found.label is not None else {}
-                row |= {f"{task}/{name}": value for name, value in found.values.items()}
-            rows.append(row)
-        return pd.DataFrame(rows)
+        return pd.DataFrame([row_of(self.model.predict(image)) for image in images])
 
 
 def _load_pyfunc(path: str) -> ImageModel:
@@ -91,7 +85,7 @@ def best_trial(outcome: Outcome) -> tuple[str, dict[str, Any]]:
     best = max(scored, key=lambda row: sign * (row.score.mean or 0.0))
     trials = outcome.results.declared()
     own = trials[(trials["variant"] == best.variant) & (trials["status"] == "finished")].to_dict("records")
-    selected, measured = (f"metrics.{name}" for name in (f"best/val/{table.metric.partition('/')[2]}", table.metric))
+    selected, measured = (f"metrics.{name}" for name in (selection_metric(table.metric), table.metric))
     column = selected if all(np.isfinite(row.get(selected, np.nan)) for row in own) else measured
     return best.variant, {str(key): value for key, value in max(own, key=lambda row: sign * row[column]).items()}
 

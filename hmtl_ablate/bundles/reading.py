@@ -41,6 +41,7 @@ from hmtl_ablate.bundles.layout import (
     limit,
 )
 from hmtl_ablate.bundles.rebuilding import Content, Records, read_content, read_records
+from hmtl_ablate.errors import first_line
 
 ARRAYS = 64
 """Arrays that predictions.npz may have."""
@@ -212,4 +213,5 @@ def _changed(root: Path, listed: dict[Any, Any]) -> Iterator[Difference]:
 
 
 def _said(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    """What an error says, in one line; texts of a bundle may be long."""
+    return first_line(error)[:200]

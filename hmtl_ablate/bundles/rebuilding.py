@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from hmtl_ablate.bundles.layout import CONFIG, PREDICTIONS, RECORDS, RESULT, BundleError
 from hmtl_ablate.config import TrialConfig
-from hmtl_ablate.errors import ConfigError, HmtlError, StoreError
+from hmtl_ablate.errors import ConfigError, HmtlError, StoreError, first_line
 from hmtl_ablate.reporting.results import Results, results_of
 from hmtl_ablate.study.declaration import WINNER
 from hmtl_ablate.study.racing import SCORE, run_score
@@ -74,7 +74,7 @@ def read_records(raw: Any) -> Records:
             tuple(TrialRecord.from_run(_run(one)) for one in raw["trials"]),
         )
     except (HmtlError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{RECORDS} is not what hmtl-ablate writes: {str(error).splitlines()[0]}") from error
+        raise BundleError(f"{RECORDS} is not what hmtl-ablate writes: {first_line(error)}") from error
 
 
 def _run(raw: Any) -> Any:
@@ -96,7 +96,7 @@ def read_content(path: Path) -> Content:
         config = folder.config()
     except (ConfigError, StoreError) as error:
         raise BundleError(
-            f"{name}/{CONFIG} can't be read: {str(error).splitlines()[0]}; a module of the author's that registers "
+            f"{name}/{CONFIG} can't be read: {first_line(error)}; a module of the author's that registers "
             "tasks or backbones is named with --import, if you trust it"
         ) from error
     result = None

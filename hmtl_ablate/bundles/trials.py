@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hmtl_ablate.bundles.layout import CONFIG, DIFF, HISTORY, PREDICTIONS, RESULT, Difference
 from hmtl_ablate.bundles.rebuilding import Content
-from hmtl_ablate.config import id_of
-from hmtl_ablate.supervised import SUPERVISED_TASKS, Labels, SupervisedTask
+from hmtl_ablate.config import id_of, short_hash
+from hmtl_ablate.errors import first_line
 from hmtl_ablate.supervised.classification import confusion_matrix
 from hmtl_ablate.tracking.records import TrialRecord
 from hmtl_ablate.training.folder import RECORDED, TrialResult
 from hmtl_ablate.training.revision import DIRTY
-from hmtl_ablate.training.supervised import named
+from hmtl_ablate.training.supervised import named, task_of
 
 CLOSE = 1e-5
 """Largest difference of a recomputed metric, absolute and as a share: float32 probabilities are rounded."""
@@ -87,8 +83,7 @@ def _named(
         )
     if record.variant_key and not config.weight_sources:
         key = config.replaced({("seed",): 0}).declared()
-        own = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-        if own != record.variant_key:
+        if short_hash(key) != record.variant_key:
             yield Difference(file, "", f"is not the config of the variant {record.variant!r}")
 
 
@@ -143,7 +138,7 @@ def _predictions(content: Content, result: TrialResult, place: str) -> Iterator[
         try:
             measured = measure(content, result, part)
         except (KeyError, ValueError, IndexError, RuntimeError, TypeError) as error:
-            yield Difference(file, part, f"its arrays don't fit the trial's tasks: {str(error).splitlines()[0][:200]}")
+            yield Difference(file, part, f"its arrays don't fit the trial's tasks: {first_line(error)[:200]}")
             continue
         close = CLOSE_ON_GPU if on_gpu and part == "val" else CLOSE
         for name in sorted({*own, *(f"{prefix}{name}" for name in measured.metrics)}):
@@ -177,7 +172,8 @@ def measure(content: Content, result: TrialResult, part: str) -> Measured:
     confusion: dict[str, list[list[int]]] = {}
     loose: dict[str, float] = {}
     for name in tasks:
-        task = _task(content, result, name)
+        classes = result.task_classes.get(name) or (result.classes if name == tasks[0] else [])
+        task = task_of(name, content.config, tuple(classes))
         start = f"{part}_" if alone else f"{part}_{name}_"
         own = {key.removeprefix(start): torch.from_numpy(arrays[key]) for key in arrays if key.startswith(start)}
         targets = own["label"]
@@ -203,15 +199,6 @@ def _loose(probability: Tensor, targets: Tensor) -> dict[str, float]:
     near = int(((confidence - confidence.round()).abs() < EDGE * BINS).sum())
     lost = bool((probability.gather(1, targets[:, None]) < 1e-30).any())
     return {"ece": 2 * near / len(targets)} | ({"loss": math.inf} if lost else {})
-
-
-def _task(content: Content, result: TrialResult, name: str) -> SupervisedTask:
-    classes: Sequence[str] = result.task_classes.get(name) or (
-        result.classes if name == content.config.tasks[0] else []
-    )
-    count = len(classes)
-    labels: NDArray[Any] = np.arange(count) if count else np.zeros((0, 1), np.float32)
-    return SUPERVISED_TASKS[name].task.build(Labels(labels, tuple(classes), np.arange(count)), content.config)
 
 
 def _equal(one: float | None, other: float | None, close: float) -> bool:

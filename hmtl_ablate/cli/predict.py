@@ -15,14 +15,14 @@ import typer
 
 from hmtl_ablate.cli.options import DEFAULT_RUNS, Imports, Quiet, Runs
 from hmtl_ablate.cli.root import app
-from hmtl_ablate.cli.screen import bar
+from hmtl_ablate.cli.screen import bar, write_output
 from hmtl_ablate.errors import HmtlError
 
 if TYPE_CHECKING:
     from hmtl_ablate.api.predicting import Predicted
 
 STDIN = "-"
-"""Argument that stands for the paths on standard input, one per line."""
+"""The argument that reads paths from standard input, one per line."""
 
 
 @app.command()
@@ -67,7 +67,11 @@ def predict(
     read = [one for one in found if not one.fault]
     if not read:
         raise HmtlError(f"none of the {len(found)} images can be read")
-    _write(_csv(read) if form == "csv" else _json(read), output)
+    text = _csv(read) if form == "csv" else _json(read)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_output(text, output)
 
 
 def image_paths(given: Sequence[str]) -> list[str]:
@@ -91,18 +95,10 @@ def image_paths(given: Sequence[str]) -> list[str]:
     return found
 
 
-def _row(one: Predicted) -> dict[str, str | float]:
-    """A task with classes has a column for its label, and each class or number its own: `emotion`, `emotion/anger`."""
-    row: dict[str, str | float] = {"image": one.image}
-    for task, prediction in one.tasks.items():
-        if prediction.label is not None:
-            row[task] = prediction.label
-        row |= {f"{task}/{name}": value for name, value in prediction.values.items()}
-    return row
-
-
 def _csv(found: Sequence[Predicted]) -> str:
-    rows = [_row(one) for one in found]
+    from hmtl_ablate.api.models import row_of
+
+    rows = [{"image": one.image, **row_of(one.tasks)} for one in found]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -122,14 +118,3 @@ def _json(found: Sequence[Predicted]) -> str:
         for one in found
     ]
     return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
-
-
-def _write(text: str, output: Path | None) -> None:
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise HmtlError(f"--output {output}: can't be written: {error.strerror}") from error
-    print(f"written to {output}")

@@ -11,7 +11,7 @@ import typer
 
 from hmtl_ablate.cli.options import DEFAULT_RUNS, Runs, TrackingUri, arm_names
 from hmtl_ablate.cli.root import app
-from hmtl_ablate.errors import HmtlError
+from hmtl_ablate.cli.screen import write_output
 from hmtl_ablate.reporting.formats import format_names
 
 
@@ -88,12 +88,8 @@ def report(
         print(f"figure: {path}", file=sys.stderr)
     if output is None:
         print(text)
-        return
-    try:
-        output.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise HmtlError(f"--output {output}: can't be written: {error.strerror}") from error
-    print(f"written to {output}")
+    else:
+        write_output(text, output)
 
 
 @app.command()

@@ -10,13 +10,22 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hmtl_ablate.errors import StoreError
+from hmtl_ablate.errors import HmtlError, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 LOG_LIMIT = 2**20
 """Bytes of a run's log beyond which the next run starts a new one."""
+
+
+def write_output(text: str, output: Path) -> None:
+    """Write what a command would print to the file of its `--output`. Raises HmtlError when that can't be written."""
+    try:
+        output.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise HmtlError(f"--output {output}: can't be written: {error.strerror}") from error
+    print(f"written to {output}")
 
 
 def program() -> str:

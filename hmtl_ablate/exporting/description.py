@@ -16,10 +16,11 @@ from hmtl_ablate.data.registry import DATASETS
 from hmtl_ablate.data.views import validation_share
 from hmtl_ablate.errors import CheckpointError, ConfigError, first_line
 from hmtl_ablate.model import InferenceModel, normalisation
-from hmtl_ablate.supervised import SUPERVISED_TASKS, Labels, SupervisedTask
+from hmtl_ablate.supervised import SupervisedTask
 from hmtl_ablate.supervised.affect import Affect
 from hmtl_ablate.supervised.pose import Pose
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
+from hmtl_ablate.training.supervised import task_of
 
 KEY = "hmtl_ablate"
 """Name of the description: ONNX metadata, extra file of a pt2 archive, entry of a folder's config.json."""
@@ -204,12 +205,6 @@ def checked(content: Any, where: object) -> tuple[Description, TrialConfig]:
         if width != task.outputs:
             raise CheckpointError(f"{where}: {name} has {task.outputs} outputs in its description, and {width} here")
     return description, config
-
-
-def task_of(name: str, config: TrialConfig, classes: tuple[str, ...]) -> SupervisedTask:
-    """The supervised task of a trained head, which reads its outputs; one label per class, as it needs some."""
-    labels = np.arange(len(classes)) if classes else np.zeros((0, 1), np.float32)
-    return SUPERVISED_TASKS[name].task.build(Labels(labels, classes, np.arange(len(classes))), config)
 
 
 def _images(folder: TrialFolder, result: TrialResult, classes: Mapping[str, tuple[str, ...]]) -> dict[str, int]:

@@ -123,6 +123,14 @@ def _image_columns(percent: bool) -> tuple[Column[StudyRow], ...]:
         low, high = (number_text(value, percent, sign=True) for value in ends(row, both))
         return DASH if low == DASH else f"[{low}, {high}]"
 
+    def interval(key: str, title: str, both: bool) -> tuple[Column[StudyRow], ...]:
+        """One column for people, and both ends for programs."""
+        return (
+            Column(key, lambda row: None, title, lambda row: text(row, both), hidden=True, csv="", json=""),
+            Column(f"{key}_low", lambda row: ends(row, both)[0]),
+            Column(f"{key}_high", lambda row: ends(row, both)[1]),
+        )
+
     def of_images(row: StudyRow, name: str) -> float | None:
         images = _test(row).images
         return None if images is None else getattr(images, name)
@@ -136,28 +144,8 @@ def _image_columns(percent: bool) -> tuple[Column[StudyRow], ...]:
             lambda row: number_text(of_images(row, "se_images"), percent),
             hidden=True,
         ),
-        Column(
-            "images_ci95",
-            lambda row: None,
-            "95 % over test images",
-            lambda row: text(row, both=False),
-            hidden=True,
-            csv="",
-            json="",
-        ),
-        Column("images_ci95_low", lambda row: ends(row, both=False)[0]),
-        Column("images_ci95_high", lambda row: ends(row, both=False)[1]),
-        Column(
-            "both_ci95",
-            lambda row: None,
-            "95 % over seeds and test images",
-            lambda row: text(row, both=True),
-            hidden=True,
-            csv="",
-            json="",
-        ),
-        Column("both_ci95_low", lambda row: ends(row, both=True)[0]),
-        Column("both_ci95_high", lambda row: ends(row, both=True)[1]),
+        *interval("images_ci95", "95 % over test images", both=False),
+        *interval("both_ci95", "95 % over seeds and test images", both=True),
         Column(
             "mcnemar",
             lambda row: mcnemar_text(_test(row)) if _test(row).mcnemar else "",

@@ -15,6 +15,7 @@ from typing import Any
 from hmtl_ablate.config import metric_info
 from hmtl_ablate.errors import StoreError, nearest
 from hmtl_ablate.reporting.results import Results, load_results
+from hmtl_ablate.study import selection_metric
 from hmtl_ablate.training.folder import TrialFolder
 
 BEST = "best:"
@@ -69,7 +70,7 @@ def best_trial(study: str, results: Results) -> dict[str, Any]:
         names = ", ".join(f"{BEST}{_full(row)}" for row in found)
         raise StoreError(f"{BEST}{study}: the study ran at several profiles; name one of {names}")
     row = found[0]
-    metric = validation_metric(row["metric"])
+    metric = selection_metric(row["metric"])
     trials = results.trials[(results.trials["parent"] == row["run_id"]) & (results.trials["status"] == "finished")]
     column = f"metrics.{metric}"
     scored = trials[trials[column].notna()] if column in trials else trials.iloc[:0]
@@ -81,11 +82,6 @@ def best_trial(study: str, results: Results) -> dict[str, Any]:
             best: dict[Any, Any] = own.loc[(sign * own[column]).idxmax()].to_dict()
             return best
     raise StoreError(f"{BEST}{study}: no trial of this study is finished and has {metric}; run it first")
-
-
-def validation_metric(metric: str) -> str:
-    """The metric on the validation split at the best epoch: best/val/accuracy of test/accuracy."""
-    return f"best/val/{metric.partition('/')[2]}"
 
 
 def trial_name(row: Mapping[Any, Any], study: Mapping[Any, Any]) -> str:

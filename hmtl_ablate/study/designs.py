@@ -142,7 +142,8 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def selection_metric(metric: str) -> str:
-    """What a path is chosen by: the study's metric on the validation split."""
+    """What a path, or a study's best trial, is chosen by: the study's metric on the validation split, at the best
+    epoch."""
     return f"best/val/{metric.removeprefix('test/').removeprefix('best/val/')}"
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-from hmtl_ablate.config import TrainingConfig, TrialConfig, parse_config
+from hmtl_ablate.config import TrainingConfig, TrialConfig, parse_config, short_hash
 from hmtl_ablate.errors import ConfigError, Fault, SearchError
 from hmtl_ablate.study.constraints import Constraint
 from hmtl_ablate.study.declaration import Kind
@@ -140,7 +138,7 @@ class Search:
             *([self.arm] if self.arm else []),
             *([{"others": dict(self.others)}] if self.others else []),
         ]
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        return short_hash(identity)
 
     def grid(self) -> list[dict[str, Any]]:
         """Every combination of values, in a fixed order; `SearchError` for a continuous range or a huge grid."""

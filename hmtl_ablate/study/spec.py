@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hmtl_ablate.config import DataConfig, TrialConfig, parse_config
+from hmtl_ablate.config import DataConfig, TrialConfig, parse_config, short_hash
 from hmtl_ablate.study.controls import Controls
 from hmtl_ablate.study.deciding import Comparison
 from hmtl_ablate.study.declaration import FIRST_LOOK, Decide, Resources, Verdict
@@ -44,7 +42,7 @@ class Variant:
         its sources."""
         declared = self.config(0).declared()
         identity = [declared, {name: source.key for name, source in self.sources.items()}] if self.sources else declared
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        return short_hash(identity)
 
 
 @dataclass(frozen=True)

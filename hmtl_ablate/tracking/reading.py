@@ -7,17 +7,15 @@ MLflow itself reads it (`open_tracking`). Nothing is written.
 
 from __future__ import annotations
 
-import gc
 import math
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 from hmtl_ablate.tracking.records import CONFIG, EXPERIMENT, KIND, StudyRecord, TrialRecord
-from hmtl_ablate.tracking.store import readable
+from hmtl_ablate.tracking.store import readable, without_gc
 
 SCHEMA = "dc11669786a5"
 """Version of MLflow's schema, of MLflow 3.17."""
@@ -53,7 +51,10 @@ def read_records(file: Path) -> tuple[list[StudyRecord], list[TrialRecord]] | No
     """Every study and every trial of the file, the newest first, as `Tracking.studies` and `Tracking.trials` give them,
     with a warning about runs that can't be read; None for a file that is not of a known schema or can't be read."""
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=10)) as database, _no_gc():
+        with (
+            closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=10)) as database,
+            without_gc(),
+        ):
             database.execute("BEGIN")  # all tables as of one moment
             if database.execute("SELECT version_num FROM alembic_version").fetchall() != [(SCHEMA,)]:
                 return None
@@ -80,15 +81,3 @@ def _fill(database: sqlite3.Connection, runs: dict[str, _Run]) -> None:
     for run, key, value in database.execute("SELECT run_uuid, key, value FROM params"):
         if run in runs:
             runs[run].data.params[key] = value
-
-
-@contextmanager
-def _no_gc() -> Iterator[None]:
-    """Python's garbage collector would look through all that is read, again and again while it is read."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()

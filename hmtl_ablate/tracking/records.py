@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.study.declaration import Decide, Verdict
+from hmtl_ablate.study.designs import selection_metric
 from hmtl_ablate.tracking.describing import changed_options, trial_text
 
 EXPERIMENT = "hmtl-ablate"
@@ -388,7 +389,7 @@ def view_state(known: str, metric: str) -> str:
         columns = ["metrics.`seconds`"]
     *others, seconds = columns
     names = [TRIAL_TEXTS["study"], TRIAL_TEXTS["variant"], SEED, STATUS]
-    own = [f"tags.`{tag}`" for tag in names] + [f"metrics.`best/val/{metric.partition('/')[2]}`", f"metrics.`{metric}`"]
+    own = [f"tags.`{tag}`" for tag in names] + [f"metrics.`{selection_metric(metric)}`", f"metrics.`{metric}`"]
     selected = [*others, *(column for column in own if column not in others), seconds]
     return _json({"selectedColumns": selected, "orderByKey": "attributes.end_time", "orderByAsc": False})
 

@@ -258,16 +258,9 @@ class Tracking:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Errors are reported, and Python's garbage collector is off: it would look through all of MLflow's objects,
-        seventy per run, again and again while more of them are made, which took more than half of the time."""
-        was = gc.isenabled()
-        gc.disable()
-        try:
-            with _reported(f"the runs can't be read from MLflow at {self._address}", self._address):
-                yield
-        finally:
-            if was:
-                gc.enable()
+        """Errors are reported, and Python's garbage collector is off."""
+        with without_gc(), _reported(f"the runs can't be read from MLflow at {self._address}", self._address):
+            yield
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -371,6 +364,19 @@ class Tracking:
 def artifacts_folder(store: Path) -> Path:
     """Where a store with a database has its artifacts."""
     return store.resolve() / "artifacts"
+
+
+@contextmanager
+def without_gc() -> Iterator[None]:
+    """Without Python's garbage collector, which would look through all that is read, seventy objects of MLflow per run,
+    again and again while more of them are made: that took more than half of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def readable(read: Callable[[Any], Record], runs: Iterable[Any]) -> list[Record]:

@@ -26,6 +26,12 @@ def build_tasks(config: TrialConfig, pack: Pack, train: NDArray[np.int64]) -> di
     }
 
 
+def task_of(name: str, config: TrialConfig, classes: tuple[str, ...]) -> SupervisedTask:
+    """The supervised task of a trained head, which reads its outputs; one label per class, as it needs some."""
+    labels = np.arange(len(classes)) if classes else np.zeros((0, 1), np.float32)
+    return SUPERVISED_TASKS[name].task.build(Labels(labels, classes, np.arange(len(classes))), config)
+
+
 def named(task: str, values: Mapping[str, float], alone: bool) -> dict[str, float]:
     """Metric names of one task: plain when it is the only one, else with its name in front."""
     return dict(values) if alone else {f"{task}/{name}": value for name, value in values.items()}
