@@ -29,6 +29,7 @@ from hmtl_ablate.cli.options import (
 )
 from hmtl_ablate.cli.root import app
 from hmtl_ablate.cli.screen import bar, own_screen, program
+from hmtl_ablate.cli.when_done import Ending, announced, command_words
 from hmtl_ablate.running.options import Engine
 
 if TYPE_CHECKING:
@@ -84,6 +85,12 @@ def run(
         str | None,
         typer.Option("--register", metavar="NAME", help="At the end, register the best model under NAME in MLflow."),
     ] = None,
+    when_done: Annotated[
+        str | None,
+        typer.Option(
+            "--when-done", metavar="CMD", help="At the end, run a command that gets a summary as JSON on its stdin."
+        ),
+    ] = None,
 ) -> None:
     """Run a study, skipping finished trials. Run the same command again to resume."""
     from hmtl_ablate.checks import open_store, prepare, require_data
@@ -94,11 +101,14 @@ def run(
         from hmtl_ablate.tracking.models import check_model_name
 
         check_model_name(register)
+    hook = () if when_done is None else command_words(when_done)
     limit = None if budget is None else parse_budget(budget)
     options = RunOptions(engine, address, max_concurrent, not no_pictures, storage, tuple(imports), limit)
     study = study_of(file, profile, sets, datasets, trials, seeds, imports)
     require_data(study)
-    with own_screen(open_store(runs) / f"{study.name}@{study.profile}.log") as console:
+    log = open_store(runs) / f"{study.name}@{study.profile}.log"
+    ending = Ending(study, runs, tuple(uri for uri in (tracking_uri, storage) if uri))
+    with announced(hook, ending), own_screen(log) as console:
         with bar(console, quiet) as progress:
             prepared = prepare(study, runs, tracking_uri, progress)
         from hmtl_ablate.running.display import LiveDisplay
@@ -109,7 +119,8 @@ def run(
             console.print(_headline(study), markup=False, soft_wrap=True)
             console.print(placement_in_words(study.resources), markup=False, soft_wrap=True)
         with LiveDisplay(console, quiet, starting=STARTING[engine], ending=ENDING) as display:
-            summary = run_study(
+            ending.counted = display
+            ending.summary = summary = run_study(
                 study,
                 packs=prepared.packs,
                 store=prepared.store,
@@ -118,6 +129,7 @@ def run(
                 options=options,
             )
         page = None if quiet or summary.outcome is None else _page(study.name, runs, tracking_uri, not no_pictures)
+        ending.page = page
         _conclude(summary, runs, console, quiet, page)
         if register is not None:
             from hmtl_ablate.api.registering import register_best
