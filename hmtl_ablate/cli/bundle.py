@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hmtl_ablate.cli import completing
 from hmtl_ablate.cli.options import DEFAULT_RUNS, Datasets, Imports, Runs, TrackingUri
 from hmtl_ablate.cli.root import app
 from hmtl_ablate.errors import HmtlError
@@ -18,7 +19,10 @@ SHOWN = 50
 
 @app.command()
 def bundle(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study in the store.")],
+    study: Annotated[
+        str,
+        typer.Argument(metavar="STUDY", help="Name of a study in the store.", autocompletion=completing.studies),
+    ],
     runs: Runs = DEFAULT_RUNS,
     tracking_uri: TrackingUri = None,
     output: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hmtl_ablate.cli import completing
 from hmtl_ablate.cli.options import DEFAULT_RUNS, Imports, Runs, TrialName
 from hmtl_ablate.cli.root import app
 
@@ -22,7 +23,13 @@ def export(
         ),
     ],
     precision: Annotated[
-        str, typer.Option("--precision", metavar="fp32|fp16|int8", help="Of an ONNX file's weights.")
+        str,
+        typer.Option(
+            "--precision",
+            metavar="fp32|fp16|int8",
+            help="Of an ONNX file's weights.",
+            autocompletion=completing.precisions,
+        ),
     ] = "fp32",
     runs: Runs = DEFAULT_RUNS,
     imports: Imports = [],

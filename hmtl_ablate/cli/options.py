@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hmtl_ablate.cli import completing
 from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.running.options import Engine
 
@@ -15,18 +16,31 @@ if TYPE_CHECKING:
     from hmtl_ablate.config import DataConfig
     from hmtl_ablate.study import Study
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A study file, e.g. search_spaces/puzzling.yaml.")]
+File = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="A study file, e.g. search_spaces/puzzling.yaml.",
+        autocompletion=completing.study_files,
+    ),
+]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="The store: trials, packs and databases.")]
 TrackingUri = Annotated[
     str | None, typer.Option("--tracking-uri", metavar="URI", help="MLflow tracking store. Default: SQLite in --runs.")
 ]
-Profile = Annotated[str, typer.Option("--profile", metavar="NAME", help="Profile of the study: its scale.")]
+Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile", metavar="NAME", help="Profile of the study: its scale.", autocompletion=completing.profiles
+    ),
+]
 Sets = Annotated[
     list[str],
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
         help="Override an option everywhere in the study, e.g. training.epochs=5. Repeatable.",
+        autocompletion=completing.settings,
     ),
 ]
 Datasets = Annotated[
@@ -45,6 +59,7 @@ Imports = Annotated[
         "--import",
         metavar="MODULE",
         help="Import a module that registers backbones, tasks or datasets. Repeatable.",
+        autocompletion=completing.modules,
     ),
 ]
 EngineName = Annotated[
@@ -57,7 +72,9 @@ MaxConcurrent = Annotated[
 TrialName = Annotated[
     str,
     typer.Argument(
-        metavar="TRIAL", help="A trial's id or its first digits, STUDY/VARIANT/SEED, best:STUDY, or a trial's folder."
+        metavar="TRIAL",
+        help="A trial's id or its first digits, STUDY/VARIANT/SEED, best:STUDY, or a trial's folder.",
+        autocompletion=completing.trials,
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only failures and the summary.")]

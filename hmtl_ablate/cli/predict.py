@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from hmtl_ablate.cli import completing
 from hmtl_ablate.cli.options import DEFAULT_RUNS, Imports, Quiet, Runs
 from hmtl_ablate.cli.root import app
 from hmtl_ablate.cli.screen import bar, write_output
@@ -30,7 +31,9 @@ def predict(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="TRIAL|MODEL", help="A trial (its id, STUDY/VARIANT/SEED, best:STUDY), or what `export` wrote."
+            metavar="TRIAL|MODEL",
+            help="A trial (its id, STUDY/VARIANT/SEED, best:STUDY), or what `export` wrote.",
+            autocompletion=completing.trials,
         ),
     ],
     images: Annotated[

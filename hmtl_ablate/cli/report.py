@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from hmtl_ablate.cli import completing
 from hmtl_ablate.cli.options import DEFAULT_RUNS, Runs, TrackingUri, arm_names
 from hmtl_ablate.cli.root import app
 from hmtl_ablate.cli.screen import write_output
@@ -19,9 +20,18 @@ from hmtl_ablate.reporting.formats import format_names
 def report(
     runs: Runs = DEFAULT_RUNS,
     tracking_uri: TrackingUri = None,
-    study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="Report one study only.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option("--study", metavar="NAME", help="Report one study only.", autocompletion=completing.studies),
+    ] = None,
     form: Annotated[
-        str, typer.Option("--format", metavar="|".join(format_names()), help="Output format.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="|".join(format_names()),
+            help="Output format.",
+            autocompletion=completing.report_formats,
+        ),
     ] = "terminal",
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write to a file instead of the terminal.")
@@ -49,7 +59,10 @@ def report(
     evidence: Annotated[
         str | None,
         typer.Option(
-            "--evidence", metavar="TASK", help="Report a pretext task's gains in all studies, and their mean, instead."
+            "--evidence",
+            metavar="TASK",
+            help="Report a pretext task's gains in all studies, and their mean, instead.",
+            autocompletion=completing.pretext_tasks,
         ),
     ] = None,
     figures: Annotated[

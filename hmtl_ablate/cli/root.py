@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from hmtl_ablate import __version__
+from hmtl_ablate.cli.completing import in_bash
 from hmtl_ablate.errors import HmtlError
 
 
@@ -49,7 +50,6 @@ def _drop_output() -> None:
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")  # ± and − in a terminal of another encoding
     try:
-        app(args=argv, prog_name="hmtl-ablate")
+        with in_bash():
+            app(args=argv, prog_name="hmtl-ablate")
     except SystemExit as end:  # typer always ends with one
         return end.code if isinstance(end.code, int) else 0
     except HmtlError as error:
