@@ -1,7 +1,8 @@
 """The commands; thin: parse, call, print. One file per group; heavy imports wait until a command needs them.
 
 To add a command, add it to the file of its group with `@app.command()`; a new file is imported here, in the order in
-which `--help` lists its commands.
+which `--help` lists its commands. Its docstring ends in a paragraph `Example: hmtl-ablate …`, on one line, which
+`tests/cli/test_examples.py` runs in a store of the study `puzzling`.
 """
 
 from hmtl_ablate.cli import run, report, predict, export, bundle, store, schema, data  # isort: skip  # in the order of --help

@@ -29,7 +29,10 @@ def bundle(
         Path | None, typer.Option("--output", metavar="FILE", help="The file. Default: STUDY.hmtl.zip.")
     ] = None,
 ) -> None:
-    """Write a study as one file that others can verify: tables, curves, configs, predictions; no weights, no images."""
+    """Write a study as one file that others can verify: tables, curves, configs, predictions; no weights, no images.
+
+    Example: hmtl-ablate bundle puzzling
+    """
     from hmtl_ablate.api import bundles
 
     path = bundles.bundle(study, output, store=runs, tracking_uri=tracking_uri)
@@ -53,7 +56,10 @@ def verify(
     imports: Imports = [],
 ) -> None:
     """Recompute every cell of a bundle's tables from its predictions, without its data and without a GPU. Exit code 1:
-    something does not fit. Nothing in the bundle is run."""
+    something does not fit. Nothing in the bundle is run.
+
+    Example: hmtl-ablate verify puzzling.hmtl.zip
+    """
     from hmtl_ablate.api import bundles
     from hmtl_ablate.bundles.verifying import HONESTY
 

@@ -21,7 +21,10 @@ def data_pack(
     quiet: Quiet = False,
     imports: Imports = [],
 ) -> None:
-    """Decode and resize a dataset into the store, once."""
+    """Decode and resize a dataset into the store, once.
+
+    Example: hmtl-ablate data pack folder=faces/ --size 64
+    """
     from rich.console import Console
 
     from hmtl_ablate.checks import import_modules, open_store
@@ -47,7 +50,10 @@ def data_check(
     quiet: Quiet = False,
     imports: Imports = [],
 ) -> None:
-    """Read every file of a dataset and print what is in it, what is broken, and what was not read."""
+    """Read every file of a dataset and print what is in it, what is broken, and what was not read.
+
+    Example: hmtl-ablate data check folder=faces/ --sheet faces.png
+    """
     from rich.console import Console
 
     from hmtl_ablate.checks import import_modules

@@ -34,7 +34,10 @@ def export(
     runs: Runs = DEFAULT_RUNS,
     imports: Imports = [],
 ) -> None:
-    """Write a trial's network for other programs, and compare what it answers with PyTorch."""
+    """Write a trial's network for other programs, and compare what it answers with PyTorch.
+
+    Example: hmtl-ablate export best:puzzling --to model.onnx
+    """
     from hmtl_ablate.api.exporting import FACES
     from hmtl_ablate.api.exporting import export as written
     from hmtl_ablate.checks import import_modules

@@ -72,7 +72,10 @@ def report(
         bool, typer.Option("--no-pictures", help="html: leave puzzled and rebuilt faces out.")
     ] = False,
 ) -> None:
-    """Print one table per study, and the paper's claims compared with what was measured."""
+    """Print one table per study, and the paper's claims compared with what was measured.
+
+    Example: hmtl-ablate report --study puzzling --format html --output puzzling.html
+    """
     from hmtl_ablate.api import studies
 
     text = studies.report(
@@ -111,7 +114,10 @@ def ui(
     tracking_uri: TrackingUri = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
-    """Browse every run in MLflow, on this machine only. Starting takes 16 to 30 s; press Ctrl-C to stop."""
+    """Browse every run in MLflow, on this machine only. Starting takes 16 to 30 s; press Ctrl-C to stop.
+
+    Example: hmtl-ablate ui --port 5050
+    """
     from hmtl_ablate.tracking import serve_ui
 
     print("starting MLflow, which takes 16 to 30 s …", flush=True)

@@ -17,9 +17,13 @@ from hmtl_ablate import __version__
 from hmtl_ablate.cli.completing import in_bash
 from hmtl_ablate.errors import HmtlError
 
+EXAMPLE = "Example: "
+"""Begins the last paragraph of each command's help: a command line, which the tests run."""
+
 
 class _Commands(TyperGroup):
-    """Ends a command on Ctrl-C, or when nobody reads its output any more, before typer does so without a word."""
+    """Ends a command on Ctrl-C, or when nobody reads its output any more, before typer does so without a word. An
+    example stays on one line of the help, however long, so that it can be copied."""
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         with _ended():
@@ -28,6 +32,13 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with _ended():
             return super().invoke(ctx)
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        command = super().get_command(ctx, name)
+        if command is not None and command.help:
+            unwrapped = f"\n\n\b\n{EXAMPLE}"  # \b: typer does not wrap this paragraph
+            command.help = command.help.replace(unwrapped, f"\n\n{EXAMPLE}").replace(f"\n\n{EXAMPLE}", unwrapped)
+        return command
 
 
 @contextmanager
@@ -53,7 +64,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Check or pack a dataset without running a study.", no_args_is_help=True)
+data_app = typer.Typer(cls=_Commands, help="Check or pack a dataset without running a study.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 

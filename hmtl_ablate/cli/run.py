@@ -92,7 +92,10 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run a study, skipping finished trials. Run the same command again to resume."""
+    """Run a study, skipping finished trials. Run the same command again to resume.
+
+    Example: hmtl-ablate run search_spaces/puzzling.yaml --budget 8h
+    """
     from hmtl_ablate.checks import open_store, prepare, require_data
     from hmtl_ablate.planning.budget import parse_budget
     from hmtl_ablate.running.options import RunOptions
@@ -158,7 +161,10 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
     imports: Imports = [],
 ) -> None:
-    """List the trials that a run would start or skip, and what they cost."""
+    """List the trials that a run would start or skip, and what they cost.
+
+    Example: hmtl-ablate plan search_spaces/puzzling.yaml --seeds 0,1,2
+    """
     from hmtl_ablate.checks import estimate_study
     from hmtl_ablate.planning.show import estimate_text
     from hmtl_ablate.study import path_in_words

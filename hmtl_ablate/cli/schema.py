@@ -14,7 +14,10 @@ from hmtl_ablate.cli.root import app
 def schema(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a reference for people to read instead.")] = False,
 ) -> None:
-    """Print the JSON Schema of study files, for editors."""
+    """Print the JSON Schema of study files, for editors.
+
+    Example: hmtl-ablate schema --markdown
+    """
     from hmtl_ablate.study import schema_text, study_reference
 
     sys.stdout.write(study_reference() if markdown else schema_text())

@@ -22,7 +22,10 @@ def import_(
     ],
     runs: Runs = DEFAULT_RUNS,
 ) -> None:
-    """Copy trials that were trained elsewhere into the store; the next run of their study counts them."""
+    """Copy trials that were trained elsewhere into the store; the next run of their study counts them.
+
+    Example: hmtl-ablate import gpu-machine/runs
+    """
     from hmtl_ablate.checks import open_store
     from hmtl_ablate.training.folder import import_trials
 
