@@ -59,20 +59,22 @@ def resources_of(nodes: Nodes) -> dict[str, float]:
 class Liveness:
     """What is known of the cluster, from the answers heard so far.
 
-    home: the id of the node that this process belongs to. needs: resources that the cluster must have for one trial.
+    home: the id of the node that this process belongs to. count: trials that nodes hold at once.
     """
 
-    def __init__(self, home: str, needs: Mapping[str, float], clock: Callable[[], float] = time.monotonic) -> None:
-        self._home, self._needs, self._clock = home, needs, clock
+    def __init__(self, home: str, count: Callable[[Nodes], int], clock: Callable[[], float] = time.monotonic) -> None:
+        self._home, self._count, self._clock = home, count, clock
         self._heard = self._roomy = self._looked = clock()
         self._home_lost = False
+        self.room: int | None = None
+        """Trials that the cluster holds at once, as far as is known."""
 
     def hear(self, nodes: Nodes) -> None:
         """The cluster has answered."""
         now = self._heard = self._clock()
         self._home_lost = any(node["NodeID"] == self._home and not node["Alive"] for node in nodes)
-        held = resources_of(nodes)
-        if all(held.get(name, 0.0) + 1e-9 >= need for name, need in self._needs.items()):
+        self.room = self._count(nodes)
+        if self.room:
             self._roomy = now
 
     def lost(self) -> str:
@@ -86,16 +88,15 @@ class Liveness:
         if now - self._heard > SILENCE:
             return f"Ray has not answered for {SILENCE:.0f} s (its head node is gone, or hangs)"
         if now - self._roomy > ROOMLESS:
-            wanted = " and ".join(f"{need:g} {name}" for name, need in self._needs.items())
-            return f"nodes of the cluster are gone, and what is left has no {wanted} for a trial"
+            return "nodes of the cluster are gone, and what is left has no room for a trial"
         return ""
 
 
 class Watch:
     """Asks the cluster every PERIOD seconds, in a thread of its own: a question to a lost one may never return."""
 
-    def __init__(self, needs: Mapping[str, float]) -> None:
-        self._liveness = Liveness(answered(lambda: ray.get_runtime_context().get_node_id(), SILENCE), needs)
+    def __init__(self, count: Callable[[Nodes], int]) -> None:
+        self._liveness = Liveness(answered(lambda: ray.get_runtime_context().get_node_id(), SILENCE), count)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True, name="hmtl-ablate-ray-watch")
 
@@ -109,6 +110,11 @@ class Watch:
     def lost(self) -> str:
         """Why the run can't continue; "" while it can."""
         return self._liveness.lost()
+
+    @property
+    def room(self) -> int | None:
+        """Trials that the cluster holds at once, as far as is known: nodes come and go."""
+        return self._liveness.room
 
     def _listen(self) -> None:
         while not self._closed.wait(PERIOD):
