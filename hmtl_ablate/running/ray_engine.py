@@ -51,11 +51,12 @@ from hmtl_ablate.running.actor import run_task
 from hmtl_ablate.running.conductor import Conductor
 from hmtl_ablate.running.failures import FEWER_AT_ONCE, OF_A_MACHINE, Failure, failure_of, read_failure
 from hmtl_ablate.running.job import Job
+from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.ray_address import check_address
-from hmtl_ablate.running.ray_nodes import Unfit, needs_of, room, room_to_grow
+from hmtl_ablate.running.ray_nodes import Unfit, needs_of, room
 from hmtl_ablate.running.ray_shipping import shipped
 from hmtl_ablate.running.ray_sockets import place_sockets
-from hmtl_ablate.running.ray_watch import Watch, answered, resources_of
+from hmtl_ablate.running.ray_watch import GROWTH, ROOMLESS, Watch, answered, resources_of
 from hmtl_ablate.running.scratch import drop, own_folder
 from hmtl_ablate.running.stop import Stop
 from hmtl_ablate.running.task import Trainer
@@ -162,10 +163,15 @@ def versions_in(text: str) -> str:
     return f"it has {theirs}, and this command {own}; install the same versions on all nodes and here"
 
 
-def capacity(resources: Resources) -> int:
-    """Trials that the cluster holds at once. Raises ClusterError when it holds none, or does not answer."""
+def capacity(resources: Resources, asked: int | None = None, *, grows: bool = False) -> int:
+    """Trials that the cluster holds at once, at most those asked for; of one that grows, as many as are asked for.
+
+    Raises ClusterError when it holds none, or does not answer.
+    """
     nodes = answered(ray.nodes, SLOW)
-    found = max(room(nodes, resources), room_to_grow(resources))
+    found = room(nodes, resources)
+    if grows and asked:
+        return asked
     if found < 1:
         held, workers = resources_of(nodes), resources.workers
         raise ClusterError(
@@ -176,23 +182,19 @@ def capacity(resources: Resources) -> int:
             + " and ".join(f"{held.get(n, 0):g} {n}" for n in ("CPU", "GPU"))
             + "; change the study's resources (--set resources.cpus=…), or use a larger cluster"
         )
-    return found
+    return min(found, asked or found)
 
 
-def conduct(
-    conductor: Conductor, stop: Stop, trainer: Trainer, *, max_concurrent: int | None, imports: tuple[str, ...]
-) -> None:
+def conduct(conductor: Conductor, stop: Stop, trainer: Trainer, options: RunOptions) -> None:
     """Run all of the conductor's jobs in one Tune run; returns when none is left, or at a stop.
 
     Tune runs in a thread, because nothing can interrupt it when it waits for a cluster that is gone. Raises RunLost
     when that happens, or when Ray ends the run.
-
-    max_concurrent: trials at once, if the cluster holds as many; None: as many as it holds.
     """
     resources = conductor.study.resources
     unfit = Unfit(resources)
     results = own_folder()
-    feeder = _Feeder(conductor, stop, trainer, _Places(max_concurrent, capacity(resources)), unfit, imports, results)
+    feeder = _Feeder(conductor, stop, trainer, _Places(resources, options), unfit, options.imports, results)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(run_task, _placement(resources, unfit)),
         tune_config=ray.tune.TuneConfig(
@@ -203,7 +205,8 @@ def conduct(
         ),
     )
     try:
-        with _muted(), Watch(lambda nodes: max(room(nodes, resources, unfit.ids), room_to_grow(resources))) as watch:
+        patience = GROWTH if options.grow else ROOMLESS
+        with _muted(), Watch(lambda nodes: room(nodes, resources, unfit.ids), patience) as watch:
             feeder.places.watch = watch
             _supervise(tuner, watch)
     except BaseException:  # a second Ctrl-C, too
@@ -230,17 +233,19 @@ def _placement(resources: Resources, unfit: Unfit) -> Callable[[Any], ray.tune.P
 
 
 class _Places:
-    """How many trials may run at once."""
+    """How many trials may run at once: nodes come and go."""
 
-    def __init__(self, most: int | None, room: int) -> None:
-        self._most, self._room = most, room
+    def __init__(self, resources: Resources, options: RunOptions) -> None:
+        self._options = options
+        self._first = capacity(resources, options.max_concurrent, grows=options.grow)
         self._fewer = 0
         self.watch: Watch | None = None
 
     @property
     def count(self) -> int:
-        room = (self.watch.room if self.watch else None) or self._room
-        return max(min(room, self._most or room) - self._fewer, 1)
+        now = self.watch.room if self.watch and not self._options.grow else None
+        most = min(now, self._options.max_concurrent or now) if now else self._first
+        return max(most - self._fewer, 1)
 
     def take_one(self) -> bool:
         """Hold one trial fewer from now on; False when there is only one."""

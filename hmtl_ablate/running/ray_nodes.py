@@ -26,8 +26,6 @@ Node = Mapping[str, Any]
 """As `ray.nodes()` gives it: NodeID, NodeManagerHostname, NodeManagerAddress, Alive, Resources."""
 PATIENCE = 180.0
 """Seconds in which every node must have been examined: it loads PyTorch, and may have to read it over a network."""
-MANY = 1000
-"""Nodes that a group of an autoscaling cluster without a limit counts as."""
 FAULTS = 3
 """Faults of a machine after which it is left out."""
 TRAINING = "hmtl_ablate.training.loop"
@@ -53,22 +51,6 @@ def room(nodes: Sequence[Node], resources: Resources, without: Collection[str] =
     needs = needs_of(resources)
     live = [node for node in nodes if node["Alive"] and node["NodeID"] not in without]
     return sum(workers_on(node["Resources"], needs) for node in live) // resources.workers
-
-
-def room_to_grow(resources: Resources) -> int:
-    """Trials that an autoscaling cluster holds at its largest; 0 for a cluster that does not grow."""
-    from ray._private.state import state
-
-    with suppress(Exception):  # a part of Ray that other versions may not have
-        config = state.get_cluster_config()
-        if config is not None:
-            needs = needs_of(resources)
-            groups = [
-                (MANY if group.max_count < 0 else group.max_count, workers_on(dict(group.resources), needs))
-                for group in config.node_group_configs
-            ]
-            return sum(count * workers for count, workers in groups) // resources.workers
-    return 0
 
 
 class Unfit:

@@ -17,6 +17,8 @@ SILENCE = 30.0
 """Seconds without an answer after which the cluster counts as lost. Ray's driver process aborts after 60."""
 ROOMLESS = 30.0
 """Seconds without room for one trial, after which the run ends."""
+GROWTH = 1800.0
+"""The same on a cluster that starts nodes on demand: machines may have to be found, and images to be pulled."""
 PAUSED = 5.0
 """Seconds between two looks, after which this process itself must have been stopped, and the silence was its own."""
 
@@ -60,10 +62,17 @@ class Liveness:
     """What is known of the cluster, from the answers heard so far.
 
     home: the id of the node that this process belongs to. count: trials that nodes hold at once.
+    patience: seconds without room for one trial, after which the cluster counts as lost.
     """
 
-    def __init__(self, home: str, count: Callable[[Nodes], int], clock: Callable[[], float] = time.monotonic) -> None:
-        self._home, self._count, self._clock = home, count, clock
+    def __init__(
+        self,
+        home: str,
+        count: Callable[[Nodes], int],
+        patience: float = ROOMLESS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._home, self._count, self._patience, self._clock = home, count, patience, clock
         self._heard = self._roomy = self._looked = clock()
         self._home_lost = False
         self.room: int | None = None
@@ -87,7 +96,7 @@ class Liveness:
             return "the Ray node of this machine has died (its raylet was killed, or hung)"
         if now - self._heard > SILENCE:
             return f"Ray has not answered for {SILENCE:.0f} s (its head node is gone, or hangs)"
-        if now - self._roomy > ROOMLESS:
+        if now - self._roomy > self._patience:
             return "nodes of the cluster are gone, and what is left has no room for a trial"
         return ""
 
@@ -95,8 +104,8 @@ class Liveness:
 class Watch:
     """Asks the cluster every PERIOD seconds, in a thread of its own: a question to a lost one may never return."""
 
-    def __init__(self, count: Callable[[Nodes], int]) -> None:
-        self._liveness = Liveness(answered(lambda: ray.get_runtime_context().get_node_id(), SILENCE), count)
+    def __init__(self, count: Callable[[Nodes], int], patience: float = ROOMLESS) -> None:
+        self._liveness = Liveness(answered(lambda: ray.get_runtime_context().get_node_id(), SILENCE), count, patience)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True, name="hmtl-ablate-ray-watch")
 

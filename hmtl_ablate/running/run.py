@@ -136,16 +136,10 @@ def _engine(
 
     # Ray installs a signal handler of its own when it starts, so ours come after it.
     with ray_engine.joined(options.address, options.imports), stop_on_signal(file) as stop:
-        room = ray_engine.capacity(resources)
-        time.at_once = min(room, options.max_concurrent or room)
+        time.at_once = ray_engine.capacity(resources, options.max_concurrent, grows=options.grow)
         if options.address:
             ray_nodes.check_nodes(store, resources, options.imports)
-        yield (
-            lambda conductor: ray_engine.conduct(
-                conductor, stop, trainer, max_concurrent=options.max_concurrent, imports=options.imports
-            ),
-            stop,
-        )
+        yield lambda conductor: ray_engine.conduct(conductor, stop, trainer, options), stop
 
 
 def _searches(study: Study, packs: Packs, store: Path, storage: str | None) -> list[Racer]:

@@ -7,6 +7,7 @@ it. Only the shared folder is the same for all of them. Their Python has all lib
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,12 @@ class Node:
         self.process.kill()
         self.process.wait()
 
+    def kill_ray(self) -> None:
+        """End Ray's own processes on it; others that were started there, such as a driver, stay."""
+        (inner,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for name in ("gcs_server", "raylet"):
+            subprocess.run(["nsenter", "--target", inner, "--pid", "--mount", "pkill", "-KILL", "-x", name], check=True)
+
     def log(self) -> str:
         return (self.folder / "ray.txt").read_text()
 
@@ -53,7 +60,7 @@ class Cluster:
     def __init__(self, variables: Mapping[str, str] = {}) -> None:
         self.shared = Path(tempfile.mkdtemp(prefix="hmtl-cluster-", dir="/var/tmp"))
         self.nodes: list[Node] = []
-        self._variables = dict(variables)
+        self._variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), **variables}
         self._prefix = f"hmtl{os.getpid()}"
         self._files: list[IO[bytes]] = []
         self._python = bare_python(self.shared / "python")
@@ -70,8 +77,8 @@ class Cluster:
         """Of the head, for --address."""
         return f"{self.nodes[0].address}:{PORT}"
 
-    def add(self, cpus: float = 1, **resources: float) -> Node:
-        """Start a node, and wait until it has joined."""
+    def add(self, cpus: float = 1, words: Sequence[object] = (), variables: Mapping[str, str] = {}) -> Node:
+        """Start a node, and wait until it has joined. words: more options of `ray start`."""
         number = len(self.nodes) + 1
         name, address = f"{self._prefix}-{number}", f"{NETWORK}.{number}"
         folder = self.shared / f"node-{number}"
@@ -80,10 +87,9 @@ class Cluster:
         start = ["start", "--block", "--node-ip-address", address, "--num-cpus", f"{cpus:g}", "--disable-usage-stats"]
         start += ["--object-store-memory", str(STORE_MEMORY)]
         start += ["--head", "--port", str(PORT)] if number == 1 else ["--address", self.address]
-        if resources:
-            start += ["--resources", str(resources).replace("'", '"')]
-        ray = [str(self._python), "-m", "ray.scripts.scripts", *start]
-        own = " && ".join([f"hostname node-{number}", *_own_tmp(folder / "tmp"), 'exec "$@"'])
+        ray = [str(self._python), "-m", "ray.scripts.scripts", *start, *map(str, words)]
+        # the shell is process 1, and stays when Ray ends: a driver on the node is not killed with it
+        own = " && ".join([f"hostname node-{number}", *_own_tmp(folder / "tmp"), '{ "$@"; sleep infinity; }'])
         apart = [
             "unshare",
             "--mount",
@@ -100,7 +106,11 @@ class Cluster:
         log = (folder / "ray.txt").open("wb")
         self._files.append(log)
         process = subprocess.Popen(
-            ["ip", "netns", "exec", name, *apart, *ray], env=self.variables(), cwd="/", stdout=log, stderr=log
+            ["ip", "netns", "exec", name, *apart, *ray],
+            env=self.variables() | dict(variables),
+            cwd="/",
+            stdout=log,
+            stderr=log,
         )
         node = Node(name, address, folder, process)
         self.nodes.append(node)
@@ -111,22 +121,23 @@ class Cluster:
         """Environment variables of the nodes: without any that lead to this package."""
         return {key: text for key, text in (environment() | self._variables).items() if key != "PYTHONPATH"}
 
-    def start(self, words: Sequence[object], folder: Path, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    def start(self, words: Sequence[object], folder: Path, variables: Mapping[str, str] = {}) -> subprocess.Popen[str]:
         """`hmtl-ablate …` on the head, in the background."""
         return subprocess.Popen(
-            self.nodes[0].inside([PROGRAM, *words]),
-            env=environment() | self._variables,
-            cwd=folder,
+            self.nodes[0].inside(["env", "--chdir", folder, PROGRAM, *words]),
+            env=environment() | self._variables | dict(variables),
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, words: Sequence[object], folder: Path, seconds: float = 400) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, words: Sequence[object], folder: Path, variables: Mapping[str, str] = {}
+    ) -> subprocess.CompletedProcess[str]:
         """`hmtl-ablate …` on the head, to its end."""
-        process = self.start(words, folder)
-        out, err = process.communicate(timeout=seconds)
+        process = self.start(words, folder, variables)
+        out, err = process.communicate(timeout=400)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def end(self) -> None:

@@ -43,7 +43,7 @@ def liveness(clock: Clock) -> Any:
     def count(nodes: Any) -> int:
         return sum(int(one["Resources"].get("GPU", 0)) for one in nodes)
 
-    return Liveness("home", count, clock)
+    return Liveness("home", count, clock=clock)
 
 
 def test_a_cluster_that_answers_is_there(liveness: Any, clock: Clock) -> None:
