@@ -93,6 +93,7 @@ def run(
     engine: Engine = "local",
     max_concurrent: int | None = None,
     address: str | None = None,
+    grow: bool = False,
     tracking_uri: str | None = None,
     storage: str | None = None,
     pictures: bool = True,
@@ -114,6 +115,7 @@ def run(
         engine: "local" trains one trial after another in this process; "ray" trains in parallel, also on a cluster.
         max_concurrent: ray: trials to run at once; None for as many as fit.
         address: ray: HOST:PORT of a cluster; None starts Ray on this machine.
+        grow: ray: ask an autoscaling cluster for `max_concurrent` trials at once, however few it holds now.
         tracking_uri: MLflow tracking store; None for SQLite in the store.
         storage: Optuna storage; None for SQLite in the store.
         pictures: log pictures of faces to MLflow.
@@ -140,7 +142,7 @@ def run(
     if register is not None:
         check_model_name(register)
     limit = None if budget is None else parse_budget(budget)
-    options = RunOptions(engine, address, max_concurrent, pictures, storage, tuple(imports), limit)
+    options = RunOptions(engine, address, max_concurrent, pictures, storage, tuple(imports), limit, grow)
     own, place = _study(study), Path(store)
     prepared = prepare(own, place, tracking_uri)
     if progress is True:

@@ -64,6 +64,10 @@ def run(
         str | None,
         typer.Option("--address", metavar="HOST:PORT", help="Ray cluster to use. Default: start Ray on this machine."),
     ] = None,
+    grow: Annotated[
+        bool,
+        typer.Option("--grow", help="Ask a cluster that grows for --max-concurrent trials, however few it holds now."),
+    ] = False,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -106,7 +110,7 @@ def run(
         check_model_name(register)
     hook = () if when_done is None else command_words(when_done)
     limit = None if budget is None else parse_budget(budget)
-    options = RunOptions(engine, address, max_concurrent, not no_pictures, storage, tuple(imports), limit)
+    options = RunOptions(engine, address, max_concurrent, not no_pictures, storage, tuple(imports), limit, grow)
     study = study_of(file, profile, sets, datasets, trials, seeds, imports)
     require_data(study)
     log = open_store(runs) / f"{study.name}@{study.profile}.log"

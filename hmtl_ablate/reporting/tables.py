@@ -328,7 +328,8 @@ def planned_notes(plan: Mapping[str, Any]) -> list[str]:
     return [
         f"Last run, planned: {most}{plural(plan['trials'], 'trial')}, {count_text(plan['image_passes'])} image passes, "
         f"{seconds}; actual: {plural(actual['trials'], 'trial')}, {count_text(actual['image_passes'])} image passes, "
-        f"{clock_text(actual['seconds'])}"
+        f"{clock_text(actual['seconds'])}",
+        *(f"Last run: {sentence}" for sentence in plan.get("left_out", ())),
     ]
 
 

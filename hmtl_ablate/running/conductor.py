@@ -282,6 +282,11 @@ class Conductor:
             self.log.epochs(job, job.folder.history())
             self._fail(job, failure)
 
+    def leave_out(self, what: str) -> None:
+        """Note a machine that gets no more trials of this run. what: a sentence that names it."""
+        self.progress.warn(what)
+        self.summary.left_out.append(what)
+
     def _retry(self, job: Job, failure: Failure) -> None:
         job.retries += 1
         with suppress(OSError):
@@ -475,7 +480,7 @@ class Conductor:
 
     def finish_study(self) -> None:
         """Write down that the study's run is over."""
-        plan = self._plan | {"actual": self.time.actual()} if self._plan else {}
+        plan = self._plan | {"actual": self.time.actual(), "left_out": self.summary.left_out} if self._plan else {}
         interrupted = self.summary.interrupted or self.summary.left is not None
         self.log.finish_study(failed=bool(self.summary.failed), interrupted=interrupted, plan=plan)
         self.summary.outcome = self.log.outcome

@@ -47,6 +47,8 @@ RETRIES = 2
 RETRIED = frozenset({Ending.HOST_MEMORY, Ending.CRASHED, Ending.NODE_LOST, Ending.PREEMPTED})
 """Faults of the machine. The others would happen again in the same way: only the next run tries them again, and
 a trial that diverged is never tried again."""
+OF_A_MACHINE = frozenset({Ending.HOST_MEMORY, Ending.CRASHED})
+"""Faults that say something about the machine, as long as it is there: one that has three of them is left out."""
 FEWER_AT_ONCE = frozenset({Ending.HOST_MEMORY})
 """After these the run holds one trial fewer at a time, down to one."""
 
@@ -70,6 +72,8 @@ class Failure:
     """One line."""
     text: str = ""
     """All that is known, e.g. a traceback."""
+    machine: str = ""
+    """IP address of the node whose process has died; "" where Ray does not say so, or none has."""
 
     def __str__(self) -> str:
         """The content of failure.txt."""
@@ -100,7 +104,7 @@ def failure_of(error: BaseException) -> Failure:
     for one in behind(error):
         ending = _ending(one)
         if ending is not None:
-            return Failure(ending, _reason(ending, one), "" if _own(one) else text)
+            return Failure(ending, _reason(ending, one), "" if _own(one) else text, _machine(one))
     root = next((one for one in reversed(list(behind(error))) if not _of_ray(one)), error)
     return Failure(Ending.CODE, f"{type(root).__name__}: {_line(root)}", text)
 
@@ -187,6 +191,12 @@ def _reason(ending: Ending, error: BaseException) -> str:
         Ending.NODE_LOST: "the machine that trained it was lost",
         Ending.PREEMPTED: "the cluster took back the machine that trained it",
     }[ending]
+
+
+def _machine(error: BaseException) -> str:
+    """The address in what Ray says of an actor that has died: `ip: …`, or `IP: …` where memory ran out."""
+    found = re.search(r"\b(?:ip|IP): ([0-9a-fA-F.:]+)", str(error)) if _of_ray(error) else None
+    return found[1] if found else ""
 
 
 def _own(error: BaseException) -> bool:

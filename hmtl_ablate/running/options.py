@@ -29,12 +29,17 @@ class RunOptions:
     """Modules that every worker imports first: they register backbones, pretext tasks or datasets."""
     budget: float | None = None
     """Seconds, from the start of the run, in which all trials that it starts are expected to end; None: no limit."""
+    grow: bool = False
+    """Ask the cluster for `max_concurrent` trials at once, even if it does not hold as many now: an autoscaling cluster
+    starts nodes for them."""
 
     def __post_init__(self) -> None:
         if self.engine not in get_args(Engine):
             raise HmtlError(f"there is no engine {self.engine!r}; {nearest(self.engine, get_args(Engine))}")
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise HmtlError(f"max_concurrent is {self.max_concurrent}; at least one trial runs at a time")
+        if self.grow and not (self.address and self.max_concurrent):
+            raise HmtlError("grow: name the cluster that grows, and the trials at once: address and max_concurrent")
         if self.engine == "local":
             if self.address is not None:
                 raise HmtlError(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from io import StringIO
@@ -48,11 +49,14 @@ from ray.tune.search import Searcher
 from hmtl_ablate.errors import ClusterError, RunLost, first_line
 from hmtl_ablate.running.actor import run_task
 from hmtl_ablate.running.conductor import Conductor
-from hmtl_ablate.running.failures import FEWER_AT_ONCE, Failure, failure_of, read_failure
+from hmtl_ablate.running.failures import FEWER_AT_ONCE, OF_A_MACHINE, Failure, failure_of, read_failure
 from hmtl_ablate.running.job import Job
+from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.ray_address import check_address
+from hmtl_ablate.running.ray_nodes import Unfit, needs_of, room
+from hmtl_ablate.running.ray_shipping import shipped
 from hmtl_ablate.running.ray_sockets import place_sockets
-from hmtl_ablate.running.ray_watch import Watch, answered, resources_of
+from hmtl_ablate.running.ray_watch import GROWTH, ROOMLESS, Watch, answered, resources_of
 from hmtl_ablate.running.scratch import drop, own_folder
 from hmtl_ablate.running.stop import Stop
 from hmtl_ablate.running.task import Trainer
@@ -68,22 +72,30 @@ LOOK = 0.2
 """Seconds between two looks at the cluster's liveness."""
 SLOW = 30.0
 """Seconds that a question to the cluster may take."""
+NODE_LABEL = "ray.io/node-id"
+"""A label that Ray gives each node."""
 LEAVE = 10.0
 """Seconds that Ray's own shutdown may take."""
 
 
 @contextmanager
-def joined(address: str | None, resources: Resources) -> Iterator[None]:
+def joined(address: str | None, imports: Sequence[str] = ()) -> Iterator[None]:
     """Ray on this machine, or the cluster at `address`; a Ray that this process has started already is used as it is,
-    and left running. Raises ClusterError when it can't be reached."""
+    and left running.
+
+    imports: modules that the cluster's nodes get, together with this package.
+    Raises ClusterError when it can't be reached.
+    """
     if address is None and ray.is_initialized():
         yield
         return
     if address:
         check_address(address)
+        with shipped(imports) as modules:
+            _start(address, modules)
     else:
         place_sockets()
-    _start(address)
+        _start(None, {})
     # Ray and Tune log a page for every trial that fails: the user gets a line, and the page is in the trial's log. Tune
     # also copies its snapshot of the run while it writes the next one, and logs a traceback when a file vanishes under
     # it. Nobody reads that snapshot: what a resumed run needs is in the trials' folders and Optuna's storage.
@@ -96,8 +108,8 @@ def joined(address: str | None, resources: Resources) -> Iterator[None]:
             _leave()
 
 
-def _start(address: str | None) -> None:
-    """Join the cluster at `address`, or start one here. Raises ClusterError.
+def _start(address: str | None, modules: Mapping[str, Any]) -> None:
+    """Join the cluster at `address`, whose nodes get `modules`, or start one here. Raises ClusterError.
 
     Neither RAY_ADDRESS nor a cluster that runs on this machine is looked at. A busy machine may take more than the 30 s
     that Ray gives itself to start: then it is tried again.
@@ -109,12 +121,17 @@ def _start(address: str | None) -> None:
             # Ray puts the working folder of the moment first on its workers' sys.path, and any file there may have the
             # name of a library. What `--import` needs of it is in the tasks' own sys_path.
             with _muted(), chdir("/"):
-                ray.init(address=address, **quiet) if address else ray.init(address="local", **here, **quiet)
+                if address:
+                    ray.init(address=address, runtime_env=dict(modules), **quiet)
+                else:
+                    ray.init(address="local", **here, **quiet)
             return
         except Exception as error:  # Ray raises ConnectionError, RuntimeError, TimeoutError, Exception and its own
             with _muted(), suppress(Exception):
                 ray.shutdown()
             text = first_line(error)
+            if address and (differing := versions_in(str(error))):
+                raise ClusterError(f"the Ray cluster at {address} can't be used: {differing}") from error
             if address:
                 raise ClusterError(
                     f"the Ray cluster at {address} can't be used: {text}; check --address, or leave it out to use this "
@@ -137,45 +154,49 @@ def _leave() -> None:
             node.kill_all_processes(check_alive=False, allow_graceful=False)
 
 
-def capacity(resources: Resources) -> int:
-    """Trials that the cluster holds at once. Raises ClusterError when it holds none, or does not answer."""
-    held = resources_of(answered(ray.nodes, SLOW))
-    needs = _needs(resources)
-    room = min(int(held.get(name, 0.0) / need + 1e-9) for name, need in needs.items())
-    if room < 1:
+def versions_in(text: str) -> str:
+    """What Ray says about versions that differ, in one line; "" when it says something else."""
+    found = re.findall(r"(Ray|Python): (\S+)", text)
+    if not text.startswith("Version mismatch") or len(found) != 4:
+        return ""
+    theirs, own = [" and ".join(f"{name} {number}" for name, number in pair) for pair in (found[:2], found[2:])]
+    return f"it has {theirs}, and this command {own}; install the same versions on all nodes and here"
+
+
+def capacity(resources: Resources, asked: int | None = None, *, grows: bool = False) -> int:
+    """Trials that the cluster holds at once, at most those asked for; of one that grows, as many as are asked for.
+
+    Raises ClusterError when it holds none, or does not answer.
+    """
+    nodes = answered(ray.nodes, SLOW)
+    found = room(nodes, resources)
+    if grows and asked:
+        return asked
+    if found < 1:
+        held, workers = resources_of(nodes), resources.workers
         raise ClusterError(
             "a trial needs "
-            + " and ".join(f"{need:g} {name}" for name, need in needs.items())
+            + (f"{workers} times " if workers > 1 else "")
+            + " and ".join(f"{need:g} {name}" for name, need in needs_of(resources).items())
             + " but the cluster has "
             + " and ".join(f"{held.get(n, 0):g} {n}" for n in ("CPU", "GPU"))
             + "; change the study's resources (--set resources.cpus=…), or use a larger cluster"
         )
-    return room
+    return min(found, asked or found)
 
 
-def _needs(resources: Resources) -> dict[str, float]:
-    """What the cluster must have for one trial."""
-    needs = {"CPU": resources.cpus * resources.workers, "GPU": resources.gpus * resources.workers}
-    return {name: need for name, need in needs.items() if need > 0}
-
-
-def conduct(
-    conductor: Conductor, stop: Stop, trainer: Trainer, *, max_concurrent: int, imports: tuple[str, ...]
-) -> None:
+def conduct(conductor: Conductor, stop: Stop, trainer: Trainer, options: RunOptions) -> None:
     """Run all of the conductor's jobs in one Tune run; returns when none is left, or at a stop.
 
     Tune runs in a thread, because nothing can interrupt it when it waits for a cluster that is gone. Raises RunLost
     when that happens, or when Ray ends the run.
     """
     resources = conductor.study.resources
-    if resources.workers == 1:
-        needed: dict[str, float] = {"CPU": resources.cpus, "GPU": resources.gpus}
-    else:
-        needed = {SLOT: 1} if SLOT in resources_of(answered(ray.nodes, SLOW)) else {"CPU": 0.01}
+    unfit = Unfit(resources)
     results = own_folder()
-    feeder = _Feeder(conductor, stop, trainer, max_concurrent, imports, results)
+    feeder = _Feeder(conductor, stop, trainer, _Places(resources, options), unfit, options.imports, results)
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(run_task, {name: value for name, value in needed.items() if value}),
+        ray.tune.with_resources(run_task, _placement(resources, unfit)),
         tune_config=ray.tune.TuneConfig(
             search_alg=feeder, scheduler=_Watcher(feeder), num_samples=-1, reuse_actors=True
         ),
@@ -184,7 +205,9 @@ def conduct(
         ),
     )
     try:
-        with _muted(), Watch(_needs(resources)) as watch:
+        patience = GROWTH if options.grow else ROOMLESS
+        with _muted(), Watch(lambda nodes: room(nodes, resources, unfit.ids), patience) as watch:
+            feeder.places.watch = watch
             _supervise(tuner, watch)
     except BaseException:  # a second Ctrl-C, too
         feeder.abandon()
@@ -193,6 +216,43 @@ def conduct(
         drop(results)
     if feeder.broken is not None:
         raise feeder.broken
+
+
+def _placement(resources: Resources, unfit: Unfit) -> Callable[[Any], ray.tune.PlacementGroupFactory]:
+    """What Tune reserves for a trial, on a node that is not left out; of several workers, for the function that watches
+    over them."""
+    bundle = needs_of(resources)
+    if resources.workers > 1:
+        bundle = {SLOT: 1.0} if SLOT in resources_of(answered(ray.nodes, SLOW)) else {"CPU": 0.01}
+
+    def place(config: Any) -> ray.tune.PlacementGroupFactory:
+        others = {"bundle_label_selector": [{NODE_LABEL: f"!in({','.join(unfit.ids)})"}]} if unfit.ids else {}
+        return ray.tune.PlacementGroupFactory([bundle], **others)
+
+    return place
+
+
+class _Places:
+    """How many trials may run at once: nodes come and go."""
+
+    def __init__(self, resources: Resources, options: RunOptions) -> None:
+        self._options = options
+        self._first = capacity(resources, options.max_concurrent, grows=options.grow)
+        self._fewer = 0
+        self.watch: Watch | None = None
+
+    @property
+    def count(self) -> int:
+        now = self.watch.room if self.watch and not self._options.grow else None
+        most = min(now, self._options.max_concurrent or now) if now else self._first
+        return max(most - self._fewer, 1)
+
+    def take_one(self) -> bool:
+        """Hold one trial fewer from now on; False when there is only one."""
+        if self.count == 1:
+            return False
+        self._fewer += 1
+        return True
 
 
 def _supervise(tuner: ray.tune.Tuner, watch: Watch) -> None:
@@ -226,13 +286,14 @@ class _Feeder(Searcher):
         conductor: Conductor,
         stop: Stop,
         trainer: Trainer,
-        max_concurrent: int,
+        places: _Places,
+        unfit: Unfit,
         imports: tuple[str, ...],
         results: str,
     ) -> None:
         super().__init__()
-        self.conductor, self.stop, self.trainer, self.max_concurrent = conductor, stop, trainer, max_concurrent
-        self.imports, self.results = imports, results
+        self.conductor, self.stop, self.trainer, self.places = conductor, stop, trainer, places
+        self.unfit, self.imports, self.results = unfit, imports, results
         self.jobs: dict[str, Job] = {}
         self.broken: BaseException | None = None
         """An error of the conductor: Tune would log it and wait forever, so it is stored, and raised at the end."""
@@ -247,7 +308,7 @@ class _Feeder(Searcher):
             self.conductor.progress.end(job.trial_id, "interrupted", {}, 0.0)
 
     def suggest(self, trial_id: str) -> Any:
-        if len(self.jobs) >= self.max_concurrent:
+        if len(self.jobs) >= self.places.count:
             return None
         try:
             over = self.stop.requested or self.broken or self.abandoned
@@ -271,9 +332,12 @@ class _Feeder(Searcher):
         if job is None or self.abandoned:
             return
         failure = self.deaths.pop(trial_id, None)
-        if failure is not None and failure.ending in FEWER_AT_ONCE and self.max_concurrent > 1:
-            self.max_concurrent -= 1
-            self.conductor.progress.say(f"trials at once from now on: {self.max_concurrent}")
+        if failure is not None and failure.ending in FEWER_AT_ONCE and self.places.take_one():
+            self.conductor.progress.say(f"trials at once from now on: {self.places.count}")
+        if failure is not None and failure.ending in OF_A_MACHINE and failure.machine:
+            with suppress(ClusterError):  # which the watch will say
+                if said := self.unfit.count(failure.machine, answered(ray.nodes, SLOW)):
+                    self.conductor.leave_out(said)
         if failure is None and result is not None and result.get("failure"):
             failure = read_failure(result["failure"])
         try:

@@ -17,6 +17,8 @@ SILENCE = 30.0
 """Seconds without an answer after which the cluster counts as lost. Ray's driver process aborts after 60."""
 ROOMLESS = 30.0
 """Seconds without room for one trial, after which the run ends."""
+GROWTH = 1800.0
+"""The same on a cluster that starts nodes on demand: machines may have to be found, and images to be pulled."""
 PAUSED = 5.0
 """Seconds between two looks, after which this process itself must have been stopped, and the silence was its own."""
 
@@ -59,20 +61,29 @@ def resources_of(nodes: Nodes) -> dict[str, float]:
 class Liveness:
     """What is known of the cluster, from the answers heard so far.
 
-    home: the id of the node that this process belongs to. needs: resources that the cluster must have for one trial.
+    home: the id of the node that this process belongs to. count: trials that nodes hold at once.
+    patience: seconds without room for one trial, after which the cluster counts as lost.
     """
 
-    def __init__(self, home: str, needs: Mapping[str, float], clock: Callable[[], float] = time.monotonic) -> None:
-        self._home, self._needs, self._clock = home, needs, clock
+    def __init__(
+        self,
+        home: str,
+        count: Callable[[Nodes], int],
+        patience: float = ROOMLESS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._home, self._count, self._patience, self._clock = home, count, patience, clock
         self._heard = self._roomy = self._looked = clock()
         self._home_lost = False
+        self.room: int | None = None
+        """Trials that the cluster holds at once, as far as is known."""
 
     def hear(self, nodes: Nodes) -> None:
         """The cluster has answered."""
         now = self._heard = self._clock()
         self._home_lost = any(node["NodeID"] == self._home and not node["Alive"] for node in nodes)
-        held = resources_of(nodes)
-        if all(held.get(name, 0.0) + 1e-9 >= need for name, need in self._needs.items()):
+        self.room = self._count(nodes)
+        if self.room:
             self._roomy = now
 
     def lost(self) -> str:
@@ -85,17 +96,16 @@ class Liveness:
             return "the Ray node of this machine has died (its raylet was killed, or hung)"
         if now - self._heard > SILENCE:
             return f"Ray has not answered for {SILENCE:.0f} s (its head node is gone, or hangs)"
-        if now - self._roomy > ROOMLESS:
-            wanted = " and ".join(f"{need:g} {name}" for name, need in self._needs.items())
-            return f"nodes of the cluster are gone, and what is left has no {wanted} for a trial"
+        if now - self._roomy > self._patience:
+            return "nodes of the cluster are gone, and what is left has no room for a trial"
         return ""
 
 
 class Watch:
     """Asks the cluster every PERIOD seconds, in a thread of its own: a question to a lost one may never return."""
 
-    def __init__(self, needs: Mapping[str, float]) -> None:
-        self._liveness = Liveness(answered(lambda: ray.get_runtime_context().get_node_id(), SILENCE), needs)
+    def __init__(self, count: Callable[[Nodes], int], patience: float = ROOMLESS) -> None:
+        self._liveness = Liveness(answered(lambda: ray.get_runtime_context().get_node_id(), SILENCE), count, patience)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True, name="hmtl-ablate-ray-watch")
 
@@ -109,6 +119,11 @@ class Watch:
     def lost(self) -> str:
         """Why the run can't continue; "" while it can."""
         return self._liveness.lost()
+
+    @property
+    def room(self) -> int | None:
+        """Trials that the cluster holds at once, as far as is known: nodes come and go."""
+        return self._liveness.room
 
     def _listen(self) -> None:
         while not self._closed.wait(PERIOD):

@@ -132,19 +132,14 @@ def _engine(
         with stop_on_signal(file) as stop:
             yield lambda conductor: local_engine.conduct(conductor, stop, trainer), stop
         return
-    from hmtl_ablate.running import ray_engine  # importing Ray takes seconds
+    from hmtl_ablate.running import ray_engine, ray_nodes  # importing Ray takes seconds
 
     # Ray installs a signal handler of its own when it starts, so ours come after it.
-    with ray_engine.joined(options.address, resources), stop_on_signal(file) as stop:
-        room = ray_engine.capacity(resources)
-        most = min(room, options.max_concurrent) if options.max_concurrent else room
-        time.at_once = most
-        yield (
-            lambda conductor: ray_engine.conduct(
-                conductor, stop, trainer, max_concurrent=most, imports=options.imports
-            ),
-            stop,
-        )
+    with ray_engine.joined(options.address, options.imports), stop_on_signal(file) as stop:
+        time.at_once = ray_engine.capacity(resources, options.max_concurrent, grows=options.grow)
+        if options.address:
+            ray_nodes.check_nodes(store, resources, options.imports)
+        yield lambda conductor: ray_engine.conduct(conductor, stop, trainer, options), stop
 
 
 def _searches(study: Study, packs: Packs, store: Path, storage: str | None) -> list[Racer]:

@@ -22,7 +22,7 @@ from hmtl_ablate.running.options import Engine, RunOptions
 from hmtl_ablate.running.run import run_study
 from hmtl_ablate.running.summary import RunSummary
 from hmtl_ablate.running.task import Trainer, train_task
-from hmtl_ablate.study import Resources, Study
+from hmtl_ablate.study import Study
 from hmtl_ablate.tracking import open_tracking
 from hmtl_ablate.training.folder import TrialFolder
 from tests.running.conftest import (  # type: ignore[import-not-found]
@@ -132,7 +132,7 @@ def harness(request: pytest.FixtureRequest, pack: Pack) -> Iterator[Harness]:
 
     for module in (sys.modules[__name__], sys.modules[StubTrainer.__module__]):
         ray.cloudpickle.register_pickle_by_value(module)  # a worker can't import the tests
-    with ray_engine.joined(None, Resources()):
+    with ray_engine.joined(None):
         yield Harness("ray", pack)
 
 

@@ -18,7 +18,7 @@ from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.path import AblationPath
 from hmtl_ablate.running.run import run_study
 from hmtl_ablate.running.summary import RunSummary
-from hmtl_ablate.study import Resources, Study
+from hmtl_ablate.study import Study
 from hmtl_ablate.tracking import Tracking
 from tests.running.conftest import Recorder, StubTrainer, packs_of, read_study  # type: ignore[import-not-found]
 
@@ -99,7 +99,7 @@ def test_ray_takes_the_same_path(pack: Pack, store: Path, tracking: Tracking, tm
     for module in (sys.modules[__name__], sys.modules[StubTrainer.__module__]):
         ray.cloudpickle.register_pickle_by_value(module)  # a worker can't import the tests
     study, recorder = read_study(tmp_path, STUDY), Recorder()
-    with ray_engine.joined(None, Resources()):
+    with ray_engine.joined(None):
         summary = run_study(
             study,
             packs=packs_of(study, pack),

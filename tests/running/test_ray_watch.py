@@ -40,13 +40,17 @@ def clock() -> Clock:
 def liveness(clock: Clock) -> Any:
     from hmtl_ablate.running.ray_watch import Liveness
 
-    return Liveness("home", {"CPU": 2, "GPU": 1}, clock)
+    def count(nodes: Any) -> int:
+        return sum(int(one["Resources"].get("GPU", 0)) for one in nodes)
+
+    return Liveness("home", count, clock=clock)
 
 
 def test_a_cluster_that_answers_is_there(liveness: Any, clock: Clock) -> None:
     for _ in range(100):
         assert clock.wait(liveness, 3) == ""
-        liveness.hear([node("home", CPU=1), node("other", CPU=1, GPU=1)])
+        liveness.hear([node("home", CPU=1), node("other", CPU=1, GPU=3)])
+    assert liveness.room == 3
 
 
 def test_the_node_of_this_process_is_needed_and_another_is_not(liveness: Any) -> None:
@@ -75,7 +79,7 @@ def test_a_cluster_that_holds_no_trial_any_more_is_lost(liveness: Any, clock: Cl
     for _ in range(15):
         liveness.hear([node("home", CPU=8), node("other", alive=False)])
         said = clock.wait(liveness, 3)
-    assert "what is left has no 2 CPU and 1 GPU for a trial" in said
+    assert "what is left has no room for a trial" in said
 
 
 def test_a_question_without_an_answer_ends() -> None:

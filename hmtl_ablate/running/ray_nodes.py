@@ -1,0 +1,190 @@
+"""The nodes of a Ray cluster: which ones can hold trials, how many at once, and whether they are fit for it."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import secrets
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import hmtl_ablate
+from hmtl_ablate.config import NUMERICS_VERSION
+from hmtl_ablate.errors import ClusterError, first_line
+from hmtl_ablate.study import Resources
+
+Node = Mapping[str, Any]
+"""As `ray.nodes()` gives it: NodeID, NodeManagerHostname, NodeManagerAddress, Alive, Resources."""
+PATIENCE = 180.0
+"""Seconds in which every node must have been examined: it loads PyTorch, and may have to read it over a network."""
+FAULTS = 3
+"""Faults of a machine after which it is left out."""
+TRAINING = "hmtl_ablate.training.loop"
+"""The module that trains, which imports all libraries that a node needs."""
+
+
+def needs_of(resources: Resources) -> dict[str, float]:
+    """What a node must have for one worker of a trial."""
+    needs = {"CPU": float(resources.cpus), "GPU": float(resources.gpus)}
+    return {name: need for name, need in needs.items() if need > 0}
+
+
+def workers_on(held: Mapping[str, float], needs: Mapping[str, float]) -> int:
+    """Workers that a node with these resources holds at once."""
+    return min((int(held.get(name, 0.0) / need + 1e-9) for name, need in needs.items()), default=0)
+
+
+def room(nodes: Sequence[Node], resources: Resources, without: Collection[str] = ()) -> int:
+    """Trials that the live nodes hold at once.
+
+    without: ids of nodes that are left out.
+    """
+    needs = needs_of(resources)
+    live = [node for node in nodes if node["Alive"] and node["NodeID"] not in without]
+    return sum(workers_on(node["Resources"], needs) for node in live) // resources.workers
+
+
+class Unfit:
+    """Nodes that are left out, because the processes of their trials died FAULTS times."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.ids: list[str] = []
+        """Ids of the nodes that are left out."""
+        self._resources, self._faults = resources, Counter[str]()
+
+    def count(self, address: str, nodes: Sequence[Node]) -> str:
+        """Count a fault of the node at an IP address. A sentence when it is left out from now on; "" when it is not:
+        the last node that a trial fits on stays."""
+        self._faults[address] += 1
+        found = [node for node in nodes if node["Alive"] and node["NodeManagerAddress"] == address]
+        ids = [node["NodeID"] for node in found if node["NodeID"] not in self.ids]
+        if self._faults[address] < FAULTS or not ids or not room(nodes, self._resources, (*self.ids, *ids)):
+            return ""
+        self.ids += ids
+        name = found[0]["NodeManagerHostname"]
+        return f"{name} ({address}) is left out from now on: the processes of {FAULTS} trials have died there"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a node, or this machine, says of itself."""
+
+    versions: Mapping[str, str]
+    """Of Python, Ray, this package and PyTorch."""
+    numerics: int = NUMERICS_VERSION
+    sees_store: bool = True
+    """Whether it can read what this machine writes into the store, and write there."""
+    fault: str = ""
+    """Why it can't train, e.g. because a library is missing."""
+
+
+def own_finding() -> Finding:
+    """That of this machine."""
+    found = {"Python": platform.python_version(), "Ray": ray.__version__, "hmtl-ablate": hmtl_ablate.__version__}
+    with suppress(PackageNotFoundError):
+        found["PyTorch"] = version("torch").partition("+")[0]  # +cpu and +cu130 may be mixed
+    return Finding(found)
+
+
+def check_nodes(store: Path, resources: Resources, imports: Sequence[str]) -> None:
+    """Examine every node that may hold a trial, all at once.
+
+    Raises ClusterError, with a line per node that can't train, or that would train something else than this machine.
+    """
+    needs = needs_of(resources)
+    nodes = [node for node in ray.nodes() if node["Alive"] and workers_on(node["Resources"], needs)]
+    with _marked(store) as (marker, secret):
+        waiting = {
+            _examine.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                str(marker), secret, tuple(imports)
+            ): node
+            for node in nodes
+        }
+        ray.wait(list(waiting), num_returns=len(waiting), timeout=PATIENCE)
+        lines = [
+            f"  {node['NodeManagerHostname']} ({node['NodeManagerAddress']}): {fault}"
+            for answer, node in waiting.items()
+            if (fault := fault_of(_answer(answer), own_finding(), store))
+        ]
+    if lines:
+        raise ClusterError(
+            f"{len(lines)} of the cluster's {len(nodes)} nodes that a trial fits on can't be used:\n" + "\n".join(lines)
+        )
+
+
+def fault_of(found: Finding, own: Finding, store: Path) -> str:
+    """Why a node can't train, or should not; "" for one that is fit."""
+    if found.fault:
+        return found.fault
+    differing = [
+        f"{name} {text} instead of {own.versions[name]}"
+        for name, text in found.versions.items()
+        if text != own.versions.get(name, text)
+    ]
+    if found.numerics != own.numerics:
+        differing.append(f"another version of the numerics, {found.numerics} instead of {own.numerics}")
+    if differing:
+        return f"it has {', '.join(differing)}; install the same versions on all nodes"
+    if not found.sees_store:
+        return (
+            f"it can't write the folder {store.resolve()} of this machine; name a folder that all nodes share with "
+            "--runs, at the same path on each"
+        )
+    return ""
+
+
+def _answer(reference: Any) -> Finding:
+    try:
+        return Finding(**ray.get(reference, timeout=0))
+    except GetTimeoutError:
+        return Finding({}, fault=f"it has not answered for {PATIENCE:.0f} s; restart Ray there")
+    except RayError as error:
+        text = " ".join(str(error).split())
+        if "runtime" in text and "env" in text:
+            return Finding({}, fault=f"it can't set up the package: install ray[default] there ({text[-300:]})")
+        return Finding({}, fault=f"{first_line(error)}; see its Ray logs")
+
+
+@contextmanager
+def _marked(store: Path) -> Iterator[tuple[Path, str]]:
+    """A file in the store that a node must find, and its content."""
+    secret = secrets.token_hex(8)
+    marker = store.resolve() / f".nodes-{secret}"
+    marker.write_text(secret)
+    try:
+        yield marker, secret
+    finally:
+        for path in marker.parent.glob(f"{marker.name}*"):
+            path.unlink(missing_ok=True)
+
+
+@ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]
+def _examine(marker: str, secret: str, imports: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of the node's Finding, as plain data."""
+    try:
+        for name in (TRAINING, *imports):
+            importlib.import_module(name)
+    except Exception as error:
+        what = f"{type(error).__name__}: {first_line(error)}"
+        return {"versions": {}, "fault": f"{what}; install the libraries of requirements.lock on it"}
+    found = own_finding()
+    return {"versions": dict(found.versions), "numerics": found.numerics, "sees_store": _sees(Path(marker), secret)}
+
+
+def _sees(marker: Path, secret: str) -> bool:
+    own = marker.with_name(f"{marker.name}-{secrets.token_hex(8)}")
+    try:
+        own.touch()
+        own.unlink()
+        return marker.read_text() == secret
+    except OSError:
+        return False

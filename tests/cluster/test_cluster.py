@@ -1,0 +1,201 @@
+"""Runs on a cluster of real nodes: what they need, and what happens when they come, go, and break."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.nodes import Cluster  # type: ignore[import-not-found]
+from tests.conftest import TINY  # type: ignore[import-not-found]
+
+pytestmark = pytest.mark.slow
+EPOCHS = 40
+"""So many that a trial takes seconds, and does not end before its machine does."""
+LONG = ("--seeds", "0", "--set", f"training.epochs={EPOCHS}", "--set", "data.images=200")
+MODULE = """\
+import os
+import socket
+
+from hmtl_ablate import register_pretext_task
+from hmtl_ablate.config import RotationOptions
+from hmtl_ablate.pretext.rotation import Rotation
+
+BROKEN = "nowhere"
+
+
+class Turning(Rotation):
+    def __init__(self, options, features):
+        super().__init__(options, features)
+        if socket.gethostname() == BROKEN:
+            os._exit(13)
+
+
+register_pretext_task("turning", RotationOptions, Turning)
+"""
+TURNING = TINY.replace("puzzling: {feed: siamese}", "turning: {}")
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head that trains nothing, and two nodes of one core each."""
+    cluster = Cluster()
+    try:
+        for cpus in (0, 1, 1):
+            cluster.add(cpus)
+        (cluster.shared / "tiny.yaml").write_text(TINY)
+        yield cluster
+    finally:
+        cluster.end()
+
+
+def run(cluster: Cluster, *words: object) -> subprocess.CompletedProcess[str]:
+    """`hmtl-ablate run` on the head."""
+    done: subprocess.CompletedProcess[str] = cluster.run(
+        ["run", "tiny.yaml", "--address", cluster.address, *words], cluster.shared
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+def start(cluster: Cluster, *words: object) -> subprocess.Popen[str]:
+    """The same in the background."""
+    process: subprocess.Popen[str] = cluster.start(
+        ["run", "tiny.yaml", "--address", cluster.address, *words], cluster.shared
+    )
+    return process
+
+
+def lab(cluster: Cluster, broken: str) -> tuple[str, str]:
+    """A module whose pretext task ends the processes of one node; the words that import it."""
+    (cluster.shared / "my_lab.py").write_text(MODULE.replace("nowhere", broken))
+    (cluster.shared / "tiny.yaml").write_text(TURNING)
+    return ("--import", "my_lab")
+
+
+def wait_for(what: Callable[[], object], driver: subprocess.Popen[str], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        if driver.poll() is not None:
+            raise AssertionError(driver.communicate())
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def trained(store: Path) -> list[Path]:
+    """The histories with an epoch."""
+    return [path for path in store.glob("trials/*/metrics.jsonl") if path.read_text()]
+
+
+def epochs_of(store: Path) -> list[list[int]]:
+    return [
+        [json.loads(line)["epoch"] for line in path.read_text().splitlines()]
+        for path in sorted(store.glob("trials/*/metrics.jsonl"))
+    ]
+
+
+def test_what_nodes_lack_they_get_or_it_is_said(cluster: Cluster) -> None:
+    """The package and the modules of --import they get; libraries, the store and the right versions they must have."""
+    apart = run(cluster, "--runs", "/tmp/runs")
+    assert apart.returncode == 2, apart.stdout + apart.stderr
+    for name in ("node-2", "node-3"):
+        assert re.search(rf"{name} \(\S+\): it can't write the folder /tmp/runs of this machine", apart.stderr)
+
+    done = run(cluster, *lab(cluster, broken="nowhere"), "--seeds", "0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "trials: 2 trained" in done.stdout
+
+    stranger = cluster.run(
+        ["run", "tiny.yaml", "--address", cluster.address], cluster.shared, {"RAY_AUTH_TOKEN": "0" * 64}
+    )
+    assert stranger.returncode == 2
+    assert "token" in stranger.stderr
+
+    alter_versions(cluster)
+    other = run(cluster)
+    assert other.returncode == 2
+    differing = r"it has Ray 1\.0\.0 and Python 3\.8\.1, and this command Ray \S+ and Python \S+; install"
+    assert re.search(differing, other.stderr), other.stderr
+
+
+def alter_versions(cluster: Cluster) -> None:
+    """What the cluster has recorded of its versions."""
+    program = (
+        "import json, ray, sys; from ray._private.ray_constants import KV_NAMESPACE_CLUSTER as space;"
+        "from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY as key;"
+        "client = ray._raylet.GcsClient(address=sys.argv[1]); known = json.loads(client.internal_kv_get(key, space));"
+        "known.update(ray_version='1.0.0', python_version='3.8.1');"
+        "client.internal_kv_put(key, json.dumps(known).encode(), True, space)"
+    )
+    python = cluster.shared / "python" / "bin" / "python"
+    subprocess.run(cluster.nodes[0].inside([python, "-c", program, cluster.address]), check=True, timeout=60)
+
+
+def test_nodes_that_come_and_go(cluster: Cluster) -> None:
+    """A node's trial resumes on another when it dies; a new node is used by the same run."""
+    store = cluster.shared / "runs"
+    driver = start(cluster, *LONG)
+    wait_for(lambda: len(trained(store)) == 2, driver)  # one core each: on both nodes
+    cluster.nodes[1].kill()
+    out, err = driver.communicate(timeout=300)
+    assert driver.returncode == 0, out + err
+    assert re.search(r"it resumes from its last checkpoint \((node lost|crashed), retry 1 of 2", out), out
+    assert epochs_of(store) == [list(range(1, EPOCHS + 1))] * 2
+
+    driver = start(cluster, "--seeds", "1,2", *LONG[2:])
+    wait_for(lambda: len(trained(store)) == 3, driver)
+    cluster.add(1)
+    wait_for(lambda: len(trained(store)) == 4 and len(list(store.glob("trials/*/result.json"))) <= 3, driver)
+    out, err = driver.communicate(timeout=300)
+    assert driver.returncode == 0, out + err
+    assert epochs_of(store) == [list(range(1, EPOCHS + 1))] * 6
+
+
+def test_a_node_where_trials_die_is_left_out(cluster: Cluster) -> None:
+    words = lab(cluster, broken="node-2")
+    done = run(cluster, *words, "--seeds", "0,1,2")
+    said = r"node-2 \(\S+\) is left out from now on: the processes of 3 trials have died there"
+    assert re.search(said, done.stdout), done.stdout
+    again = run(cluster, *words, "--seeds", "0,1,2")  # those that have met the node too often
+    assert again.returncode in (0, 1)
+    report = cluster.run(["report", *words], cluster.shared)
+    assert re.search(rf"Last run: {said}", " ".join(report.stdout.split())), report.stdout
+
+
+def test_a_run_ends_when_the_head_is_lost_and_resumes_on_another_cluster(cluster: Cluster) -> None:
+    store = cluster.shared / "runs"
+    driver = start(cluster, *LONG)
+    wait_for(lambda: len(trained(store)) == 2, driver)
+    cluster.nodes[0].kill_ray()
+    out, err = driver.communicate(timeout=60)
+    assert driver.returncode == 75, out + err
+    assert "the same command resumes" in err
+    assert "Traceback" not in out + err
+    done = cluster.run(["run", "tiny.yaml", *LONG], cluster.shared)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert epochs_of(store) == [list(range(1, EPOCHS + 1))] * 2
+    assert any("resumes at epoch" in path.read_text() for path in store.glob("trials/*/log.txt"))
+
+
+def test_workers_on_two_nodes_train_as_one(cluster: Cluster) -> None:
+    """Ray Train with gloo: the losses of two workers are those of one, in float's tolerance."""
+    words = ("--seeds", "0", "--set", "training.precision=fp32")
+    for runs, workers in (("one", 1), ("two", 2)):
+        done = run(cluster, *words, "--runs", runs, "--set", f"resources.workers={workers}")
+        assert done.returncode == 0, done.stdout + done.stderr
+    histories = [
+        [
+            json.loads(line)
+            for path in sorted((cluster.shared / runs).glob("trials/*/metrics.jsonl"))
+            for line in path.open()
+        ]
+        for runs in ("one", "two")
+    ]
+    assert len(histories[0]) == 4
+    for one, two in zip(*histories, strict=True):
+        assert two["train/loss"] == pytest.approx(one["train/loss"], rel=1e-3)
