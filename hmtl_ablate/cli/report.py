@@ -38,9 +38,7 @@ def report(
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(
-            "--columns", metavar="KEYS", help="Columns of the studies' tables, e.g. variant,mean,difference,seconds."
-        ),
+        typer.Option("--columns", metavar="KEYS", help="Columns of the studies' tables, e.g. variant,mean,seconds."),
     ] = None,
     metrics: Annotated[
         list[str],
@@ -75,7 +73,7 @@ def report(
 ) -> None:
     """Print one table per study, and the paper's claims compared with what was measured.
 
-    Example: hmtl-ablate report --study puzzling --format html --output puzzling.html
+    Example: hmtl-ablate report --format html --output report.html
     """
     from hmtl_ablate.api import studies
     from hmtl_ablate.checks import import_modules
