@@ -28,13 +28,16 @@ def bundle(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="The file. Default: STUDY.hmtl.zip.")
     ] = None,
+    imports: Imports = [],
 ) -> None:
     """Write a study as one file that others can verify: tables, curves, configs, predictions; no weights, no images.
 
     Example: hmtl-ablate bundle puzzling
     """
     from hmtl_ablate.api import bundles
+    from hmtl_ablate.checks import import_modules
 
+    import_modules(imports)
     path = bundles.bundle(study, output, store=runs, tracking_uri=tracking_uri)
     print(f"written to {path} ({path.stat().st_size / 2**20:.1f} MiB)\ncheck it: hmtl-ablate verify {path}")
 

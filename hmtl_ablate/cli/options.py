@@ -58,7 +58,7 @@ Imports = Annotated[
     typer.Option(
         "--import",
         metavar="MODULE",
-        help="Import a module that registers backbones, tasks or datasets. Repeatable.",
+        help="Import a module that registers backbones, tasks, datasets or formats. Repeatable.",
         autocompletion=completing.modules,
     ),
 ]

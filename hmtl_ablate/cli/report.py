@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hmtl_ablate.cli import completing
-from hmtl_ablate.cli.options import DEFAULT_RUNS, Runs, TrackingUri, arm_names
+from hmtl_ablate.cli.options import DEFAULT_RUNS, Imports, Runs, TrackingUri, arm_names
 from hmtl_ablate.cli.root import app
 from hmtl_ablate.cli.screen import write_output
 from hmtl_ablate.reporting.formats import format_names
@@ -38,9 +38,7 @@ def report(
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(
-            "--columns", metavar="KEYS", help="Columns of the studies' tables, e.g. variant,mean,difference,seconds."
-        ),
+        typer.Option("--columns", metavar="KEYS", help="Columns of the studies' tables, e.g. variant,mean,seconds."),
     ] = None,
     metrics: Annotated[
         list[str],
@@ -71,13 +69,16 @@ def report(
     no_pictures: Annotated[
         bool, typer.Option("--no-pictures", help="html: leave puzzled and rebuilt faces out.")
     ] = False,
+    imports: Imports = [],
 ) -> None:
     """Print one table per study, and the paper's claims compared with what was measured.
 
-    Example: hmtl-ablate report --study puzzling --format html --output puzzling.html
+    Example: hmtl-ablate report --format html --output report.html
     """
     from hmtl_ablate.api import studies
+    from hmtl_ablate.checks import import_modules
 
+    import_modules(imports)
     text = studies.report(
         runs,
         form,

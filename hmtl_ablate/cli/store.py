@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hmtl_ablate.cli.options import DEFAULT_RUNS, Runs
+from hmtl_ablate.cli.options import DEFAULT_RUNS, Imports, Runs
 from hmtl_ablate.cli.root import app
 
 
@@ -21,14 +21,16 @@ def import_(
         ),
     ],
     runs: Runs = DEFAULT_RUNS,
+    imports: Imports = [],
 ) -> None:
     """Copy trials that were trained elsewhere into the store; the next run of their study counts them.
 
     Example: hmtl-ablate import gpu-machine/runs
     """
-    from hmtl_ablate.checks import open_store
+    from hmtl_ablate.checks import import_modules, open_store
     from hmtl_ablate.training.folder import import_trials
 
+    import_modules(imports)
     if folder.is_file():
         from hmtl_ablate.api.bundles import import_bundle
 
@@ -36,7 +38,7 @@ def import_(
     else:
         done = import_trials(folder, open_store(runs) / "trials")
     for path, why in done.refused:
-        print(f"not imported: {path}: {why}", file=sys.stderr)
+        print(f"not imported: {path}: {'; '.join(why.splitlines())}", file=sys.stderr)
     print(
         f"trials: {len(done.taken)} imported, {len(done.known)} already finished here, {len(done.refused)} refused"
         f" · store: {runs}"

@@ -129,11 +129,13 @@ def _announce(words: tuple[str, ...], ending: Ending, error: BaseException | Non
 
 def _call(words: tuple[str, ...], text: str) -> str:
     """Run the command with this text on its standard input; what went wrong, "" if nothing did."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()  # what the command prints follows it
     try:
         # A session of its own, so that what it started can be ended with it.
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True, encoding="utf-8", start_new_session=True)
+        process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", start_new_session=True
+        )
     except OSError as error:
         return f"can't be started: {error.strerror}"
     try:
@@ -162,6 +164,8 @@ def _code(error: BaseException | None) -> int:
             return error.exit_code
         case KeyboardInterrupt():
             return INTERRUPTED
+        case BrokenPipeError():
+            return 141
         case _:
             return 70
 
@@ -169,7 +173,7 @@ def _code(error: BaseException | None) -> int:
 def _message(error: BaseException | None) -> str | None:
     """What the command says when this ended it, in one string; None where there is nothing to say."""
     match error:
-        case None | typer.Exit() | KeyboardInterrupt():
+        case None | typer.Exit() | KeyboardInterrupt() | BrokenPipeError():
             return None
         case HmtlError():
             return str(error)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hmtl_ablate.config import PRETEXT_OPTIONS
-from hmtl_ablate.errors import HmtlError, nearest
+from hmtl_ablate.errors import HmtlError, nearest_registered
 from hmtl_ablate.reporting.comparison import EQUAL_PASSES
 from hmtl_ablate.reporting.effects import path_only
 from hmtl_ablate.reporting.evidence_pooling import Pooled, pooled
@@ -87,7 +87,7 @@ def evidence(results: Results, tables: Sequence[StudyTable], task: str) -> tuple
     pretext task has that name.
     """
     if task not in PRETEXT_OPTIONS:
-        raise HmtlError(f"--evidence: there is no pretext task {task!r}; {nearest(task, PRETEXT_OPTIONS)}")
+        raise HmtlError(f"--evidence: there is no pretext task {task!r}; {nearest_registered(task, PRETEXT_OPTIONS)}")
     found: dict[str, list[EvidenceRow]] = {}
     alone: dict[str, list[str]] = {}
     studies = {row["run_id"]: row for row in results.studies.to_dict("records")}

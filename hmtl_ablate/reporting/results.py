@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from hmtl_ablate.errors import StoreError, TrackingError
+from hmtl_ablate.supervised import SUPERVISED_TASKS
 from hmtl_ablate.tracking.address import note_environment, parse_address
 from hmtl_ablate.tracking.reading import read_records
 from hmtl_ablate.tracking.records import SEARCH, StudyRecord, TrialRecord
@@ -212,7 +214,8 @@ def load_results(tracking_uri: str | None, store: Path) -> Results:
     """Read the tracking store: `tracking_uri`, or the SQLite file in `store` when it is None.
 
     A SQLite file that does not exist is a store without runs; it is not created. Raises TrackingError when the
-    tracking store can't be reached. A run whose tags are not what hmtl-ablate writes is left out, with a warning.
+    tracking store can't be reached. A run whose tags are not what hmtl-ablate writes is left out, with a warning;
+    trials of a task that nobody has registered here are in the frames, with a warning.
     """
     file = parse_address(tracking_uri, store).sqlite_file
     if file is not None and not _exists(file):
@@ -220,11 +223,25 @@ def load_results(tracking_uri: str | None, store: Path) -> Results:
     known = None if file is None else read_records(file)
     if known is not None:
         note_environment(tracking_uri)
-        return replace(results_of(*known), store=store)
-    from hmtl_ablate.tracking import open_tracking
+        studies, trials = known
+    else:
+        from hmtl_ablate.tracking import open_tracking
 
-    tracking = open_tracking(tracking_uri, store)
-    return replace(results_of(tracking.studies(), tracking.trials()), store=store)
+        tracking = open_tracking(tracking_uri, store)
+        studies, trials = tracking.studies(), tracking.trials()
+    _note_unknown_tasks(trials)
+    return replace(results_of(studies, trials), store=store)
+
+
+def _note_unknown_tasks(trials: Sequence[TrialRecord]) -> None:
+    """Warn of supervised tasks whose module is not imported: what their metrics' direction is, only it can say."""
+    unknown = sorted({task for one in trials for task in one.task.split("+")} - {"", *SUPERVISED_TASKS})
+    if unknown:
+        logging.getLogger("hmtl_ablate").warning(
+            "no supervised task %s is registered here: higher is taken for better in each of its metrics, which may be "
+            "wrong; import its module first (--import MODULE)",
+            " or ".join(map(repr, unknown)),
+        )
 
 
 def require_runs(tracking_uri: str | None, store: Path) -> None:

@@ -79,6 +79,17 @@ def test_an_example_is_one_line_of_the_help_in_a_narrow_terminal(
             ]
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_word_of_a_help_is_broken_in_a_narrow_terminal(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert cli.main([*name.split(), "--help"]) == 0
+    shown = capsys.readouterr().out.split()
+    texts = [COMMANDS[name].help, *(one.help or "" for one in COMMANDS[name].params)]
+    assert {word for text in texts for word in text.replace("\b", "").split()} <= set(shown)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder as the examples expect one: a study, its store, a folder of faces by class, a bundle, a model,

@@ -28,6 +28,7 @@ Run = Callable[..., tuple[int, dict[str, Any] | None, str]]
 def run(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Runs the tiny study with `end` in the place of its trials; exit code, what the hook got, stderr."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where the traceback of a defect goes
     monkeypatch.setattr(checks, "prepare", lambda *_: checks.Prepared(tmp_path, "packs", None))  # type: ignore[arg-type]
     summary = tmp_path / "summary.json"
 
@@ -61,6 +62,7 @@ def run(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyte
         ),
         (RunLost("the cluster is gone"), 75, "failed", "the cluster is gone", (1, 0, 0, 1)),
         (KeyboardInterrupt(), 130, "interrupted", None, (1, 0, 0, 1)),
+        (BrokenPipeError(), 141, "failed", None, (1, 0, 0, 1)),  # nobody reads the output any more
         (ZeroDivisionError("by zero"), 70, "failed", "ZeroDivisionError: by zero", (1, 0, 0, 1)),
     ],
 )

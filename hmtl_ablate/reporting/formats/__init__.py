@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hmtl_ablate.errors import HmtlError, nearest
+from hmtl_ablate.errors import HmtlError, nearest_registered
 from hmtl_ablate.reporting.document import Document, Section
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def format_names() -> tuple[str, ...]:
 def check_format(name: str) -> None:
     """Raises HmtlError, with the nearest valid name, when there is no such format."""
     if name not in format_names():
-        raise HmtlError(f"there is no report format {name!r}; {nearest(name, format_names())}")
+        raise HmtlError(f"there is no report format {name!r}; {nearest_registered(name, format_names())}")
 
 
 for _module in pkgutil.iter_modules(__path__):
