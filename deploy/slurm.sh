@@ -40,7 +40,8 @@ export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600  # seconds; on a busy file sys
 read -r first <<< "$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
 address=${HEAD:-$first}:${PORT:-6379}
 
-# The shell writes down the exit code: srun's own is that of any node, and `ray symmetric-run` gives 0 if Ray did not start.
+# The shell writes down the exit code: srun's own may be another node's, and `ray symmetric-run` gives 0 if Ray did not
+# start.
 # shellcheck disable=SC2016
 srun --no-kill --kill-on-bad-exit=0 --wait=0 --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
     ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
@@ -48,8 +49,8 @@ srun --no-kill --kill-on-bad-exit=0 --wait=0 --ntasks-per-node=1 --cpus-per-task
     bash -c 'code=0; "${@:2}" || code=$?; echo "$code" > "$1"; exit "$code"' bash "$job/exit" \
     hmtl-ablate run "$@" --address "$address" --runs "$RUNS" || true
 
-[[ -s $job/exit ]] || fail "Ray did not start on all nodes within $RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT s; see above," \
-    "and $RAY_TMPDIR/ray/session_latest/logs on the nodes"
+[[ -s $job/exit ]] || fail "Ray did not start on all nodes within $RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT s;" \
+    "see above, and $RAY_TMPDIR/ray/session_latest/logs on the nodes"
 code=$(< "$job/exit")
 # 75: the cluster or a database was lost while trials ran. The same job resumes, at most three times.
 if ((code == 75 && ${SLURM_RESTART_COUNT:-0} < 3)); then

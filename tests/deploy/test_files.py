@@ -74,6 +74,7 @@ def test_the_cluster_launcher_starts_ray_with_a_token() -> None:
     *_, worker = config["worker_start_ray_commands"]
     assert "RAY_AUTH_MODE=token" in head
     assert "RAY_AUTH_MODE=token" in worker
+    assert "RAY_enable_autoscaler_v2=0" in head  # the other one starts no workers of this provider
     assert check_ray_start(head)["head"] is True
     address = check_ray_start(worker)["address"]
     assert address == f"$RAY_HEAD_IP:{check_ray_start(head)['port']}"
