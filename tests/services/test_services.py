@@ -1,7 +1,9 @@
 """MLflow's server and PostgreSQL, stopped and started in the middle of a run."""
 
 import json
+import re
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 
+from tests.conftest import PROGRAM, environment
 from tests.services.conftest import EPOCHS, PASSWORD, TRIALS, Command, MlflowServer, Postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -106,3 +109,19 @@ def test_a_run_outlives_its_postgresql(postgres: Postgres, study: Path, tmp_path
 
 def _secrets(content: bytes) -> bool:
     return PASSWORD.encode() in content or PASSWORD.replace("!", "%21").encode() in content
+
+
+def test_postgresql_is_found_by_its_own_variables(postgres: Postgres, study: Path, tmp_path: Path) -> None:
+    """As in deploy/: the command line names databases alone, and host, user and password come from a Secret."""
+    (port,) = re.findall(r":(\d+)/", postgres.url("mlflow"))
+    variables = {"PGHOST": "127.0.0.1", "PGPORT": port, "PGUSER": "hmtl", "PGPASSWORD": PASSWORD}
+    words = ["run", str(study), "--engine", "local", "--seeds", "0", "--set", "training.epochs=1"]
+    words += ["--tracking-uri", "postgresql:///mlflow", "--storage", "postgresql:///optuna"]
+    done = subprocess.run(
+        [PROGRAM, *words], cwd=tmp_path, env=environment() | variables, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    client = MlflowClient(postgres.url("mlflow").replace("postgresql:", "postgresql+psycopg:"))
+    (experiment,) = [one for one in client.search_experiments() if one.name == "hmtl-ablate"]
+    assert len(client.search_runs([experiment.experiment_id])) >= 3
+    assert not list((tmp_path / "runs").glob("*.db"))
