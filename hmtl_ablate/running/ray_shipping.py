@@ -4,15 +4,18 @@ machine has. The libraries have to be installed there."""
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.errors import ClusterError
+from hmtl_ablate.training.revision import SENT, revision
 
 LARGEST = 64 * 2**20
 """Bytes that a module may have: the cluster's head holds them in its memory."""
@@ -28,6 +31,7 @@ def shipped(imports: Iterable[str]) -> Iterator[dict[str, Any]]:
     names = dict.fromkeys((PACKAGE, *(name.partition(".")[0] for name in imports)))
     with tempfile.TemporaryDirectory(prefix="hmtl-ablate-modules-") as folder:
         copies = [_copy(source, Path(folder)) for name in names for source in _source(name)]
+        (Path(folder) / PACKAGE / SENT).write_text(json.dumps(asdict(revision())), encoding="utf-8")
         yield {"py_modules": [str(copy) for copy in copies]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 
 DIRTY = "+dirty"
+SENT = "sent_revision.json"
+"""A file in a copy of the package that was sent to another machine, where no repository has it: the revision."""
 LONGEST = 2**20
 """Characters of a diff that are kept."""
 
@@ -29,8 +32,11 @@ def revision(package: Path = Path(__file__).parents[1]) -> Revision:
 
     A repository that only contains the package, such as that of the project whose environment it is installed into,
     does not count, not even where that environment is committed: the package's own `__init__.py` has to be tracked, in
-    a folder at the top of the repository. The working folder plays no part.
+    a folder at the top of the repository. The working folder plays no part. A copy that was sent to this machine has
+    the revision of where it came from.
     """
+    if (package / SENT).is_file():
+        return Revision(**json.loads((package / SENT).read_text(encoding="utf-8")))
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return Revision()
     if (_git(package, "rev-parse", "--show-prefix") or "").strip() != f"{package.name}/":

@@ -15,7 +15,7 @@ from tests.cluster.nodes import Cluster  # type: ignore[import-not-found]
 from tests.conftest import TINY  # type: ignore[import-not-found]
 
 pytestmark = pytest.mark.slow
-EPOCHS = 40
+EPOCHS = 25
 """So many that a trial takes seconds, and does not end before its machine does."""
 LONG = ("--seeds", "0", "--set", f"training.epochs={EPOCHS}", "--set", "data.images=200")
 MODULE = """\
@@ -38,7 +38,9 @@ class Turning(Rotation):
 
 register_pretext_task("turning", RotationOptions, Turning)
 """
-TURNING = TINY.replace("puzzling: {feed: siamese}", "turning: {}")
+TURNING = TINY.replace("SL: {}", "SL: {pretext: {turning: {weight: 0.7}}}").replace(
+    "puzzling: {feed: siamese}", "turning: {}"
+)
 
 
 @pytest.fixture
@@ -110,6 +112,7 @@ def test_what_nodes_lack_they_get_or_it_is_said(cluster: Cluster) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "trials: 2 trained" in done.stdout
 
+    (cluster.shared / "tiny.yaml").write_text(TINY)
     stranger = cluster.run(
         ["run", "tiny.yaml", "--address", cluster.address], cluster.shared, {"RAY_AUTH_TOKEN": "0" * 64}
     )
@@ -158,11 +161,10 @@ def test_nodes_that_come_and_go(cluster: Cluster) -> None:
 
 def test_a_node_where_trials_die_is_left_out(cluster: Cluster) -> None:
     words = lab(cluster, broken="node-2")
-    done = run(cluster, *words, "--seeds", "0,1,2")
+    done = run(cluster, *words, "--seeds", "0,1,2", "--set", "training.epochs=10", "--set", "data.images=400")
     said = r"node-2 \(\S+\) is left out from now on: the processes of 3 trials have died there"
     assert re.search(said, done.stdout), done.stdout
-    again = run(cluster, *words, "--seeds", "0,1,2")  # those that have met the node too often
-    assert again.returncode in (0, 1)
+    assert done.returncode in (0, 1)  # 1: one trial has met that node too often
     report = cluster.run(["report", *words], cluster.shared)
     assert re.search(rf"Last run: {said}", " ".join(report.stdout.split())), report.stdout
 

@@ -10,6 +10,7 @@ import pytest
 import hmtl_ablate
 from hmtl_ablate.errors import ClusterError
 from hmtl_ablate.running.ray_shipping import shipped, tracked
+from hmtl_ablate.training.revision import SENT, revision
 
 
 @pytest.fixture
@@ -35,7 +36,9 @@ def test_the_package_and_the_modules_are_sent(lab: Path) -> None:
         assert files(sent["own_lab"]) == {"__init__.py", "tasks/__init__.py", "faces.npy", "notes.txt"}
         own = Path(hmtl_ablate.__file__).parent
         assert {"__init__.py", "training/loop.py", "reporting/claims.yaml"} <= files(sent["hmtl_ablate"])
-        assert not [name for name in files(sent["hmtl_ablate"]) if name.endswith(".pyc") or not (own / name).exists()]
+        assert not [name for name in files(sent["hmtl_ablate"]) if name.endswith(".pyc")]
+        assert {name for name in files(sent["hmtl_ablate"]) if not (own / name).exists()} == {SENT}
+        assert revision(sent["hmtl_ablate"]) == revision()
     assert not sent["own_lab"].exists()
 
 
