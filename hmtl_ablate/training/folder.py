@@ -212,10 +212,18 @@ class TrialFolder:
         """Write result.json, which completes the trial; returns the result with its `files`."""
         files = {name: _written(self.path / name) for name in RECORDED if (self.path / name).is_file()}
         result = result.model_copy(update={"files": files})
-        content = result.model_dump(mode="json")
-        write_atomically(self.path / "result.json", _json(content | {"crc32": zlib.crc32(_json(content))}))
+        self._replace_result(result)
         (self.path / "failure.txt").unlink(missing_ok=True)
         return result
+
+    def forget_file(self, result: TrialResult, name: str) -> None:
+        """Write result.json without a recorded file, which can then be removed; a file it names may not be missing."""
+        files = {key: written for key, written in result.files.items() if key != name}
+        self._replace_result(result.model_copy(update={"files": files}))
+
+    def _replace_result(self, result: TrialResult) -> None:
+        content = result.model_dump(mode="json")
+        write_atomically(self.path / "result.json", _json(content | {"crc32": zlib.crc32(_json(content))}))
 
     def drop_checkpoint(self, result: TrialResult) -> None:
         """Remove the checkpoint of a trial that `result` says is over. For whoever holds the lock.

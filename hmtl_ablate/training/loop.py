@@ -127,9 +127,9 @@ def train(
                     pieces=pieces,
                 )
             id = trial_id(config, pack.identity(config.tasks))
-            trial = _Trial(build_parts(config, pack, place, workers, device, share), id, threads, pieces)
+            trial = _Trial(build_parts(config, pack, place, workers, device, share), id, threads, pieces, keep_last)
             if not trial.resume(result):
-                trial = _Trial(build_parts(config, pack, place, workers, device, share), id, threads, pieces)
+                trial = _Trial(build_parts(config, pack, place, workers, device, share), id, threads, pieces, keep_last)
                 trial.resume(result)
             return trial.run(result, evaluate_test, on_epoch, stop)
 
@@ -204,9 +204,9 @@ class Progress:
 class _Trial:
     """The epochs of a trial: their order, checkpoints, time, selection and end."""
 
-    def __init__(self, parts: Parts, id: str, threads: int, pieces: int) -> None:
+    def __init__(self, parts: Parts, id: str, threads: int, pieces: int, keep_last: bool = False) -> None:
         """pieces: the least number of them; a checkpoint may ask for more."""
-        self.parts, self.id, self.threads, self.pieces = parts, id, threads, pieces
+        self.parts, self.id, self.threads, self.pieces, self.keep_last = parts, id, threads, pieces, keep_last
         self.config, self.folder, self.workers = parts.config, parts.folder, parts.workers
         self.optimise = TrainingStep(parts)
         self.progress = Progress(passes_before(self.config, self.folder.path.parent))
@@ -445,7 +445,8 @@ class _Trial:
                 "pieces": str(progress.pieces),
                 "batch_norm": batch_norm(self.parts.model, self.workers, progress.pieces),
             }
-            | peak_memory(self.parts.setup.device.type == "cuda"),
+            | peak_memory(self.parts.setup.device.type == "cuda")
+            | ({"keep_last": "yes"} if self.keep_last else {}),  # `clean` keeps it, too
             classes=[name for task in list(supervised.values())[:1] for name in task.classes],
             task_classes={name: list(task.classes) for name, task in supervised.items()},
             confusion=measured.confusion,
