@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hmtl_ablate.api.bundles import bundle, import_bundle, retrain, verify
+    from hmtl_ablate.api.cleaning import CleanPlan, clean
     from hmtl_ablate.api.exporting import Exported, export
     from hmtl_ablate.api.models import Prediction, TrainedModel, load_model
     from hmtl_ablate.api.predicting import Predicted, predict
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CleanPlan",
     "Exported",
     "Predicted",
     "Prediction",
@@ -39,6 +41,7 @@ __all__ = [
     "TrialConfig",
     "__version__",
     "bundle",
+    "clean",
     "estimate",
     "export",
     "figures",
@@ -59,6 +62,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "CleanPlan": "hmtl_ablate.api.cleaning",
     "Exported": "hmtl_ablate.api.exporting",
     "Predicted": "hmtl_ablate.api.predicting",
     "Prediction": "hmtl_ablate.api.models",
@@ -67,6 +71,7 @@ _MODULES = {
     "TrainedTrial": "hmtl_ablate.api.trials",
     "TrialConfig": "hmtl_ablate.config",
     "bundle": "hmtl_ablate.api.bundles",
+    "clean": "hmtl_ablate.api.cleaning",
     "estimate": "hmtl_ablate.api.studies",
     "export": "hmtl_ablate.api.exporting",
     "figures": "hmtl_ablate.api.studies",

@@ -96,6 +96,7 @@ def train(
     evaluate_test: bool = True,
     progress: bool | OnEpoch | None = None,
     threads: int = 1,
+    keep_last: bool = False,
 ) -> TrainedTrial:
     """Train one trial in this process and return it; a finished one is read from the store.
 
@@ -117,6 +118,7 @@ def train(
         progress: None shows a bar on a terminal or in a notebook; True prints one line per epoch; False is silent; a
             function is called with each epoch's row of the history.
         threads: CPU threads. With 1, as in studies by default, the numbers are those that a study gets.
+        keep_last: keep the last checkpoint, with the optimiser's state, of a trial that has ended.
 
     Raises:
         ConfigError: the config is wrong; the error lists every fault.
@@ -147,6 +149,7 @@ def train(
                 on_epoch=on_epoch,
                 stop=lambda: stop.requested,
                 threads=threads,
+                keep_last=keep_last,
             )
         except TrialInterrupted:
             raise KeyboardInterrupt("training stopped; the same call resumes from the checkpoint") from None

@@ -39,8 +39,8 @@ MOST_IMAGES = 4_096
 PATIENCE = 600.0
 """Seconds that trials which are measured together wait for each other."""
 PRECISIONS = ("fp32", "bf16")
-COPIED = ("config.json", "result.json", "log.txt", "uncommitted.diff", "best.safetensors", "pictures")
-"""What MLflow gets copies of."""
+COPIED = ("log.txt",)
+"""What MLflow gets a copy of, not a hard link."""
 
 
 def measurement_of(
@@ -72,7 +72,7 @@ def measurement_of(
 
 
 def disk_of(folder: Path) -> float | None:
-    """MiB of a trial's files in the store: its folder, and MLflow's copies; None without any."""
+    """MiB of a trial's files in the store: its folder, and MLflow's copy of the log; None without any."""
     size = 0
     for file in folder.rglob("*"):
         with suppress(OSError):

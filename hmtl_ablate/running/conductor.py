@@ -33,7 +33,7 @@ from hmtl_ablate.running.timekeeper import Timekeeper
 from hmtl_ablate.study import Study, Variant, planned
 from hmtl_ablate.tracking import Tracking
 from hmtl_ablate.tracking.records import SEARCH
-from hmtl_ablate.training.folder import ASIDE, TrialFolder, TrialResult
+from hmtl_ablate.training.folder import ASIDE, LAST, TrialFolder, TrialResult
 
 
 class Conductor:
@@ -341,6 +341,7 @@ class Conductor:
             workers=resources.workers,
             cpus=resources.cpus,
             gpus=resources.gpus,
+            keep_last=resources.keep_last,
         )
 
     # ----------------------------------------------------------------------------------------------------------
@@ -431,6 +432,8 @@ class Conductor:
 
     def _settle(self, job: Job, result: TrialResult, known: bool = False) -> None:
         history = job.folder.history()
+        if not self.study.resources.keep_last:
+            self._drop_checkpoint(job, result)
         self.log.epochs(job, history)
         self.log.finish(job, result)
         for draw in job.draws:
@@ -446,6 +449,16 @@ class Conductor:
             self.progress.end(job.trial_id, result.status, result.metrics, result.seconds)
             self.summary.done += result.status == "finished"
             self.summary.pruned += result.status == "pruned"
+
+    def _drop_checkpoint(self, job: Job, result: TrialResult) -> None:
+        """Remove the checkpoint that an older version, or a crash right after the end, has left."""
+        if result.status == "pruned" or not (job.folder.path / LAST).exists():
+            return
+        with suppress(OSError):  # of a store that can't be written now, the next run removes it
+            lock = job.folder.locked()
+            if lock is not None:  # else another run measures the trial further, and removes it itself
+                with lock:
+                    job.folder.drop_checkpoint(result)
 
     def _tell(self, draw: Draw, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
         if warning := self.searches[draw.arm].end(draw, result, history):

@@ -44,6 +44,8 @@ class TrialTask:
     """GPUs of each worker; 0: it trains on the CPU, whatever the machine has."""
     pieces: int = 1
     """Pieces that each worker's share of a batch is trained in; 2 after a GPU's memory ran out."""
+    keep_last: bool = False
+    """Keep the checkpoint of a finished trial."""
     imports: tuple[str, ...] = ()
     """Modules to import first."""
     sys_path: tuple[str, ...] = ()
@@ -89,6 +91,7 @@ def train_task(task: TrialTask, report: Report) -> None:
         device="cuda" if task.gpus else "cpu",
         share=min(task.gpus, 1.0) or 1.0,
         pieces=task.pieces,
+        keep_last=task.keep_last,
     )
 
 

@@ -20,7 +20,7 @@ from hmtl_ablate.planning.measuring import measurement_of
 from hmtl_ablate.planning.pace import Expected, elapsed, expected, key_of, work_seconds
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.study import Resources
-from hmtl_ablate.training.folder import TrialResult
+from hmtl_ablate.training.folder import LAST, TrialResult
 
 NO_WORK = Work(0, 0, 1, 0, 0, 0)
 
@@ -127,7 +127,7 @@ class Timekeeper:
 
     def start(self, job: Job) -> None:
         """A job starts."""
-        fresh = not job.folder.history() and not (job.folder.path / "last.safetensors").exists()
+        fresh = not job.folder.history() and not (job.folder.path / LAST).exists()
         fresh = fresh and job.retries == 0 and not job.folder.busy()
         now = self.clock()
         self.running[job.trial_id] = Running(job, now, fresh, self.ended == 0)

@@ -102,6 +102,9 @@ class Resources(Frozen):
     gpus: Annotated[float, Field(ge=0, le=64)] = 0
     """GPUs of each worker; 0: trials train on the CPU, whatever the machine has. A fraction lets trials of one worker
     share a GPU."""
+    keep_last: bool = False
+    """Keep the checkpoint (`last.safetensors`: weights and state of the optimiser) of trials that have finished or
+    failed. That of an interrupted or pruned trial is always kept, because it may be resumed."""
 
 
 class Verdict(Frozen):

@@ -508,13 +508,18 @@ class _Reader:
         return found
 
     def _numbers(self, model: type[BaseModel], node: Node) -> dict[str, Any] | None:
-        """The data of a section whose values are numbers; None when it does not fit its model."""
+        """The data of a section whose values are numbers, true or false; None when it does not fit its model."""
         raw: dict[str, Any] = node.plain()
         faults = model_faults(model, raw)
         for fault in faults:
             self._fault_in(node, fault)
         for key, entry in node.entries.items():
-            if not faults and isinstance(entry.content, str | bool) and key in model.model_fields:
+            if faults or key not in model.model_fields:
+                continue
+            if model.model_fields[key].annotation is bool:
+                if not isinstance(entry.content, bool):
+                    self._fault(entry, f"should be true or false, not {entry.plain()!r}")
+            elif isinstance(entry.content, str | bool):
                 self._fault(entry, f"should be a number, not {entry.plain()!r}")
         return None if faults else raw
 

@@ -43,6 +43,8 @@ from hmtl_ablate.tracking.records import (
 )
 
 PROXY = "mlflow-artifacts:/"
+APPENDED = frozenset({"log.txt", "metrics.jsonl"})
+"""Files of a trial that grow in place. All others are only ever replaced, so that a hard link of one never changes."""
 PARAMS_A_BATCH, TAGS_A_BATCH = 100, 100
 """MLflow's own limits."""
 CONTEXT = "mlflow.data.context"
@@ -230,7 +232,8 @@ class Tracking:
         """End a trial's run with the record's status, metrics and tags.
 
         A second call with the same status and metrics writes no metric again.
-        artifacts: path in the run → local file.
+        artifacts: path in the run → local file, which takes no further space in a store with a database where the file
+        system has hard links.
         """
         data, end = record.to_run(), ENDS[record.status]
         with self.writing():
@@ -239,7 +242,7 @@ class Tracking:
             settled = run.info.status == end and not fresh
             if self._is_local(run) or not settled:
                 for path, file in artifacts.items():
-                    self._put(run, path, file)
+                    self._put(run, path, file, link=file.name not in APPENDED)
             if fresh:
                 # MLflow draws a metric whose only step is 0 as a bar. "seconds" and "image_passes" are curves too: of
                 # those the last step is what counts.
@@ -341,9 +344,10 @@ class Tracking:
         """Whether what MLflow has at this address of an artifact is in this store's folder."""
         return self._address.is_database and address.startswith(PROXY)
 
-    def _put(self, run: Any, path: str, file: Path) -> None:
+    def _put(self, run: Any, path: str, file: Path, *, link: bool = False) -> None:
         """Save a file as an artifact. MLflow's client would need a running server for `mlflow-artifacts:` places, so
-        with a database it is copied to where `hmtl-ablate ui` serves it from."""
+        with a database it is placed where `hmtl-ablate ui` serves it from: as a hard link if `link`, for a file that is
+        never changed in place, else as a copy."""
         if not self._is_local(run):
             with tempfile.TemporaryDirectory() as folder:
                 named = Path(folder) / PurePosixPath(path).name  # MLflow names an artifact after the local file
@@ -352,13 +356,32 @@ class Tracking:
                 self.client.log_artifact(run.info.run_id, str(named), None if parent == "." else parent)
             return
         inside = run.info.artifact_uri.removeprefix(PROXY).lstrip("/")
-        target = artifacts_folder(self.store) / inside / path
-        if target.is_file() and filecmp.cmp(file, target, shallow=False):
+        place_file(file, artifacts_folder(self.store) / inside / path, link=link)
+
+
+def place_file(file: Path, target: Path, *, link: bool) -> None:
+    """Make `target` have the content of `file`: a hard link if `link` and the file system can, else a copy. A copy that
+    is as it should be becomes a link, too. Raises OSError."""
+    known = target.is_file()
+    if known and link and target.samefile(file):
+        return
+    unfinished = target.with_name(target.name + ".part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.unlink(missing_ok=True)
+    if not (link and _linked(file, unfinished)):
+        if known and not target.samefile(file) and filecmp.cmp(file, target, shallow=False):
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(target.name + ".part")
         shutil.copyfile(file, unfinished)
-        unfinished.replace(target)
+    unfinished.replace(target)
+
+
+def _linked(file: Path, target: Path) -> bool:
+    """Whether a hard link could be made; not on another device, nor on a file system without links."""
+    try:
+        os.link(file, target)
+    except OSError:
+        return False
+    return True
 
 
 def artifacts_folder(store: Path) -> Path:

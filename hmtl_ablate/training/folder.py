@@ -2,7 +2,7 @@
 
 config.json        the resolved config, written first
 metrics.jsonl      one line per epoch
-last.safetensors   checkpoint: everything needed to resume
+last.safetensors   checkpoint: everything needed to resume; removed once the trial has finished or failed
 best.safetensors   the model's weights at the best epoch on the selection split
 predictions.npz    per-image labels and probabilities (or angles) of val and test
 pictures/          inputs of the pretext tasks and the model's reconstructions; confusion matrices
@@ -38,6 +38,8 @@ from pydantic import ValidationError
 from hmtl_ablate.config import Frozen, TrialConfig, parse_config
 from hmtl_ablate.errors import CheckpointError, ConfigError, StoreError
 
+LAST = "last.safetensors"
+"""File of the checkpoint: weights, state of the optimiser and the history so far."""
 RECORDED = ("metrics.jsonl", "best.safetensors", "predictions.npz")
 """Files whose sizes and checksums result.json holds."""
 SMALL = 2**20
@@ -210,10 +212,27 @@ class TrialFolder:
         """Write result.json, which completes the trial; returns the result with its `files`."""
         files = {name: _written(self.path / name) for name in RECORDED if (self.path / name).is_file()}
         result = result.model_copy(update={"files": files})
-        content = result.model_dump(mode="json")
-        write_atomically(self.path / "result.json", _json(content | {"crc32": zlib.crc32(_json(content))}))
+        self._replace_result(result)
         (self.path / "failure.txt").unlink(missing_ok=True)
         return result
+
+    def forget_file(self, result: TrialResult, name: str) -> None:
+        """Write result.json without a recorded file, which can then be removed; a file it names may not be missing."""
+        files = {key: written for key, written in result.files.items() if key != name}
+        self._replace_result(result.model_copy(update={"files": files}))
+
+    def _replace_result(self, result: TrialResult) -> None:
+        content = result.model_dump(mode="json")
+        write_atomically(self.path / "result.json", _json(content | {"crc32": zlib.crc32(_json(content))}))
+
+    def drop_checkpoint(self, result: TrialResult) -> None:
+        """Remove the checkpoint of a trial that `result` says is over. For whoever holds the lock.
+
+        A pruned trial keeps it: a variant, or a promotion, may train it to its end. A finished one that is measured
+        again later needs the best weights alone.
+        """
+        if result.status != "pruned":
+            (self.path / LAST).unlink(missing_ok=True)
 
     def predictions(self, split: str = "") -> dict[str, NDArray[Any]]:
         """The arrays of predictions.npz (`measure.saved_arrays`); {} where there is no such file, or a damaged one.
@@ -298,7 +317,7 @@ IMPORTED_FILES = (
     "metrics.jsonl",
     "log.txt",
     "uncommitted.diff",
-    "last.safetensors",
+    LAST,
     "best.safetensors",
     "predictions.npz",
     "pictures/*.png",

@@ -28,7 +28,7 @@ from hmtl_ablate.training.device import (
     unused_memory_returned,
     uses_gpu,
 )
-from hmtl_ablate.training.folder import TrialFolder, TrialResult, is_complete, passes_before
+from hmtl_ablate.training.folder import LAST, TrialFolder, TrialResult, is_complete, passes_before
 from hmtl_ablate.training.measure import BEST, Measured, draw_pretext, measure_best, save_best, validate
 from hmtl_ablate.training.optim import synchronise
 from hmtl_ablate.training.parts import Parts, build_parts
@@ -41,8 +41,6 @@ CHECKPOINT_EVERY = 120.0
 """Seconds between checkpoints inside a long epoch."""
 VOTE_EVERY = 10
 """Steps between the votes of several workers on a stop or a checkpoint: a vote waits for the GPU."""
-LAST = "last.safetensors"
-"""File of the checkpoint, in the trial's folder."""
 WAIT = 0.5
 """Seconds between two looks at a folder that another process trains in."""
 
@@ -63,6 +61,7 @@ def train(
     device: Device = "auto",
     share: float = 1.0,
     pieces: int = 1,
+    keep_last: bool = False,
 ) -> TrialResult:
     """Train one trial and return its result, which is also written to `folder`/result.json.
 
@@ -88,6 +87,7 @@ def train(
         share: Share of the GPU that this process may use, above 0, at most 1.
         pieces: Pieces in which a worker's share of a batch is trained. When a GPU's memory runs out, a trial of one
             worker resumes by itself from its last checkpoint with twice as many.
+        keep_last: Keep the checkpoint of a trial that has finished or failed. That of a pruned one is always kept.
 
     Raises:
         DataError, ConfigError, StoreError: the trial can't be trained as declared, or its folder can't be written.
@@ -104,6 +104,8 @@ def train(
             place.set_damage_aside()
         result = workers.share(place.result() if workers.writes else None)
         if result is not None and is_complete(config, result, evaluate_test):
+            if workers.writes and not keep_last:  # a crash may have left it
+                place.drop_checkpoint(result)
             return result
         if workers.writes:
             place.write_config(config)
@@ -125,13 +127,16 @@ def train(
                     pieces=pieces,
                 )
             id = trial_id(config, pack.identity(config.tasks))
-            trial = _Trial(build_parts(config, pack, place, workers, device, share), id, threads, pieces)
-            if not trial.resume():
-                trial = _Trial(build_parts(config, pack, place, workers, device, share), id, threads, pieces)
-                trial.resume()
+            trial = _Trial(build_parts(config, pack, place, workers, device, share), id, threads, pieces, keep_last)
+            if not trial.resume(result):
+                trial = _Trial(build_parts(config, pack, place, workers, device, share), id, threads, pieces, keep_last)
+                trial.resume(result)
             return trial.run(result, evaluate_test, on_epoch, stop)
 
-        return _within_memory(attempt, pieces, place, workers)
+        result = _within_memory(attempt, pieces, place, workers)
+        if workers.writes and not keep_last:
+            place.drop_checkpoint(result)
+        return result
 
 
 def _within_memory(
@@ -199,9 +204,9 @@ class Progress:
 class _Trial:
     """The epochs of a trial: their order, checkpoints, time, selection and end."""
 
-    def __init__(self, parts: Parts, id: str, threads: int, pieces: int) -> None:
+    def __init__(self, parts: Parts, id: str, threads: int, pieces: int, keep_last: bool = False) -> None:
         """pieces: the least number of them; a checkpoint may ask for more."""
-        self.parts, self.id, self.threads, self.pieces = parts, id, threads, pieces
+        self.parts, self.id, self.threads, self.pieces, self.keep_last = parts, id, threads, pieces, keep_last
         self.config, self.folder, self.workers = parts.config, parts.folder, parts.workers
         self.optimise = TrainingStep(parts)
         self.progress = Progress(passes_before(self.config, self.folder.path.parent))
@@ -232,8 +237,8 @@ class _Trial:
 
     # Checkpoints ----------------------------------------------------------------------------------------------
 
-    def resume(self) -> bool:
-        """Continue from the checkpoint, or from nothing when there is none.
+    def resume(self, result: TrialResult | None) -> bool:
+        """Continue from the checkpoint; without one from the `result` of a finished trial, or from nothing.
 
         False: it can't be used and is now set aside, and the model may be half overwritten. Raises CheckpointError, on
         all workers, when they see different checkpoints.
@@ -242,6 +247,8 @@ class _Trial:
         found = path.exists()
         self._require_agreement(found)
         if not found:
+            if result is not None and result.status == "finished":  # it is to be measured, with the best weights
+                self._recall(result)
             self._begin()
             return True
         problem, damaged = "", LAST
@@ -260,6 +267,17 @@ class _Trial:
             self.folder.set_aside(damaged)
             path.unlink(missing_ok=True)  # what is left of it has no use without the other
         return False
+
+    def _recall(self, result: TrialResult) -> None:
+        """Take up a finished trial where it ended; its model gets the best weights when they are measured."""
+        self.history = self.folder.history()
+        self.progress = Progress(
+            passes=result.image_passes,
+            epoch=result.epochs + 1,
+            best_epoch=result.best_epoch,
+            seconds=result.seconds,
+            pieces=int(result.tags.get("pieces", 1)),
+        )
 
     def _begin(self) -> None:
         """What follows once the state to start from is known: metrics.jsonl and the pieces of a batch."""
@@ -427,7 +445,8 @@ class _Trial:
                 "pieces": str(progress.pieces),
                 "batch_norm": batch_norm(self.parts.model, self.workers, progress.pieces),
             }
-            | peak_memory(self.parts.setup.device.type == "cuda"),
+            | peak_memory(self.parts.setup.device.type == "cuda")
+            | ({"keep_last": "yes"} if self.keep_last else {}),  # `clean` keeps it, too
             classes=[name for task in list(supervised.values())[:1] for name in task.classes],
             task_classes={name: list(task.classes) for name, task in supervised.items()},
             confusion=measured.confusion,

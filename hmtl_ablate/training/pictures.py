@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from hmtl_ablate.training.folder import write_atomically
+
 GAP = 4
 SCALE = 0.4
 """Size of the text in a confusion matrix."""
@@ -80,4 +82,4 @@ def _text(canvas: np.ndarray, text: str, at: tuple[int, int], width: int | None 
 
 def _write(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())  # OpenCV's order is BGR
+    write_atomically(path, cv2.imencode(".png", image[..., ::-1])[1].tobytes())  # OpenCV's order is BGR

@@ -62,6 +62,7 @@ def test_help_and_version(call: Call) -> None:
         "bundle",
         "verify",
         "import",
+        "clean",
         "schema",
         "data",
     ]

@@ -238,6 +238,22 @@ def test_who_starts_from_a_failed_trial_fails_and_both_are_tried_again(bench) ->
 # What is known already ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("keep_last", [False, True])
+def test_a_checkpoint_that_a_finished_trial_still_has_is_removed_unless_it_is_kept(bench, keep_last: bool) -> None:
+    """A crash after result.json has left it, or an older version."""
+    made = bench(PLAIN + f"resources: {{keep_last: {str(keep_last).lower()}}}\n")
+    conductor = made.conductor()
+    jobs = [take(conductor) for _ in range(4)]
+    for job in jobs:
+        StubTrainer()(conductor.task(job, Path("no-stop")), lambda row: None)
+        (job.folder.path / "last.safetensors").write_bytes(b"weights")
+    with jobs[0].folder.lock():  # of another run, which may read it
+        assert made.conductor().queue == []
+    assert [(job.folder.path / "last.safetensors").exists() for job in jobs] == [True, *[keep_last] * 3]
+    made.conductor()
+    assert [(job.folder.path / "last.safetensors").exists() for job in jobs] == [keep_last] * 4
+
+
 def test_finished_trials_are_skipped_and_their_runs_completed(bench) -> None:
     made = bench(PLAIN)
     conductor = made.conductor()
@@ -796,12 +812,12 @@ def test_a_draw_whose_objective_is_not_measured_is_failed_for_the_search(bench, 
 
 
 def test_a_task_is_plain_data_with_all_that_a_worker_needs(bench, tmp_path: Path) -> None:
-    made = bench(PLAIN + "resources: {cpus: 2.5, workers: 3, gpus: 2}\n")
+    made = bench(PLAIN + "resources: {cpus: 2.5, workers: 3, gpus: 2, keep_last: true}\n")
     conductor = made.conductor()
     job = take(conductor)
     task = pickle.loads(pickle.dumps(conductor.task(job, tmp_path / "stop")))  # noqa: S301
     assert parse_config(json.loads(json.dumps(task.config))) == job.config
     assert (task.folder, task.pack) == (job.folder.path.resolve(), job.pack.folder.resolve())
-    assert (task.threads, task.cpus, task.workers, task.gpus) == (2, 2.5, 3, 2)
+    assert (task.threads, task.cpus, task.workers, task.gpus, task.keep_last) == (2, 2.5, 3, 2, True)
     assert (task.evaluate_test, task.stop, task.imports) == (True, tmp_path / "stop", ())
     assert TrialFolder(task.folder).path.name == job.trial_id

@@ -63,7 +63,7 @@ GOOD: dict[str, Any] = {
         "confirm": True,
     },
     "profiles": {"quick": {"base": {"training": {"epochs": 5}}}},
-    "resources": {"workers": 1, "cpus": 1, "gpus": 0},
+    "resources": {"workers": 1, "cpus": 1, "gpus": 0, "keep_last": False},
     "verdict": {"smallest": 0.5, "alpha": 0.05},
 }
 UNKNOWN = ("there is no key", "there is no option", "there is no kind of range", "here to change")

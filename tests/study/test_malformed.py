@@ -169,6 +169,7 @@ CASES = [
     ("quick: {}", "quick: {}\n  big: {base: {data.size: 1}}", "26:27", ["profiles.big.base.data.size", "not 1"]),
     ("quick: {}", "big: {}", "", ["--profile quick", "has no profile 'quick'", "valid: big"]),
     ("workers: 1", "workers: 0", "26:22", ["resources.workers", "not 0"]),
+    ("workers: 1", "keep_last: 1", "26:24", ["resources.keep_last", "true or false, not 1"]),
     ("workers: 1", "worker: 1", "26:13", ["there is no option 'worker'", "did you mean 'workers'?"]),
     (  # fault B7: NCCL refuses two processes on one GPU
         "workers: 1, cpus: 1, gpus: 0",

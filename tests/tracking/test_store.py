@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from hmtl_ablate.errors import TrackingError
 from hmtl_ablate.tracking import Registration, Tracking, TrialRecord, open_tracking
+from hmtl_ablate.training.folder import write_atomically
 
 Maker = Callable[..., Any]
 Steps = Callable[[Tracking, str, str], list[int]]
@@ -259,6 +261,46 @@ def test_a_study_s_page_has_its_answer_report_and_best_score(tracking: Tracking,
     assert run.data.metrics == {"test/accuracy": 0.7}
     assert [file.read_text() for file in store.rglob("report.md")] == ["# Report\n"]
     assert [file.read_bytes() for file in store.rglob("artifacts/figures/curves.png")] == [b"png"]
+
+
+def ended(tracking: Tracking, trial: Maker, files: dict[str, Path]) -> dict[str, Path]:
+    """Name → artifact of a trial that has ended with these files."""
+    run = tracking.trial_run(trial("parent"))
+    tracking.finish_trial(run, trial("parent", status="finished", metrics={"test/accuracy": 0.5}), files)
+    return {path.name: path for path in tracking.store.rglob(f"artifacts/**/{run}/**/*") if path.is_file()}
+
+
+def test_artifacts_are_hard_links_but_what_grows_is_copied(tracking: Tracking, trial: Maker, tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("best.safetensors", "log.txt")}
+    for name, file in files.items():
+        file.write_text(name)
+    found = ended(tracking, trial, files)
+    assert found["best.safetensors"].samefile(files["best.safetensors"])
+    assert not found["log.txt"].samefile(files["log.txt"])
+    with files["log.txt"].open("a") as log:
+        log.write(", longer")
+    write_atomically(files["best.safetensors"], b"others")
+    assert (found["best.safetensors"].read_text(), found["log.txt"].read_text()) == ("best.safetensors", "log.txt")
+    again = ended(tracking, trial, files)
+    assert (again["best.safetensors"].read_text(), again["log.txt"].read_text()) == ("others", "log.txt, longer")
+    assert sorted(again) == ["best.safetensors", "log.txt"]  # nothing unfinished is left
+
+
+def test_where_there_are_no_hard_links_artifacts_are_copies_and_links_later(
+    tracking: Tracking, trial: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "best.safetensors"
+    file.write_text("weights")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hmtl_ablate.tracking.store.os.link", refuse)
+        for _ in range(2):
+            copy = ended(tracking, trial, {file.name: file})[file.name]
+            assert (copy.read_text(), copy.samefile(file)) == ("weights", False)
+    assert ended(tracking, trial, {file.name: file})[file.name].samefile(file)
 
 
 def test_the_table_of_runs_shows_the_metrics_of_each_study(tracking: Tracking, study: Maker) -> None:

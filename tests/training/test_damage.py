@@ -115,9 +115,15 @@ def test_a_stopped_trial_with_a_damaged_file_is_trained_again(
 
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_finished_trial_needs_no_checkpoint(finished: Path, pack: Pack, tmp_path: Path, how: str) -> None:
-    folder = damaged(finished, tmp_path / "x", "last.safetensors", how)
+    """One that is left, sound or damaged, is removed."""
+    assert not (finished / "last.safetensors").exists()
+    (tmp_path / "old").mkdir()
+    shutil.copytree(finished, tmp_path / "old" / "x")
+    shutil.copyfile(finished / "best.safetensors", tmp_path / "old" / "x" / "last.safetensors")
+    folder = damaged(tmp_path / "old" / "x", tmp_path / "x", "last.safetensors", how)
     assert train(CONFIG, pack, folder.path, evaluate_test=True) == folder.result()
     assert folder.aside() == {}
+    assert not (folder.path / "last.safetensors").exists()
 
 
 @pytest.mark.slow
@@ -125,7 +131,7 @@ def test_a_trial_that_is_measured_later_survives_a_damaged_checkpoint(
     finished: Path, pack: Pack, tmp_path: Path
 ) -> None:
     """A search's trial, which has not seen the test split, becomes a variant's."""
-    train(CONFIG, pack, tmp_path / "search", evaluate_test=False)
+    train(CONFIG, pack, tmp_path / "search", evaluate_test=False, keep_last=True)
     folder = damaged(tmp_path / "search", tmp_path / "x", "last.safetensors", "half")
     check_equal(train(CONFIG, pack, folder.path, evaluate_test=True), folder.path, finished)
 

@@ -16,7 +16,7 @@ from hmtl_ablate.data.augment import training_view
 from hmtl_ablate.data.pack import Pack, load_pack
 from hmtl_ablate.errors import TrialInterrupted
 from hmtl_ablate.training.batches import TrainingBatches, seed_of
-from hmtl_ablate.training.folder import TrialFolder
+from hmtl_ablate.training.folder import TrialFolder, TrialResult
 from hmtl_ablate.training.loop import train
 from hmtl_ablate.training.revision import revision
 from hmtl_ablate.training.supervised import build_tasks
@@ -82,8 +82,30 @@ def test_a_stopped_trial_continues_as_if_it_never_stopped(make, run, tmp_path: P
 def test_a_finished_trial_is_not_trained_again(make, run, tmp_path: Path) -> None:
     config = make(training__epochs=1)
     first = run(config, "x")
-    (tmp_path / "x" / "last.safetensors").unlink()
     assert run(config, "x") == first
+
+
+def test_the_checkpoint_of_a_finished_trial_is_removed_unless_it_is_kept(make, run, tmp_path: Path) -> None:
+    config = make(training__epochs=1)
+    kept = run(config, "x", evaluate_test=False, keep_last=True)
+    last = tmp_path / "x" / "last.safetensors"
+    assert last.exists()
+    assert run(config, "x", evaluate_test=False, keep_last=True) == kept
+    assert last.exists()
+    assert run(config, "x", evaluate_test=False) == kept  # as after a crash between result.json and the removal
+    assert not last.exists()
+
+
+@pytest.mark.parametrize(("status", "kept"), [("finished", False), ("failed", False), ("pruned", True)])
+def test_only_a_pruned_trial_keeps_its_checkpoint(tmp_path: Path, status: str, kept: bool) -> None:
+    folder = TrialFolder(tmp_path)
+    (tmp_path / "last.safetensors").write_bytes(b"x")
+    folder.drop_checkpoint(
+        TrialResult.model_validate(
+            {"trial_id": "0" * 16, "status": status, "epochs": 1, "best_epoch": 1, "image_passes": 0, "seconds": 1}
+        )
+    )
+    assert (tmp_path / "last.safetensors").exists() == kept
 
 
 def test_test_is_measured_once_and_only_when_asked(make, run, tmp_path: Path) -> None:
