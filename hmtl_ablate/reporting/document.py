@@ -10,6 +10,13 @@ from typing import Any, Generic, Literal, TypeVar
 DASH = "—"
 """The cell for people where there is nothing to say."""
 
+TOGETHER = re.compile(
+    r"\[[^\[\]]{1,40}\]|\(n = \d+\)|[+−]?[\d.,]+ (?:±|…|−) [\d.,]+|"
+    r"(?:\b[^\W\d]\w{0,3} [=<>≤≥] )?[+−]?\d[\d.,]*(?: [%°]| (?:seeds?|pairs?|points?)\b)?"
+)
+"""What is one number to a reader and stays on one line: an interval, a count, a mean with its standard deviation, a
+number with its unit or with its name in front, as in `p = 0.088`."""
+
 Value = str | float | None | Mapping[str, float]
 """A cell for a program: None where the value is unknown; a mapping where there are several, for JSON only."""
 

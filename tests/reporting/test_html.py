@@ -68,9 +68,22 @@ def test_nothing_comes_from_elsewhere_and_ids_are_unique() -> None:
 def test_what_people_see_of_each_study() -> None:
     text = render(Report((), (controlled(),), empty=False), "html")
     assert "controls (quick), data: rendered" in text
-    assert '<td class="right">61.00 ± 1.00</td>' in text  # SL: 60, 62, 61
+    assert '<td class="right"><span class="one">61.00 ± 1.00</span></td>' in text  # SL: 60, 62, 61
     assert "1 min 14 s" in text  # its training time, 74.04 s
     assert text.count('<th scope="row"') >= 8
+
+
+def test_no_line_break_parts_a_number_from_its_sign_name_or_unit() -> None:
+    answer = "A beats SL by 1.60 points [0.90, 2.30], 5 seeds, p = 0.088 after Holm; I² = 38 %, <b>, [a < b]."
+    text = render(Report((), (study(BY_HAND, question=answer),), empty=False), "html")
+    found = re.search(r'<p class="question">(.*?)</p>', text)
+    assert found is not None
+    assert found[1] == (
+        'A beats SL by <span class="one">1.60 points</span> <span class="one">[0.90, 2.30]</span>, '
+        '<span class="one">5 seeds</span>, <span class="one">p = 0.088</span> after Holm; '
+        '<span class="one">I² = 38 %</span>, &lt;b&gt;, <span class="one">[a &lt; b]</span>.'
+    )
+    assert ".one { white-space: nowrap; }" in text
 
 
 def test_the_cost_and_the_failures_are_tables() -> None:
