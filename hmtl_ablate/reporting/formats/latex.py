@@ -73,6 +73,8 @@ LONG_CELL = 44
 """Characters of a cell beyond which it is set in several lines, half as many em wide."""
 VERBATIM = 50
 """Characters of a line that fit into a column of a document of two."""
+SMALLEST_SCALE = 0.7
+"""Of a table that is shrunk to its column: one that would be smaller goes over both columns of a document of two."""
 LONG_WORD, PIECE = 20, 10
 """Characters of a word beyond which it may be broken, and those of a piece."""
 
@@ -100,11 +102,14 @@ def _comment(text: str) -> str:
 
 def _float(table: Table[Any], title: str) -> str:
     caption = ". ".join(_breakable(words) for words in (title, table.lead) if words)
-    lines = [r"\begin{table}[htbp]", r"\centering\small\sloppy", rf"\caption{{{caption}}}"]
+    # The box is set in front of the float, whose kind its width decides. Box 2 is local to the group: \newsavebox could
+    # be said once per document only, and \resizebox takes box 0.
+    lines = [r"\begingroup\small\sbox2{%", *_tabular(table), "}%"]
+    lines.append(rf"\ifdim {SMALLEST_SCALE}\wd2>\columnwidth\def\hmtlfloat{{table*}}\else\def\hmtlfloat{{table}}\fi")
+    lines += [r"\begin{\hmtlfloat}[htbp]", r"\centering\small\sloppy", rf"\caption{{{caption}}}"]
     if table.label:
         lines.append(rf"\label{{tab:{table.label}}}")
-    # A box register of the float's group: \newsavebox could be said once per document only, and \resizebox takes box 0.
-    lines += [r"\smallskip", r"\sbox2{%", *_tabular(table), "}%"]
+    lines += [r"\smallskip", ""]
     lines.append(r"\ifdim\wd2>\linewidth\resizebox{\linewidth}{!}{\usebox2}\else\usebox2\fi")
     below = (*table.answers, *table.notes)
     if below:
@@ -113,7 +118,7 @@ def _float(table: Table[Any], title: str) -> str:
         lines.append(r"\end{minipage}")
     if table.code:
         lines += _code(table.code.splitlines())
-    return "\n".join([*lines, r"\end{table}"])
+    return "\n".join([*lines, r"\end{\hmtlfloat}\endgroup"])
 
 
 def _code(lines: list[str]) -> list[str]:
