@@ -62,8 +62,10 @@ def report(
     """Print one table per study, and the paper's claims compared with what was measured."""
     from hmtl_ablate.api import studies
 
+    # the store is read once for both
+    source = runs if figures is None else studies.stored(runs, tracking_uri)
     text = studies.report(
-        runs,
+        source,
         form,
         study=study,
         tracking_uri=tracking_uri,
@@ -81,7 +83,7 @@ def report(
         []
         if figures is None
         else studies.figures(
-            runs, figures, study=study, tracking_uri=tracking_uri, rename=arm_names(rename), evidence=evidence
+            source, figures, study=study, tracking_uri=tracking_uri, rename=arm_names(rename), evidence=evidence
         )
     )
     for path in drawn:

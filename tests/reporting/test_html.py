@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from hmtl_ablate.cli import main
+from hmtl_ablate.reporting import results as results_module
 from hmtl_ablate.reporting.choosing import ReportOptions
 from hmtl_ablate.reporting.render import Report, build_report, render
 from tests.reporting.example import BY_HAND, controlled, example, study  # type: ignore[import-not-found]
@@ -126,3 +127,20 @@ def test_the_command_line_writes_page_and_figures(store: Any, tmp_path: Path, ca
     ]
     assert f"figure: {folder / 'puzzling-quick-differences.svg'}" in capsys.readouterr().err
     assert "Ours: +0.00, 1 seed" in page.read_text(encoding="utf-8")
+
+
+def test_the_store_is_read_once_for_report_and_figures(store: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    parent = store.study({"SL": "a"}, [0])
+    store.trial(parent, "SL", "a", 0, 0.5)
+    read: list[Path] = []
+    load = results_module.load_results
+
+    def counted(address: str | None, folder: Path) -> Any:
+        read.append(folder)
+        return load(address, folder)
+
+    monkeypatch.setattr(results_module, "load_results", counted)
+    command = ["report", "--runs", str(store.path), "--output", str(tmp_path / "report.txt")]
+    assert main([*command, "--figures", str(tmp_path / "figures")]) == 0
+    assert read == [store.path]
+    assert main(["report", "--runs", str(tmp_path / "none"), "--figures", str(tmp_path / "figures")]) == 2
