@@ -184,8 +184,21 @@ def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None)
     return load_results(tracking_uri, Path(store))
 
 
+def stored(store: str | Path | Results, tracking_uri: str | None) -> Results:
+    """What a store has: `load_results` that is an error where there is no store; what it read is passed on.
+
+    Raises HmtlError where there is no store, or it can't be read.
+    """
+    from hmtl_ablate.reporting.results import Results, require_runs
+
+    if isinstance(store, Results):
+        return store
+    require_runs(tracking_uri, Path(store))
+    return load_results(store, tracking_uri=tracking_uri)
+
+
 def report(
-    store: str | Path = "runs",
+    store: str | Path | Results = "runs",
     format: str = "markdown",
     *,
     study: str | None = None,
@@ -210,7 +223,7 @@ def report(
     True
 
     Args:
-        store: the folder of trials and databases.
+        store: the folder of trials and databases, or what `load_results` has read of it.
         format: markdown, terminal, latex, csv, json or html (one file with tables and figures).
         study: name of the one study to report; None for all.
         tracking_uri: MLflow tracking store; None for SQLite in the store.
@@ -234,7 +247,6 @@ def report(
     from hmtl_ablate.reporting.claim_files import read_claims
     from hmtl_ablate.reporting.formats import check_format
     from hmtl_ablate.reporting.render import build_report, render
-    from hmtl_ablate.reporting.results import require_runs
 
     if evidence is not None and (claims or claims_file or recall or metrics):
         raise HmtlError(
@@ -242,17 +254,16 @@ def report(
             "or ask for them in a second report"
         )
     check_format(format)
-    require_runs(tracking_uri, Path(store))
+    results = stored(store, tracking_uri)
     papers = () if claims_file is None else (read_claims(Path(claims_file)),)
     options = ReportOptions(
         tuple(columns), tuple(metrics), dict(rename or {}), claims or bool(papers), recall, pictures, evidence or ""
     )
-    results = load_results(store, tracking_uri=tracking_uri)
     return render(build_report(results, study, options=options, papers=papers), format, width)
 
 
 def figures(
-    store: str | Path = "runs",
+    store: str | Path | Results = "runs",
     folder: str | Path = "figures",
     *,
     study: str | None = None,
@@ -270,7 +281,7 @@ def figures(
     ['example-quick-confusion.png', 'example-quick-confusion.svg']
 
     Args:
-        store: the folder of trials and databases.
+        store: the folder of trials and databases, or what `load_results` has read of it.
         folder: where the files go; made where there is none.
         study: name of the one study; None for all.
         tracking_uri: MLflow tracking store; None for SQLite in the store.
@@ -287,11 +298,9 @@ def figures(
     from hmtl_ablate.reporting.evidence import evidence as evidence_on
     from hmtl_ablate.reporting.figures.files import write_evidence, write_figures
     from hmtl_ablate.reporting.renaming import renamed
-    from hmtl_ablate.reporting.results import require_runs
     from hmtl_ablate.reporting.tables import study_tables
 
-    require_runs(tracking_uri, Path(store))
-    results = renamed(load_results(store, tracking_uri=tracking_uri), dict(rename or {}))
+    results = renamed(stored(store, tracking_uri), dict(rename or {}))
     tables = study_tables(results, study)
     if evidence is not None:
         return write_evidence(evidence_on(results, tables, evidence), Path(folder))

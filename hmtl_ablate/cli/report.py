@@ -79,8 +79,10 @@ def report(
     from hmtl_ablate.checks import import_modules
 
     import_modules(imports)
+    # the store is read once for both
+    source = runs if figures is None else studies.stored(runs, tracking_uri)
     text = studies.report(
-        runs,
+        source,
         form,
         study=study,
         tracking_uri=tracking_uri,
@@ -98,7 +100,7 @@ def report(
         []
         if figures is None
         else studies.figures(
-            runs, figures, study=study, tracking_uri=tracking_uri, rename=arm_names(rename), evidence=evidence
+            source, figures, study=study, tracking_uri=tracking_uri, rename=arm_names(rename), evidence=evidence
         )
     )
     for path in drawn:

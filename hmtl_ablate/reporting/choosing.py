@@ -68,24 +68,40 @@ def recall_metrics(metric: str, stored: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted((name for name in stored if name.startswith(start)), key=_natural))
 
 
-def recall_tables(table: StudyTable) -> tuple[Table[StudyRow], ...]:
-    """For people: the recall of each class, one column a class; () where the rows have none."""
+def recall_tables(table: StudyTable) -> tuple[Table[Any], ...]:
+    """For people: the recall of each class; () where the rows have none. Of classes and variants the longer list goes
+    down the page."""
     rows = tuple(row for row in table.rows if row.score.n)
     metrics = recall_metrics(table.metric, dict.fromkeys(name for row in rows for name in row.more))
     measured = [name for name in metrics if any(row.more[name].n for row in rows)]
     if not measured:
         return ()
+    title = f"Recall of each class: {table.name} ({table.profile}), data: {table.data or 'none yet'}"
+    lead = f"Share of a class's {metrics[0].partition('/')[0]} images that are predicted as it, in percent."
+    if len(measured) > len(rows):
+        return (Table(title, lead, _variant_columns(rows), tuple(measured), across=True),)
     columns = [Column[StudyRow]("variant", lambda row: row.variant, "Variant", align="left")]
     for metric in measured:
         columns += _metric_columns(metric, metric.rpartition("/")[2])
-    return (
-        Table(
-            title=f"Recall of each class: {table.name} ({table.profile}), data: {table.data or 'none yet'}",
-            lead=f"Share of a class's {metrics[0].partition('/')[0]} images that are told right, in percent.",
-            columns=tuple(columns),
-            rows=rows,
-        ),
-    )
+    return (Table(title, lead, tuple(columns), rows),)
+
+
+def _variant_columns(rows: Sequence[StudyRow]) -> tuple[Column[str], ...]:
+    """Of a table whose rows are metrics: one column per variant."""
+
+    def column(row: StudyRow) -> Column[str]:
+        def found(metric: str) -> Estimate:
+            return row.more.get(metric, Estimate(0))
+
+        return Column(
+            row.variant,
+            lambda metric: found(metric).mean,
+            row.variant,
+            lambda metric: score_text(found(metric), in_percent(metric)),
+            best="max",
+        )
+
+    return (Column[str]("class", lambda metric: metric.rpartition("/")[2], "Class", align="left"), *map(column, rows))
 
 
 def _metric_columns(metric: str, title: str) -> list[Column[StudyRow]]:

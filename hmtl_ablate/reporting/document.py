@@ -10,6 +10,13 @@ from typing import Any, Generic, Literal, TypeVar
 DASH = "—"
 """The cell for people where there is nothing to say."""
 
+TOGETHER = re.compile(
+    r"\[[^\[\]]{1,40}\]|\(n = \d+\)|[+−]?[\d.,]+ (?:±|…|−) [\d.,]+|"
+    r"(?:\b[^\W\d]\w{0,3} [=<>≤≥] )?[+−]?\d[\d.,]*(?: [%°]| (?:seeds?|pairs?|points?)\b)?"
+)
+"""What is one number to a reader and stays on one line: an interval, a count, a mean with its standard deviation, a
+number with its unit or with its name in front, as in `p = 0.088`."""
+
 Value = str | float | None | Mapping[str, float]
 """A cell for a program: None where the value is unknown; a mapping where there are several, for JSON only."""
 
@@ -80,6 +87,8 @@ class Table(Generic[Row]):
     """Its name in the report, e.g. puzzling or puzzling-search, for references to it."""
     answers: tuple[str, ...] = ()
     """Sentences between `lead` and the table, each on a line of its own."""
+    across: bool = False
+    """Whether the best value is sought among the columns of a row, instead of among the rows of a column."""
     code: str = ""
     """Lines below the notes to copy as they are, e.g. YAML; "" without any."""
 
@@ -93,14 +102,29 @@ class Table(Generic[Row]):
         return [[column.cell(row) for column in self.shown] for row in self.rows]
 
     def best_rows(self, column: Column[Row]) -> frozenset[int]:
-        """Numbers of the rows with the best value of a shown column, as far as people can tell them apart; none where
-        fewer than two rows have one."""
-        values = {number: column.value(row) for number, row in enumerate(self.rows)}
-        known = {number: value for number, value in values.items() if isinstance(value, int | float)}
-        if not column.best or len(known) < 2:
-            return frozenset()
-        best = max(known.values()) if column.best == "max" else min(known.values())
-        return frozenset(number for number, value in known.items() if value == best)
+        """Numbers of the rows in which a shown column has the best value, as far as people can tell them apart; none
+        where fewer than two values are compared."""
+        if self.across:
+            compared = [one for one in self.shown if one.best]
+            return (
+                frozenset(
+                    number
+                    for number, row in enumerate(self.rows)
+                    if compared.index(column) in _best([one.value(row) for one in compared], column.best)
+                )
+                if column.best
+                else frozenset()
+            )
+        return _best([column.value(row) for row in self.rows], column.best)
+
+
+def _best(values: Sequence[Value], best: Literal["", "max", "min"]) -> frozenset[int]:
+    """Places of the best value, in an order that `best` says; none where fewer than two are known."""
+    known = {place: value for place, value in enumerate(values) if isinstance(value, int | float)}
+    if not best or len(known) < 2:
+        return frozenset()
+    found = max(known.values()) if best == "max" else min(known.values())
+    return frozenset(place for place, value in known.items() if value == found)
 
 
 @dataclass(frozen=True)

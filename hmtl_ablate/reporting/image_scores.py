@@ -16,6 +16,8 @@ Scores: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], Floats]
 """Labels [n] or [n, d] and outputs [n, K] → a score per image, [n], whose mean is the metric."""
 OUTPUTS = ("probability", "angles", "prediction")
 """Names under which tasks save their outputs."""
+CALIBRATION_BINS = 15
+"""Of the calibration error, as training measures it."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,34 @@ def _balanced_accuracy(labels: NDArray[Any], outputs: NDArray[Any]) -> Floats:
     return np.asarray((recall + len(labels) * (right - recall * true) / total).mean(axis=1))
 
 
+def _calibration_error(labels: NDArray[Any], outputs: NDArray[Any]) -> Floats:
+    """Calibration error (`supervised.classification.calibration_error`): the sign of a bin's sum of correct −
+    confidence times each of its images' own. Their mean is the metric; the influence is right as long as no sign
+    changes, so not where a bin is calibrated."""
+    confidence = outputs.max(axis=1).astype(np.float64)
+    gap = (outputs.argmax(axis=1) == labels) - confidence
+    place = np.searchsorted(np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], confidence)
+    return np.asarray(np.sign(np.bincount(place, gap, CALIBRATION_BINS))[place] * gap)
+
+
+def _auc(labels: NDArray[Any], outputs: NDArray[Any]) -> Floats:
+    """Area A under the ROC curve of class 1, from placements: p_i is the share of the other class's images that image i
+    is ranked right against, ties half. Influence n (p_i − A) / n_c of an image of class c, which n_c images have
+    (DeLong, DeLong and Clarke-Pearson 1988). NaN where one class alone occurs."""
+    of_one = outputs[:, 1].astype(np.float64)
+    ones = labels == 1
+    if ones.all() or not ones.any():
+        return np.full(len(labels), np.nan)
+    placed = np.empty(len(labels))
+    for own, sign in ((ones, 1), (~ones, -1)):
+        others = np.sort(sign * of_one[~own])
+        below, up_to = (np.searchsorted(others, sign * of_one[own], side) for side in ("left", "right"))
+        placed[own] = (below + up_to) / (2 * len(others))
+    area = placed[ones].mean()
+    own = np.where(ones, ones.sum(), (~ones).sum())
+    return np.asarray(area + len(labels) * (placed - area) / own)
+
+
 def _angles(axes: slice) -> Scores:
     """Absolute error of these of yaw, pitch and roll, in degrees; a full turn is no error."""
 
@@ -173,6 +203,8 @@ SCORES: dict[tuple[str, str], Scores] = {
     ("probability", "loss"): _cross_entropy,
     ("probability", "macro_f1"): _macro_f1,
     ("probability", "balanced_accuracy"): _balanced_accuracy,
+    ("probability", "ece"): _calibration_error,
+    ("probability", "auc"): _auc,
     ("angles", "mae"): _angles(ALL),
     ("angles", "mae_yaw"): _angles(YAW),
     ("angles", "mae_pitch"): _angles(PITCH),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,47 @@ def test_a_further_metric_is_one_more_column(records: Any) -> None:
 
 
 def test_recall_of_each_class(records: Any) -> None:
-    text = text_of(filled(records), recall=True)
-    assert "| Variant | 9 | 10 | fear |" in text
-    assert "| SL | 100.00 ± 0.00 | 50.00 ± 0.00 | 30.00 ± 14.14 |" in text
+    """Three classes of two variants go down the page; two classes of two do not."""
+    results = filled(records)
+    text = text_of(results, recall=True)
+    assert "| Class | SL | HMTL |" in text
+    assert [line.split(" |")[0] for line in text.splitlines() if "14.14 | 30" in line or "100.00 ±" in line] == [
+        "| 9",
+        "| fear",
+    ]
+    few = replace(results, trials=results.trials.drop(columns="metrics.test/recall/9"))
+    text = text_of(few, recall=True)
+    assert "| Variant | 10 | fear |" in text
+    assert "| SL | 50.00 ± 0.00 | 30.00 ± 14.14 |" in text
+
+
+def test_the_best_variant_of_each_class_is_bold(records: Any) -> None:
+    parent = records.study({"SL": "a", "HMTL": "b"}, [0])
+    for variant, key, recalls in (("SL", "a", (0.9, 0.2, 0.5)), ("HMTL", "b", (0.3, 0.4, 0.5))):
+        more = {f"test/recall/{name}": value for name, value in zip("xyz", recalls, strict=True)}
+        records.trial(parent, variant, key, 0, 0.5, more=more)
+    text = text_of(records.results(), "latex", recall=True)
+    bold = r"{\boldmath\textbf{%s}}"
+    assert f"x & {bold % '90.00'} & 30.00" in text
+    assert f"y & 20.00 & {bold % '40.00'}" in text
+    assert f"z & {bold % '50.00'} & {bold % '50.00'}" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_hundred_classes_with_long_names_are_a_grid_at_every_width(records: Any, width: int) -> None:
+    parent = records.study({"SL": "a", "SL + puzzling": "b"}, [0, 1])
+    for variant, key in (("SL", "a"), ("SL + puzzling", "b")):
+        for seed in (0, 1):
+            more = {f"test/recall/expression of the face number {n:03d}": 0.5 for n in range(100)}
+            records.trial(parent, variant, key, seed, 0.5, more=more)
+    report = build_report(records.results(), options=ReportOptions(recall=True))
+    lines = render(report, "terminal", width).splitlines()
+    rows = [line for line in lines if line.startswith("expression of the face number ")]
+    assert len(rows) == 100
+    assert all(line.count(" 50.00 ± 0.00") == 2 and len(line) <= width for line in rows)
+    floats = render(report, "latex")
+    assert floats.count("(continued)") == 2  # 100 rows in floats of 34, 34 and 32
+    assert r"\label{tab:hmtl-puzzling-quick-recall-part-3}" in floats
 
 
 @pytest.mark.parametrize("format", format_names())

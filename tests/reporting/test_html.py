@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from hmtl_ablate.cli import main
+from hmtl_ablate.reporting import results as results_module
 from hmtl_ablate.reporting.choosing import ReportOptions
 from hmtl_ablate.reporting.render import Report, build_report, render
 from tests.reporting.example import BY_HAND, controlled, example, study  # type: ignore[import-not-found]
@@ -68,9 +69,22 @@ def test_nothing_comes_from_elsewhere_and_ids_are_unique() -> None:
 def test_what_people_see_of_each_study() -> None:
     text = render(Report((), (controlled(),), empty=False), "html")
     assert "controls (quick), data: rendered" in text
-    assert '<td class="right">61.00 ± 1.00</td>' in text  # SL: 60, 62, 61
+    assert '<td class="right"><span class="one">61.00 ± 1.00</span></td>' in text  # SL: 60, 62, 61
     assert "1 min 14 s" in text  # its training time, 74.04 s
     assert text.count('<th scope="row"') >= 8
+
+
+def test_no_line_break_parts_a_number_from_its_sign_name_or_unit() -> None:
+    answer = "A beats SL by 1.60 points [0.90, 2.30], 5 seeds, p = 0.088 after Holm; I² = 38 %, <b>, [a < b]."
+    text = render(Report((), (study(BY_HAND, question=answer),), empty=False), "html")
+    found = re.search(r'<p class="question">(.*?)</p>', text)
+    assert found is not None
+    assert found[1] == (
+        'A beats SL by <span class="one">1.60 points</span> <span class="one">[0.90, 2.30]</span>, '
+        '<span class="one">5 seeds</span>, <span class="one">p = 0.088</span> after Holm; '
+        '<span class="one">I² = 38 %</span>, &lt;b&gt;, <span class="one">[a &lt; b]</span>.'
+    )
+    assert ".one { white-space: nowrap; }" in text
 
 
 def test_the_cost_and_the_failures_are_tables() -> None:
@@ -113,3 +127,20 @@ def test_the_command_line_writes_page_and_figures(store: Any, tmp_path: Path, ca
     ]
     assert f"figure: {folder / 'puzzling-quick-differences.svg'}" in capsys.readouterr().err
     assert "Ours: +0.00, 1 seed" in page.read_text(encoding="utf-8")
+
+
+def test_the_store_is_read_once_for_report_and_figures(store: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    parent = store.study({"SL": "a"}, [0])
+    store.trial(parent, "SL", "a", 0, 0.5)
+    read: list[Path] = []
+    load = results_module.load_results
+
+    def counted(address: str | None, folder: Path) -> Any:
+        read.append(folder)
+        return load(address, folder)
+
+    monkeypatch.setattr(results_module, "load_results", counted)
+    command = ["report", "--runs", str(store.path), "--output", str(tmp_path / "report.txt")]
+    assert main([*command, "--figures", str(tmp_path / "figures")]) == 0
+    assert read == [store.path]
+    assert main(["report", "--runs", str(tmp_path / "none"), "--figures", str(tmp_path / "figures")]) == 2

@@ -1,16 +1,20 @@
 """What a paper takes in: floats that pdflatex sets without a complaint."""
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hmtl_ablate.reporting.choosing import ReportOptions
 from hmtl_ablate.reporting.document import Column, Section, Table
 from hmtl_ablate.reporting.formats.latex import write
-from hmtl_ablate.reporting.render import build_document, render
+from hmtl_ablate.reporting.render import build_document, build_report, render
 from tests.reporting import example  # type: ignore[import-not-found]
+from tests.reporting.test_evidence import PUZZLING, log  # type: ignore[import-not-found]
 
 WORDS = "−0.5 ± 1 × 2 … 90° é Ångström Čapek α Ω ﬁ 😀 漢 “so” a_b"
 DOCUMENT = r"""\documentclass%s{article}
@@ -20,6 +24,9 @@ See %s.
 \input{tables}
 \end{document}
 """
+
+
+COMPLAINTS = (r"Overfull \hbox", "undefined", "multiply defined", "Missing character")
 
 
 def table(best: str, label: str = "") -> Table[tuple[str, float]]:
@@ -76,15 +83,52 @@ def test_pdflatex_sets_every_table_within_the_line(option: str, tmp_path: Path) 
         notes=("a note that is long " * 15, "x" * 200, WORDS),
     )
     text = render(example.example(), "latex") + "\n" + write([Section("More", "", (long,))], 80)
+    log = _pdflatex(text, option, tmp_path)
+    for complaint in COMPLAINTS:
+        assert complaint not in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["", "[twocolumn]"])
+def test_pdflatex_sets_the_evidence(option: str, records: Any, tmp_path: Path) -> None:
+    log(records, [0.01, 0.02, 0.03], extra={"wide grid": PUZZLING | {"pretext.puzzling.grid": "3"}})
+    log(records, [0.00, 0.01, -0.01], "a second study with a long name", data="ferplus")
+    log(records, [0.02, 0.03, 0.05], "three", params={"model.backbone": "'resnet18'"})
+    text = render(build_report(records.results(), options=ReportOptions(evidence="puzzling")), "latex")
+    assert "prediction interval" in text
+    written = _pdflatex(text, option, tmp_path)
+    for complaint in COMPLAINTS:
+        assert complaint not in written
+
+
+@pytest.mark.slow
+def test_a_wide_table_goes_over_both_columns(tmp_path: Path) -> None:
+    """4 numbers have room in one column; 10 would be shrunk to about half their size, so that they take both."""
+    columns = [Column[str](f"c{n}", lambda row: row, f"Column {n}") for n in range(10)]
+    tables = [
+        Table("Scores", "", tuple(columns[:n]), ("12.34 x 5.67",), notes=(rf"{n} columns",), label=str(n))
+        for n in (3, 10)
+    ]
+    text = write([Section("", "", tuple(tables))], 80).replace(
+        r"\centering", r"\typeout{SET IN: \hmtlfloat, \the\linewidth\space OF \the\textwidth}\centering"
+    )
+    log = _pdflatex(text, "[twocolumn]", tmp_path)
+    found = re.findall(r"SET IN: (\S+), (\S+)pt OF (\S+)pt", log)[-2:]
+    assert [kind for kind, _, _ in found] == ["table", "table*"]
+    assert [float(line) == float(page) for _, line, page in found] == [False, True]
+    for complaint in COMPLAINTS:
+        assert complaint not in log
+
+
+def _pdflatex(text: str, option: str, folder: Path) -> str:
+    """The log of a document that refers to all tables of `text`."""
     labels = [line.removeprefix(r"\label{").rstrip("}") for line in text.splitlines() if line.startswith(r"\label{")]
-    (tmp_path / "tables.tex").write_text(text)
-    (tmp_path / "paper.tex").write_text(DOCUMENT % (option, ", ".join(rf"\ref{{{label}}}" for label in labels)))
+    (folder / "tables.tex").write_text(text)
+    (folder / "paper.tex").write_text(DOCUMENT % (option, ", ".join(rf"\ref{{{label}}}" for label in labels)))
     program = shutil.which("pdflatex")
     assert program, "pdflatex is in tests/debian-packages.txt"
     for _ in range(2):  # the second run knows the labels
         command = [program, "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120)
         assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
-    log = (tmp_path / "paper.log").read_text(errors="replace")
-    for complaint in (r"Overfull \hbox", "undefined", "multiply defined", "Missing character"):
-        assert complaint not in log
+    return (folder / "paper.log").read_text(errors="replace")

@@ -139,11 +139,11 @@ def test_predictions_of_another_score_are_named(make: Make) -> None:
 
 
 def test_a_metric_that_is_no_mean_is_named(make: Make) -> None:
-    found = make(metric="test/ece")
+    found = make(metric="test/recall/joy")
     assert notes(found, "unknown", "McNemar") == [
         "A − SL: McNemar's p < 0.05 with 0 of 3 seeds",
-        "Sampling error of the test images unknown: test calibration error (ECE) is no mean over images, nor one of "
-        "the metrics whose influences are known (A − SL)",
+        "Sampling error of the test images unknown: test recall joy is no mean over images, nor one of the metrics "
+        "whose influences are known (A − SL)",
     ]
 
 

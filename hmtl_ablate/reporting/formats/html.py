@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hmtl_ablate import __version__
-from hmtl_ablate.reporting.document import DASH, Document, Table, one_line
+from hmtl_ablate.reporting.document import DASH, TOGETHER, Document, Table, one_line
 from hmtl_ablate.reporting.formats import register_page
 from hmtl_ablate.reporting.registered import changes, registration_notes
 from hmtl_ablate.reporting.wording import NO_RUNS, READING, clock_text, count_text, label
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from hmtl_ablate.reporting.figures.style import Drawing
     from hmtl_ablate.reporting.render import Report
     from hmtl_ablate.reporting.results import Results
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 LARGEST_PICTURE = 4 * 2**20
 """Bytes of a picture of faces that is taken into the page."""
+UNBROKEN = 28
+"""Characters that have room on a line of a phone in the largest text of the page."""
 
 
 def write(report: Report, document: Document) -> str:
@@ -32,6 +36,7 @@ def write(report: Report, document: Document) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=_printable, keep_trailing_newline=True
     )
+    environment.filters["unbroken"] = _unbroken
     source = files("hmtl_ablate.reporting").joinpath("templates/report.html").read_text("utf-8")
     return environment.from_string(source).render(
         studies=[_study(*pair, report) for pair in zip(report.tables, document.shown, strict=True)],
@@ -44,6 +49,20 @@ def write(report: Report, document: Document) -> str:
 
 def _printable(value: Any) -> Any:
     return one_line(value) if type(value) is str else value
+
+
+def _unbroken(text: str) -> Markup:
+    """The text escaped, each number with its sign, name and unit in an element that no line break divides."""
+    from markupsafe import Markup, escape
+
+    parts: list[str] = []
+    end = 0
+    text = one_line(text)
+    for found in TOGETHER.finditer(text):
+        if " " in found[0] and len(found[0]) <= UNBROKEN:
+            parts += [escape(text[end : found.start()]), '<span class="one">', escape(found[0]), "</span>"]
+            end = found.end()
+    return Markup("".join([*parts, escape(text[end:])]))
 
 
 def _study(table: StudyTable, shown: tuple[Table[Any], ...], report: Report) -> dict[str, Any]:

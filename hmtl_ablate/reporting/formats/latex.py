@@ -73,6 +73,10 @@ LONG_CELL = 44
 """Characters of a cell beyond which it is set in several lines, half as many em wide."""
 VERBATIM = 50
 """Characters of a line that fit into a column of a document of two."""
+SMALLEST_SCALE = 0.7
+"""Of a table that is shrunk to its column: one that would be smaller goes over both columns of a document of two."""
+ROWS = 40
+"""Most rows of a float, so that it has room on a page."""
 LONG_WORD, PIECE = 20, 10
 """Characters of a word beyond which it may be broken, and those of a piece."""
 
@@ -86,7 +90,7 @@ def write(sections: Sequence[Section], width: int) -> str:
         for table in section.tables:
             title = table.title or section.heading
             if table.rows:
-                blocks.append(_float(table, title))
+                blocks += _floats(table, title)
             else:
                 blocks += [
                     _comment(words) for words in (table.title, table.lead, *table.answers, *table.notes) if words
@@ -98,22 +102,47 @@ def _comment(text: str) -> str:
     return "% " + one_line(text)
 
 
-def _float(table: Table[Any], title: str) -> str:
-    caption = ". ".join(_breakable(words) for words in (title, table.lead) if words)
-    lines = [r"\begin{table}[htbp]", r"\centering\small\sloppy", rf"\caption{{{caption}}}"]
-    if table.label:
-        lines.append(rf"\label{{tab:{table.label}}}")
-    # A box register of the float's group: \newsavebox could be said once per document only, and \resizebox takes box 0.
-    lines += [r"\smallskip", r"\sbox2{%", *_tabular(table), "}%"]
+def _floats(table: Table[Any], title: str) -> list[str]:
+    """The table's floats: several where one would be longer than a page, the answers and notes in the last one."""
+    lines = _rows(table)
+    parts = -(-len(lines) // ROWS)
+    size = -(-len(lines) // parts)
+    notes = (*table.answers, *table.notes)
+    below = _below(notes) if notes else []
+    code = _code(table.code.splitlines()) if table.code else []
+    return [
+        _float(
+            table,
+            ". ".join(words for words in (title, table.lead) if words) if part == 0 else f"{title} (continued)",
+            lines[part * size : (part + 1) * size],
+            table.label if part == 0 or not table.label else f"{table.label}-part-{part + 1}",
+            [*below, *code] if part == parts - 1 else [],
+        )
+        for part in range(parts)
+    ]
+
+
+def _float(table: Table[Any], caption: str, rows: list[str], label: str, below: list[str]) -> str:
+    # The box is set in front of the float, whose kind its width decides. Box 2 is local to the group: \newsavebox could
+    # be said once per document only, and \resizebox takes box 0.
+    lines = [r"\begingroup\small\sbox2{%", *_tabular(table, rows), "}%"]
+    lines.append(rf"\ifdim {SMALLEST_SCALE}\wd2>\columnwidth\def\hmtlfloat{{table*}}\else\def\hmtlfloat{{table}}\fi")
+    lines += [r"\begin{\hmtlfloat}[htbp]", r"\centering\small\sloppy", rf"\caption{{{_breakable(caption)}}}"]
+    if label:
+        lines.append(rf"\label{{tab:{label}}}")
+    lines += [r"\smallskip", ""]
     lines.append(r"\ifdim\wd2>\linewidth\resizebox{\linewidth}{!}{\usebox2}\else\usebox2\fi")
-    below = (*table.answers, *table.notes)
-    if below:
-        lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright\sloppy"]
-        lines += [_breakable(note) + r"\par" for note in below]
-        lines.append(r"\end{minipage}")
-    if table.code:
-        lines += _code(table.code.splitlines())
-    return "\n".join([*lines, r"\end{table}"])
+    return "\n".join([*lines, *below, r"\end{\hmtlfloat}\endgroup"])
+
+
+def _below(notes: Sequence[str]) -> list[str]:
+    return [
+        "",
+        r"\smallskip",
+        r"\begin{minipage}{\linewidth}\footnotesize\raggedright\sloppy",
+        *(_breakable(note) + r"\par" for note in notes),
+        r"\end{minipage}",
+    ]
 
 
 def _code(lines: list[str]) -> list[str]:
@@ -130,18 +159,22 @@ def _code(lines: list[str]) -> list[str]:
     ]
 
 
-def _tabular(table: Table[Any]) -> list[str]:
+def _rows(table: Table[Any]) -> list[str]:
     marked = [table.best_rows(column) for column in table.shown]
     rows = [
         [_cell(text, bold=number in best) for text, best in zip(cells, marked, strict=True)]
         for number, cells in enumerate(table.cells())
     ]
+    return [" & ".join(cells) + r" \\" for cells in rows]
+
+
+def _tabular(table: Table[Any], rows: list[str]) -> list[str]:
     return [
         rf"\begin{{tabular}}{{{''.join(column.align[0] for column in table.shown)}}}",
         r"\toprule",
         " & ".join(_cell(column.title) for column in table.shown) + r" \\",
         r"\midrule",
-        *(" & ".join(cells) + r" \\" for cells in rows),
+        *rows,
         r"\bottomrule",
         r"\end{tabular}%",
     ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hmtl_ablate.reporting.document import Section, Table, one_line
+from hmtl_ablate.reporting.document import TOGETHER, Section, Table, one_line
 from hmtl_ablate.reporting.formats import register_text
 
 GAP = "  "
@@ -15,12 +14,6 @@ TEXT_WIDTH = 120
 """Most columns of a sentence: longer lines are hard to read."""
 WORDS_WIDTH = 18
 """Fewest columns that a column of words is narrowed to, so that a name does not become a tower of words."""
-_TOGETHER = re.compile(
-    r"\[[^\[\]]{1,40}\]|\(n = \d+\)|[+−]?[\d.,]+ (?:±|…|−) [\d.,]+|"
-    r"[\d.,]+ [%°]|\d[\d.,]* (?:seeds?|pairs?|points?)\b|\bp [=<] [\d.]+"
-)
-"""What is one number to a reader: an interval, a count, a mean with its standard deviation, a number with its unit, a p
-value."""
 
 
 def write(sections: Sequence[Section], width: int) -> str:
@@ -145,7 +138,7 @@ def _wrap(text: str, width: int) -> list[str]:
 
 def _words(text: str) -> list[str]:
     """What may be in lines of its own."""
-    kept = _TOGETHER.sub(lambda found: found[0].replace(" ", "\x00"), one_line(text))
+    kept = TOGETHER.sub(lambda found: found[0].replace(" ", "\x00"), one_line(text))
     return [word.replace("\x00", " ") for word in kept.split(" ") if word]
 
 
