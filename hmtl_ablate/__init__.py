@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hmtl_ablate.api.bundles import bundle, import_bundle, retrain, verify
+    from hmtl_ablate.api.evaluating import Evaluation, TaskScores, evaluate
     from hmtl_ablate.api.exporting import Exported, export
     from hmtl_ablate.api.models import Prediction, TrainedModel, load_model
     from hmtl_ablate.api.predicting import Predicted, predict
@@ -30,16 +31,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Evaluation",
     "Exported",
     "Predicted",
     "Prediction",
     "StudyRun",
+    "TaskScores",
     "TrainedModel",
     "TrainedTrial",
     "TrialConfig",
     "__version__",
     "bundle",
     "estimate",
+    "evaluate",
     "export",
     "figures",
     "import_bundle",
@@ -59,15 +63,18 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Evaluation": "hmtl_ablate.api.evaluating",
     "Exported": "hmtl_ablate.api.exporting",
     "Predicted": "hmtl_ablate.api.predicting",
     "Prediction": "hmtl_ablate.api.models",
     "StudyRun": "hmtl_ablate.api.studies",
+    "TaskScores": "hmtl_ablate.api.evaluating",
     "TrainedModel": "hmtl_ablate.api.models",
     "TrainedTrial": "hmtl_ablate.api.trials",
     "TrialConfig": "hmtl_ablate.config",
     "bundle": "hmtl_ablate.api.bundles",
     "estimate": "hmtl_ablate.api.studies",
+    "evaluate": "hmtl_ablate.api.evaluating",
     "export": "hmtl_ablate.api.exporting",
     "figures": "hmtl_ablate.api.studies",
     "import_bundle": "hmtl_ablate.api.bundles",

@@ -58,6 +58,7 @@ def test_help_and_version(call: Call) -> None:
         "report",
         "ui",
         "predict",
+        "evaluate",
         "export",
         "bundle",
         "verify",
