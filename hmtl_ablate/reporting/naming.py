@@ -2,7 +2,7 @@
 
 - a trial_id, or the first digits of one, where no other trial's begins so (four at least);
 - STUDY/VARIANT/SEED, e.g. `puzzling/SL + puzzling/0`; STUDY@PROFILE/… where a study ran at several profiles;
-- best:STUDY, the study's best finished trial on the validation split (`best_trial`).
+- best:STUDY, on the validation split the best seed of the variant with the best mean (`best_trial`).
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ def find_folder(name: str | Path, store: Path, tracking_uri: str | None = None) 
 
 
 def best_trial(study: str, results: Results) -> dict[str, Any]:
-    """The row of the study's best trial: the best value on the validation split of the metric that the study reports,
-    never of test, among finished trials of its variants as they are declared now; a search's own trials count only
-    where the study has no other. Probes are left out, since they have no model of their own. The older of equal ones.
+    """The row of the study's best trial: of the variant with the best mean over its seeds, the best seed. Both are by
+    the study's metric on the validation split, never on test, among finished trials of its variants as they are
+    declared now; a search's own trials count only where the study has no other, each by itself. Probes are left out,
+    since they have no model of their own. The older of equal ones.
 
     study: NAME or NAME@PROFILE. Raises StoreError when there is no such study or no such trial.
     """
@@ -78,8 +79,10 @@ def best_trial(study: str, results: Results) -> dict[str, Any]:
     for standings in (("declared", "other batch norm"), ("search",)):
         own = scored[scored["standing"].isin(standings)]
         if not own.empty:
-            sign = 1.0 if metric_info(row["metric"]).direction == "max" else -1.0
-            best: dict[Any, Any] = own.loc[(sign * own[column]).idxmax()].to_dict()
+            value = own[column] if metric_info(row["metric"]).direction == "max" else -own[column]
+            if standings != ("search",):
+                value = value[own["variant"] == value.groupby(own["variant"], sort=False).mean().idxmax()]
+            best: dict[Any, Any] = own.loc[value.idxmax()].to_dict()
             return best
     raise StoreError(f"{BEST}{study}: no trial of this study is finished and has {metric}; run it first")
 

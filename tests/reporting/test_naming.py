@@ -100,6 +100,17 @@ def test_the_best_of_an_error_is_the_least() -> None:
     assert best_trial("pose", results_of([study("p", "pose", "test/mae_yaw")], trials))["seed"] == 1
 
 
+def test_the_best_variant_by_mean_comes_before_the_best_seed() -> None:
+    values = {"SL": (0.95, 0.45), "SL + puzzling": (0.8, 0.75)}  # means 0.7 and 0.775
+    trials = [
+        trial("p", variant, seed, f"aa{len(variant):02}{seed}", metrics={"best/val/accuracy": own[seed]})
+        for variant, own in values.items()
+        for seed in (0, 1)
+    ]
+    best = best_trial("puzzling", results_of([study("p", "puzzling")], trials))
+    assert (best["variant"], best["seed"]) == ("SL + puzzling", 0)
+
+
 def test_without_variants_the_best_is_the_searchs() -> None:
     trials = [trial("p", "search", 0, f"aaa{number}", metrics={"best/val/accuracy": number / 10}) for number in (3, 4)]
     assert best_trial("puzzling", results_of([study("p", "puzzling")], trials))["run_id"] == "aaa4"
