@@ -15,7 +15,9 @@ from typing import Any
 from hmtl_ablate.config import metric_info
 from hmtl_ablate.errors import StoreError, nearest
 from hmtl_ablate.reporting.results import Results, load_results
+from hmtl_ablate.reporting.winner import variant_options
 from hmtl_ablate.study import selection_metric
+from hmtl_ablate.study.mapping import node_of, yaml_of
 from hmtl_ablate.training.folder import TrialFolder
 
 BEST = "best:"
@@ -85,6 +87,23 @@ def best_trial(study: str, results: Results) -> dict[str, Any]:
             best: dict[Any, Any] = own.loc[value.idxmax()].to_dict()
             return best
     raise StoreError(f"{BEST}{study}: no trial of this study is finished and has {metric}; run it first")
+
+
+def best_text(study: str, results: Results) -> str:
+    """The study's best trial in words: its name and score, the rule, and its options as YAML. Raises StoreError."""
+    row = best_trial(study, results)
+    owner = next(one for one in results.studies.to_dict("records") if one["run_id"] == row["parent"])
+    metric = selection_metric(owner["metric"])
+    options = variant_options(row["options"], ())
+    rule = "best mean on validation over seeds, then best seed" if row["standing"] != "search" else "best on validation"
+    lines = [
+        f"{trial_name(row, owner)} (trial {row['trial_id']})",
+        f"{metric}: {row[f'metrics.{metric}']:.4f}",
+        f"rule: {rule}",
+        "",
+        *(yaml_of(node_of({row["variant"]: options})).splitlines()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def trial_name(row: Mapping[Any, Any], study: Mapping[Any, Any]) -> str:

@@ -116,6 +116,12 @@ class Results:
         """True when no study was ever run."""
         return self.studies.empty
 
+    def best(self, study: str) -> dict[str, Any]:
+        """The row of a study's best trial, which best:STUDY names. Raises StoreError."""
+        from hmtl_ablate.reporting.naming import best_trial
+
+        return best_trial(study, self)
+
     def declared(self, run_id: str | None = None) -> pd.DataFrame:
         """The trials whose standing is `declared`, of one study or of all."""
         rows = self.trials["standing"] == "declared"

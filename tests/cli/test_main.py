@@ -57,6 +57,7 @@ def test_help_and_version(call: Call) -> None:
         "plan",
         "report",
         "ui",
+        "best",
         "predict",
         "evaluate",
         "export",

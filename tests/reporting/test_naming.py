@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hmtl_ablate.errors import StoreError
-from hmtl_ablate.reporting.naming import best_trial, find_folder, find_trial
+from hmtl_ablate.reporting.naming import best_text, best_trial, find_folder, find_trial
 from hmtl_ablate.reporting.results import Results, results_of
 from hmtl_ablate.tracking.records import StudyRecord, TrialRecord
 
@@ -109,6 +109,25 @@ def test_the_best_variant_by_mean_comes_before_the_best_seed() -> None:
     ]
     best = best_trial("puzzling", results_of([study("p", "puzzling")], trials))
     assert (best["variant"], best["seed"]) == ("SL + puzzling", 0)
+
+
+def test_the_best_trial_in_words() -> None:
+    config = {"training.epochs": 7, "pretext.puzzling.grid": 3}
+    own = [trial("p", "SL + puzzling", 0, "abcd1", config=config)]
+    found = results_of([study("p", "puzzling")], own)
+    assert found.best("puzzling")["run_id"] == "abcd1"
+    assert best_text("puzzling", found).splitlines() == [
+        "puzzling/SL + puzzling/0 (trial abcd100000000000)",
+        "best/val/accuracy: 0.5000",
+        "rule: best mean on validation over seeds, then best seed",
+        "",
+        "SL + puzzling:",
+        "  pretext:",
+        "    puzzling:",
+        "      grid: 3",
+        "  training:",
+        "    epochs: 7",
+    ]
 
 
 def test_without_variants_the_best_is_the_searchs() -> None:
