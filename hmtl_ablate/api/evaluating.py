@@ -36,7 +36,12 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class TaskScores:
-    """One task on one split."""
+    """One task on one split.
+
+    >>> from hmtl_ablate import TaskScores
+    >>> TaskScores(2, {"accuracy": 0.5}).n
+    2
+    """
 
     n: int
     """Images that have a label."""
