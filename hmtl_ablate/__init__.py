@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hmtl_ablate.api.bundles import bundle, import_bundle, retrain, verify
     from hmtl_ablate.api.cleaning import CleanPlan, clean
+    from hmtl_ablate.api.comparing import BestTrial, PairedImages, TrialComparison, best, compare, load_trial
+    from hmtl_ablate.api.evaluating import Evaluation, TaskScores, evaluate
     from hmtl_ablate.api.exporting import Exported, export
     from hmtl_ablate.api.models import Prediction, TrainedModel, load_model
     from hmtl_ablate.api.predicting import Predicted, predict
@@ -31,24 +33,33 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BestTrial",
     "CleanPlan",
+    "Evaluation",
     "Exported",
+    "PairedImages",
     "Predicted",
     "Prediction",
     "StudyRun",
+    "TaskScores",
     "TrainedModel",
     "TrainedTrial",
+    "TrialComparison",
     "TrialConfig",
     "__version__",
+    "best",
     "bundle",
     "clean",
+    "compare",
     "estimate",
+    "evaluate",
     "export",
     "figures",
     "import_bundle",
     "load_model",
     "load_results",
     "load_study",
+    "load_trial",
     "plan",
     "predict",
     "register_dataset",
@@ -62,23 +73,32 @@ __all__ = [
 ]
 
 _MODULES = {
+    "BestTrial": "hmtl_ablate.api.comparing",
     "CleanPlan": "hmtl_ablate.api.cleaning",
+    "Evaluation": "hmtl_ablate.api.evaluating",
     "Exported": "hmtl_ablate.api.exporting",
+    "PairedImages": "hmtl_ablate.api.comparing",
     "Predicted": "hmtl_ablate.api.predicting",
     "Prediction": "hmtl_ablate.api.models",
     "StudyRun": "hmtl_ablate.api.studies",
+    "TaskScores": "hmtl_ablate.api.evaluating",
     "TrainedModel": "hmtl_ablate.api.models",
     "TrainedTrial": "hmtl_ablate.api.trials",
+    "TrialComparison": "hmtl_ablate.api.comparing",
     "TrialConfig": "hmtl_ablate.config",
+    "best": "hmtl_ablate.api.comparing",
     "bundle": "hmtl_ablate.api.bundles",
     "clean": "hmtl_ablate.api.cleaning",
+    "compare": "hmtl_ablate.api.comparing",
     "estimate": "hmtl_ablate.api.studies",
+    "evaluate": "hmtl_ablate.api.evaluating",
     "export": "hmtl_ablate.api.exporting",
     "figures": "hmtl_ablate.api.studies",
     "import_bundle": "hmtl_ablate.api.bundles",
     "load_model": "hmtl_ablate.api.models",
     "load_results": "hmtl_ablate.api.studies",
     "load_study": "hmtl_ablate.study",
+    "load_trial": "hmtl_ablate.api.comparing",
     "plan": "hmtl_ablate.api.studies",
     "predict": "hmtl_ablate.api.predicting",
     "register_dataset": "hmtl_ablate.data.registry",

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hmtl_ablate.api.models import TrainedModel, load_model, row_of
-from hmtl_ablate.config import metric_info
 from hmtl_ablate.errors import StoreError, TrackingError
-from hmtl_ablate.study import selection_metric
+from hmtl_ablate.reporting.naming import best_trial
 from hmtl_ablate.tracking.models import register_model
 from hmtl_ablate.training.folder import TrialFolder
 
@@ -54,13 +53,15 @@ def _load_pyfunc(path: str) -> ImageModel:
 def register_best(outcome: Outcome | None, tracking: Tracking, store: Path, name: str) -> str:
     """Register the best model of a study under a name in MLflow. Returns its address, models:/NAME/VERSION.
 
-    It is of the variant with the best mean of the study's metric, and there the seed that is best on the split that
-    selects: the test split has no say in which seed it is. Raises StoreError when the study has no such trial, or its
+    It is the trial that best:STUDY names (`best_trial`). Raises StoreError when the study has no such trial, or its
     weights are not on this machine, and TrackingError when MLflow refuses.
     """
-    if outcome is None:
+    if outcome is None or outcome.results is None:
         raise TrackingError(f"--register {name}: MLflow was down at the end of the run; run the same command again")
-    variant, row = best_trial(outcome)
+    if not outcome.tables:
+        raise StoreError(f"--register {name}: no variant of the study has a result yet")
+    study = outcome.tables[0]
+    row = best_trial(f"{study.name}@{study.profile}", outcome.results)
     folder = TrialFolder(store / "trials" / row["trial_id"])
     if not all((folder.path / file).is_file() for file in FILES):
         raise StoreError(f"--register {name}: {folder.path} has no weights; run on the machine that has the store")
@@ -69,25 +70,10 @@ def register_best(outcome: Outcome | None, tracking: Tracking, store: Path, name
         name,
         run_id=row["run_id"],
         trial_id=row["trial_id"],
-        text=f"{variant}, seed {row['seed']}, of study {outcome.tables[0].name}; trial {row['trial_id']}",
+        text=f"{row['variant']}, seed {row['seed']}, of study {study.name}; trial {row['trial_id']}",
         save=partial(save_model, folder.path),
     )
     return f"models:/{name}/{version}"
-
-
-def best_trial(outcome: Outcome) -> tuple[str, dict[str, Any]]:
-    """Variant and row (`Results.trials`) of a study's best trial. Raises StoreError without any."""
-    table = outcome.tables[0] if outcome.tables else None
-    scored = [row for row in table.rows if row.score.mean is not None] if table else []
-    if table is None or not scored or outcome.results is None:
-        raise StoreError("--register: no variant of the study has a result yet")
-    sign = 1 if metric_info(table.metric).direction == "max" else -1
-    best = max(scored, key=lambda row: sign * (row.score.mean or 0.0))
-    trials = outcome.results.declared()
-    own = trials[(trials["variant"] == best.variant) & (trials["status"] == "finished")].to_dict("records")
-    selected, measured = (f"metrics.{name}" for name in (selection_metric(table.metric), table.metric))
-    column = selected if all(np.isfinite(row.get(selected, np.nan)) for row in own) else measured
-    return best.variant, {str(key): value for key, value in max(own, key=lambda row: sign * row[column]).items()}
 
 
 def save_model(trial: Path, target: Path, model_id: str = "") -> None:

@@ -5,7 +5,21 @@ which `--help` lists its commands. Its docstring ends in a paragraph `Example: h
 `tests/cli/test_examples.py` runs in a store of the study `puzzling`.
 """
 
-from hmtl_ablate.cli import run, report, predict, export, bundle, store, clean, schema, data  # isort: skip  # in the order of --help
+from hmtl_ablate.cli import run, report, trials, predict, evaluate, export, bundle, store, clean, schema, data  # isort: skip  # in the order of --help
 from hmtl_ablate.cli.root import app, main
 
-__all__ = ["app", "bundle", "clean", "data", "export", "main", "predict", "report", "run", "schema", "store"]
+__all__ = [
+    "app",
+    "bundle",
+    "clean",
+    "data",
+    "evaluate",
+    "export",
+    "main",
+    "predict",
+    "report",
+    "run",
+    "schema",
+    "store",
+    "trials",
+]

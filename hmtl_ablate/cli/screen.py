@@ -15,6 +15,8 @@ from hmtl_ablate.errors import HmtlError, StoreError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hmtl_ablate.reporting.document import Section
+
 LOG_LIMIT = 2**20
 """Bytes of a run's log beyond which the next run starts a new one."""
 
@@ -26,6 +28,13 @@ def write_output(text: str, output: Path) -> None:
     except OSError as error:
         raise HmtlError(f"--output {output}: can't be written: {error.strerror}") from error
     print(f"written to {output}")
+
+
+def for_terminal(section: Section) -> str:
+    """A section as text that fits the terminal."""
+    from hmtl_ablate.reporting.formats.terminal import write
+
+    return write([section], shutil.get_terminal_size((100, 24)).columns)
 
 
 def program() -> str:

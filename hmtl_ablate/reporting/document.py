@@ -127,6 +127,22 @@ def _best(values: Sequence[Value], best: Literal["", "max", "min"]) -> frozenset
     return frozenset(place for place, value in known.items() if value == found)
 
 
+def text_table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1, lead: str = "", notes: Sequence[str] = ()
+) -> Table[Sequence[str]]:
+    """A table of texts for people. words: its first columns are words and go left, the others are numbers."""
+    columns = tuple(
+        Column(
+            key=title,
+            value=lambda row, place=place: row[place],  # type: ignore[misc]
+            title=title,
+            align="left" if place < words else "right",
+        )
+        for place, title in enumerate(titles)
+    )
+    return Table("", lead, columns, tuple(rows), tuple(notes))
+
+
 @dataclass(frozen=True)
 class Section:
     """Tables under a heading."""

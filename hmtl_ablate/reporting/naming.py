@@ -2,14 +2,16 @@
 
 - a trial_id, or the first digits of one, where no other trial's begins so (four at least);
 - STUDY/VARIANT/SEED, e.g. `puzzling/SL + puzzling/0`; STUDY@PROFILE/… where a study ran at several profiles;
-- best:STUDY, the study's best finished trial on the validation split (`best_trial`).
+- best:STUDY, the best seed of the study's best variant on the validation split (`best_trial`).
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from hmtl_ablate.config import metric_info
@@ -55,9 +57,12 @@ def find_folder(name: str | Path, store: Path, tracking_uri: str | None = None) 
 
 
 def best_trial(study: str, results: Results) -> dict[str, Any]:
-    """The row of the study's best trial: the best value on the validation split of the metric that the study reports,
-    never of test, among finished trials of its variants as they are declared now; a search's own trials count only
-    where the study has no other. Probes are left out, since they have no model of their own. The older of equal ones.
+    """The row of the study's best trial: of the variant whose mean over the seeds is best, the best seed.
+
+    Both are by the study's metric on the split that selects the weights, never on test, and among finished trials of
+    the variants as they are declared now. A search's own trials count only where the study has no other: there each
+    configuration that was trained with as many seeds as any other is a variant. Probes are left out, since they have no
+    model of their own. The older of equal ones.
 
     study: NAME or NAME@PROFILE. Raises StoreError when there is no such study or no such trial.
     """
@@ -75,13 +80,26 @@ def best_trial(study: str, results: Results) -> dict[str, Any]:
     column = f"metrics.{metric}"
     scored = trials[trials[column].notna()] if column in trials else trials.iloc[:0]
     scored = scored[scored["evaluation"] == ""]
+    sign = 1.0 if metric_info(row["metric"]).direction == "max" else -1.0
     for standings in (("declared", "other batch norm"), ("search",)):
-        own = scored[scored["standing"].isin(standings)]
-        if not own.empty:
-            sign = 1.0 if metric_info(row["metric"]).direction == "max" else -1.0
-            best: dict[Any, Any] = own.loc[(sign * own[column]).idxmax()].to_dict()
-            return best
+        own = scored[scored["standing"].isin(standings)].to_dict("records")
+        groups: dict[str, list[dict[Any, Any]]] = {}
+        for one in own:
+            groups.setdefault(_configuration(one), []).append(one)
+        if standings == ("search",):
+            most = max((len(rows) for rows in groups.values()), default=0)
+            groups = {key: rows for key, rows in groups.items() if len(rows) == most}
+        if groups:
+            best = max(groups.values(), key=lambda rows: sign * fmean(one[column] for one in rows))
+            return max(best, key=lambda one: sign * one[column])
     raise StoreError(f"{BEST}{study}: no trial of this study is finished and has {metric}; run it first")
+
+
+def _configuration(row: Mapping[Any, Any]) -> str:
+    """What the trials of a variant, or of a search's configuration, share."""
+    if row["standing"] != "search":
+        return str(row["variant"])
+    return json.dumps({key: value for key, value in row["options"].items() if key != "seed"}, sort_keys=True)
 
 
 def trial_name(row: Mapping[Any, Any], study: Mapping[Any, Any]) -> str:

@@ -6,16 +6,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 
 import hmtl_ablate as ha
-from hmtl_ablate.api.registering import best_trial, register_best
+from hmtl_ablate.api.registering import register_best
 from hmtl_ablate.data.renderer import render_faces
 from hmtl_ablate.errors import StoreError, TrackingError
+from hmtl_ablate.reporting.results import results_of
 from hmtl_ablate.tracking import Tracking
 from hmtl_ablate.tracking.models import check_model_name
+from hmtl_ablate.tracking.records import StudyRecord, TrialRecord
 
 CONFIG = {"data": {"images": 96, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}}
 
@@ -26,26 +26,32 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ha.train(CONFIG, store=tmp_path_factory.mktemp("trained")).folder
 
 
-def outcome(rows: list[dict[str, Any]], means: dict[str, float | None], metric: str = "test/accuracy") -> Any:
-    shown = [SimpleNamespace(variant=name, score=SimpleNamespace(mean=mean)) for name, mean in means.items()]
-    table = SimpleNamespace(name="s", metric=metric, rows=shown)
-    return SimpleNamespace(tables=(table,), results=SimpleNamespace(declared=lambda: pd.DataFrame(rows)))
-
-
-def row(variant: str, seed: int, val: float, test: float, **more: Any) -> dict[str, Any]:
-    scores = {"metrics.best/val/accuracy": val, "metrics.test/accuracy": test}
-    return {"variant": variant, "seed": seed, "status": "finished", "trial_id": "", "run_id": ""} | scores | more
-
-
-def test_the_best_trial_is_the_best_variant_s_seed_that_validation_prefers() -> None:
-    rows = [row("SL", 0, 0.9, 0.9), row("HMTL", 0, 0.5, 0.8), row("HMTL", 1, 0.6, 0.7)]
-    rows.append(row("HMTL", 2, 0.99, 0.1, status="failed"))
-    variant, found = best_trial(outcome(rows, {"SL": 0.6, "HMTL": 0.7, "probe": None}))
-    assert (variant, found["seed"]) == ("HMTL", 1)
-    unseen = [one | {"metrics.best/val/accuracy": np.nan} for one in rows]  # the official split alone
-    assert best_trial(outcome(unseen, {"SL": 0.6, "HMTL": 0.7}))[1]["seed"] == 0
-    with pytest.raises(StoreError, match="no variant of the study has a result"):
-        best_trial(outcome(rows, {"SL": None}))
+def outcome(trial_id: str, run_id: str) -> Any:
+    """Of a study with one finished trial."""
+    study = StudyRecord(
+        name="s",
+        profile="quick",
+        metric="test/accuracy",
+        data="rendered",
+        question="",
+        variants={"SL": "k"},
+        seeds=(3,),
+        run_id="study",
+    )
+    trial = TrialRecord(
+        trial_id=trial_id,
+        config={},
+        variant="SL",
+        variant_key="k",
+        seed=3,
+        status="finished",
+        parent="study",
+        run_id=run_id,
+        data="rendered",
+        fingerprint="f",
+        metrics={"best/val/accuracy": 0.5, "test/accuracy": 0.5},
+    )
+    return SimpleNamespace(tables=(SimpleNamespace(name="s", profile="quick"),), results=results_of([study], [trial]))
 
 
 @pytest.mark.slow  # MLflow's models take seconds to load
@@ -55,7 +61,7 @@ def test_a_registered_model_predicts_what_its_trial_does(
     (store / "trials").mkdir()
     (store / "trials" / trained.name).symlink_to(trained)
     run = tracking.client.create_run(tracking.experiment_id)
-    found = outcome([row("SL", 3, 0.5, 0.5, trial_id=trained.name, run_id=run.info.run_id)], {"SL": 0.5})
+    found = outcome(trained.name, run.info.run_id)
     for _ in range(2):  # the same trial has one version
         assert register_best(found, tracking, store, "faces") == "models:/faces/1"
     [version] = tracking.client.search_model_versions("name='faces'")

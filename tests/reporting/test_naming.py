@@ -100,8 +100,39 @@ def test_the_best_of_an_error_is_the_least() -> None:
     assert best_trial("pose", results_of([study("p", "pose", "test/mae_yaw")], trials))["seed"] == 1
 
 
+def test_the_best_trial_is_the_best_variants_best_seed_on_validation() -> None:
+    """Not the luckiest seed of all, and test has no say."""
+    scores = {"SL": (0.9, 0.1, 0.2), "SL + puzzling": (0.5, 0.6, 0.4)}
+    trials = [
+        trial(
+            "p",
+            variant,
+            seed,
+            f"aa{variant[-1]}{seed}",
+            metrics={"best/val/accuracy": value, "test/accuracy": 1 - value},
+        )
+        for variant, values in scores.items()
+        for seed, value in enumerate(values)
+    ]
+    found = best_trial("puzzling", results_of([replace(study("p", "puzzling"), seeds=(0, 1, 2))], trials))
+    assert (found["variant"], found["seed"]) == ("SL + puzzling", 1)
+
+
+def test_a_configuration_of_a_search_that_won_its_race_is_a_variant() -> None:
+    """One that was trained with a single seed has lost it."""
+    trials = [trial("p", "search", 0, "aaa3", metrics={"best/val/accuracy": 0.99}, config={"lr": 3})] + [
+        trial("p", "search", seed, f"aaa{number}{seed}", metrics={"best/val/accuracy": value}, config={"lr": number})
+        for number, values in ((1, (0.9, 0.1)), (2, (0.5, 0.6)))
+        for seed, value in enumerate(values)
+    ]
+    assert best_trial("puzzling", results_of([study("p", "puzzling")], trials))["run_id"] == "aaa21"
+
+
 def test_without_variants_the_best_is_the_searchs() -> None:
-    trials = [trial("p", "search", 0, f"aaa{number}", metrics={"best/val/accuracy": number / 10}) for number in (3, 4)]
+    trials = [
+        trial("p", "search", 0, f"aaa{number}", metrics={"best/val/accuracy": number / 10}, config={"lr": number})
+        for number in (3, 4)
+    ]
     assert best_trial("puzzling", results_of([study("p", "puzzling")], trials))["run_id"] == "aaa4"
 
 
