@@ -125,9 +125,10 @@ def _removals(store: Path, tracking_uri: str | None) -> list[Removal]:
     rows = [_Row.of(row, known) for row in results.trials.to_dict("records")]
     superseded = _superseded(store, rows)
     found = [_whole(store, name, rows) for name in sorted(superseded)]
+    needed = _needed(store, superseded)
     for folder in _trial_folders(store):
         if folder.name not in superseded:
-            found += _parts(store, folder, rows)
+            found += _parts(store, folder, rows, folder.name in needed)
     found += _packs(store, rows)
     return [one for one in found if one.files]
 
@@ -153,14 +154,18 @@ def _superseded(store: Path, rows: Sequence[_Row]) -> set[str]:
     standings: dict[str, set[str]] = {}
     for row in rows:
         standings.setdefault(row.trial_id, set()).add(row.standing)
-    folders = {folder.name: folder for folder in _trial_folders(store)}
-    found = {name for name in folders if standings.get(name) == {"superseded"}}
-    declared = _named(store.glob("artifacts/*/*/artifacts/study.yaml"))
+    found = {folder.name for folder in _trial_folders(store) if standings.get(folder.name) == {"superseded"}}
     while True:
-        needed = declared | _named(folder / "config.json" for name, folder in folders.items() if name not in found)
+        needed = _needed(store, found)
         if not found & needed:
             return found
         found -= needed
+
+
+def _needed(store: Path, leaving: set[str]) -> set[str]:
+    """Ids of the trials that a study file, or a trial which is not `leaving`, starts from."""
+    configs = [folder / "config.json" for folder in _trial_folders(store) if folder.name not in leaving]
+    return _named(store.glob("artifacts/*/*/artifacts/study.yaml")) | _named(configs)
 
 
 def _named(files: Iterable[Path]) -> set[str]:
@@ -185,8 +190,8 @@ def _whole(store: Path, name: str, rows: Sequence[_Row]) -> Removal:
     return _removal("superseded", folder, [*_files(folder), *_artifacts(store, name, rows, "**/*")])
 
 
-def _parts(store: Path, folder: Path, rows: Sequence[_Row]) -> list[Removal]:
-    """What a trial that stays can do without."""
+def _parts(store: Path, folder: Path, rows: Sequence[_Row], needed: bool) -> list[Removal]:
+    """What a trial that stays can do without. needed: another one starts from its weights."""
     found = [_removal("damaged", folder, sorted(folder.glob(f"*{ASIDE}")))]
     place = TrialFolder(folder)
     try:
@@ -197,7 +202,7 @@ def _parts(store: Path, folder: Path, rows: Sequence[_Row]) -> list[Removal]:
     if result is None:
         return found
     last = [path for path in (folder / LAST,) if path.is_file()]
-    if result.status == "pruned" and standings == {"search"}:
+    if result.status == "pruned" and standings == {"search"} and not needed:
         best = [path for path in (folder / BEST,) if path.is_file()]
         found.append(_removal("pruned", folder, [*best, *last, *_artifacts(store, folder.name, rows, BEST)]))
     elif result.status != "pruned" and not result.tags.get("keep_last"):

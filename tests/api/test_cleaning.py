@@ -164,6 +164,14 @@ def test_a_trial_that_is_declared_again_before_the_answer_stays(store: Path) -> 
     assert (store / "trials" / OLD / "best.safetensors").exists()
 
 
+def test_a_pruned_trial_that_another_starts_from_keeps_its_weights(store: Path) -> None:
+    config = {"model": {"weights": f"trial:{PRUNED}"}}
+    (store / "trials" / DECLARED / "config.json").write_text(json.dumps(config))
+    assert ("pruned", PRUNED) not in kinds(store)
+    ha.clean(store).apply()
+    assert (store / "trials" / PRUNED / "best.safetensors").read_bytes() == WEIGHTS
+
+
 def test_a_kept_checkpoint_is_not_listed(store: Path) -> None:
     folder = TrialFolder(store / "trials" / DECLARED)
     result = folder.result()
