@@ -214,13 +214,7 @@ def _paired_tables(one: PairedImages) -> list[Table[Any]]:
         for name, (count, a, b) in one.classes.items()
     ]
     return [
-        text_table(
-            ("Both right", "A alone", "B alone", "Neither"),
-            [tuple(row) for row in counts],
-            words=0,
-            lead=lead,
-            notes=notes,
-        ),
+        text_table(("Both right", "A alone", "B alone", "Neither"), [counts], words=0, lead=lead, notes=notes),
         text_table(("Class", "Images", "Recall A, %", "Recall B, %"), classes),
     ]
 
