@@ -188,8 +188,12 @@ def _comparison_text(first: str, second: str, found: TrialComparison) -> str:
         tables += _paired_tables(one)
     if found.unpaired:
         tables.append(text_table((), (), lead=f"Not compared image by image: {found.unpaired}."))
-    heading = f"A: {first} ({found.first.trial_id})  B: {second} ({found.second.trial_id})"
-    return for_terminal(Section(heading, "", tuple(tables)))
+    names = [
+        f"{letter}: {name} ({trial})"
+        for letter, name, trial in (("A", first, found.first.trial_id), ("B", second, found.second.trial_id))
+    ]
+    who = [text_table((), (), lead=name) for name in names]
+    return for_terminal(Section("Two trials", "", (*who, *tables)))
 
 
 def _paired_tables(one: PairedImages) -> list[Table[Any]]:
