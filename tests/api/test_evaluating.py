@@ -1,5 +1,6 @@
 """ha.evaluate: the trial's own numbers again, other data, exported models, every task."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,22 @@ def folder_of(place: Path, names: list[str]) -> Path:
     return place
 
 
-def test_another_dataset_with_the_same_classes(trial: ha.TrainedTrial, tmp_path: Path) -> None:
+@pytest.fixture
+def own_store(trial: ha.TrainedTrial, tmp_path: Path) -> Path:
+    """The trial's folder in a store of its own, which gets the packs of other datasets."""
+    return Path(shutil.copytree(trial.folder, tmp_path / "runs" / "trials" / trial.folder.name))
+
+
+def test_another_dataset_with_the_same_classes(trial: ha.TrainedTrial, own_store: Path, tmp_path: Path) -> None:
     names = trial.result.classes
-    found = ha.evaluate(trial, {"folder": folder_of(tmp_path / "faces", names)})
+    found = ha.evaluate(own_store, {"folder": folder_of(tmp_path / "faces", names)})
     assert (found.data, found.n) == ("folder", 4 * len(names))
     assert found.tasks["emotion"].images == dict.fromkeys(names, 4)
 
 
-def test_other_classes_are_one_message_that_names_the_difference(trial: ha.TrainedTrial, tmp_path: Path) -> None:
+def test_other_classes_are_one_message_that_names_the_difference(
+    trial: ha.TrainedTrial, own_store: Path, tmp_path: Path
+) -> None:
     names = [name for name in trial.result.classes if name != "contempt"]
     with pytest.raises(HmtlError, match="'folder' has other emotion classes than the model: it lacks contempt"):
-        ha.evaluate(trial, {"folder": folder_of(tmp_path / "faces", names)})
+        ha.evaluate(own_store, {"folder": folder_of(tmp_path / "faces", names)})

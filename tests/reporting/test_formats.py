@@ -62,10 +62,11 @@ def test_terminal() -> None:
 def test_latex() -> None:
     text = render_sections(SECTIONS, "latex")
     assert text.startswith("% needs \\usepackage{booktabs}")
-    assert "% Sizes\n\n% Some text.\n\n\\begin{table}" in text
-    assert "\\caption{Two. A lead.}\n\\smallskip\n\\sbox2{%\n\\begin{tabular}{lr}" in text
+    assert "% Sizes\n\n% Some text.\n\n\\begingroup" in text
+    assert "\\sbox2{%\n\\begin{tabular}{lr}\n\\toprule\nName & Size" in text
+    assert "\\begin{\\hmtlfloat}[htbp]\n\\centering\\small\\sloppy\n\\caption{Two. A lead.}" in text
     assert "Name & Size \\\\\n\\midrule\na\\_b & 1.0 \\\\\nc & 22.5 \\\\\n\\bottomrule" in text
-    assert text.endswith("A note.\\par\n\\end{minipage}\n\\end{table}\n")
+    assert text.endswith("A note.\\par\n\\end{minipage}\n\\end{\\hmtlfloat}\\endgroup\n")
 
 
 def test_a_new_format_for_people(registries: None) -> None:
