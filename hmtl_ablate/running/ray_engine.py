@@ -62,10 +62,9 @@ from hmtl_ablate.running.stop import Stop
 from hmtl_ablate.running.task import Trainer
 from hmtl_ablate.study import Resources
 
-SLOT = "trial_slot"
-"""A resource of the clusters we start: the function that watches over Ray Train's workers takes a slot and no CPU."""
-
-
+WATCHER = {"memory": 1.0}
+"""What the function that watches over Ray Train's workers reserves: a byte, since Tune needs something to reserve. A
+share of a core would keep a worker off a node that has just as many cores as the worker needs."""
 STARTS = 3
 """Attempts to start Ray on this machine."""
 LOOK = 0.2
@@ -115,7 +114,7 @@ def _start(address: str | None, modules: Mapping[str, Any]) -> None:
     that Ray gives itself to start: then it is tried again.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    here = {"include_dashboard": False, "object_store_memory": 256 * 2**20, "resources": {SLOT: 4096}}
+    here = {"include_dashboard": False, "object_store_memory": 256 * 2**20}
     for left in reversed(range(1 if address else STARTS)):
         try:
             # Ray puts the working folder of the moment first on its workers' sys.path, and any file there may have the
@@ -133,9 +132,11 @@ def _start(address: str | None, modules: Mapping[str, Any]) -> None:
             if address and (differing := versions_in(str(error))):
                 raise ClusterError(f"the Ray cluster at {address} can't be used: {differing}") from error
             if address:
+                token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+                check = "that the token here is the cluster's" if token else "--address"
                 raise ClusterError(
-                    f"the Ray cluster at {address} can't be used: {text}; check --address, or leave it out to use this "
-                    "machine"
+                    f"the Ray cluster at {address} can't be used: {text}; check {check}, or leave --address out to use "
+                    "this machine"
                 ) from error
             if not left:
                 raise ClusterError(
@@ -221,9 +222,7 @@ def conduct(conductor: Conductor, stop: Stop, trainer: Trainer, options: RunOpti
 def _placement(resources: Resources, unfit: Unfit) -> Callable[[Any], ray.tune.PlacementGroupFactory]:
     """What Tune reserves for a trial, on a node that is not left out; of several workers, for the function that watches
     over them."""
-    bundle = needs_of(resources)
-    if resources.workers > 1:
-        bundle = {SLOT: 1.0} if SLOT in resources_of(answered(ray.nodes, SLOW)) else {"CPU": 0.01}
+    bundle = needs_of(resources) if resources.workers == 1 else WATCHER
 
     def place(config: Any) -> ray.tune.PlacementGroupFactory:
         others = {"bundle_label_selector": [{NODE_LABEL: f"!in({','.join(unfit.ids)})"}]} if unfit.ids else {}

@@ -88,8 +88,12 @@ class Cluster:
         start += ["--object-store-memory", str(STORE_MEMORY)]
         start += ["--head", "--port", str(PORT)] if number == 1 else ["--address", self.address]
         ray = [str(self._python), "-m", "ray.scripts.scripts", *start, *map(str, words)]
+        hosts = folder / "hosts"  # PyTorch looks up the node's own name
+        hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{NETWORK}.{n} node-{n}\n" for n in range(1, 10)))
         # the shell is process 1, and stays when Ray ends: a driver on the node is not killed with it
-        own = " && ".join([f"hostname node-{number}", *_own_tmp(folder / "tmp"), '{ "$@"; sleep infinity; }'])
+        own = " && ".join(
+            [f"hostname node-{number}", f"mount --bind {hosts} /etc/hosts", *_own_tmp(folder / "tmp"), START]
+        )
         apart = [
             "unshare",
             "--mount",
@@ -165,6 +169,9 @@ class Cluster:
             assert node.process.poll() is None, node.log()
             assert time.monotonic() < deadline, node.log()
             time.sleep(0.1)
+
+
+START = '{ "$@"; sleep infinity; }'
 
 
 def bare_python(folder: Path) -> Path:

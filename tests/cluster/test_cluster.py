@@ -56,6 +56,46 @@ def cluster() -> Iterator[Cluster]:
         cluster.end()
 
 
+@pytest.fixture
+def growing() -> Iterator[Cluster]:
+    """A head without cores, and an autoscaler that starts nodes of one core, two at most, with Ray's provider for
+    tests."""
+    head = "f" * 51 + "00000"
+    config = {
+        "cluster_name": "growing",
+        "max_workers": 2,
+        "provider": {
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "launch_multiple": True,
+            "head_node_id": head,
+        },
+        "available_node_types": {
+            "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
+        },
+        "head_node_type": "head",
+        "idle_timeout_minutes": 5,
+        "auth": {},
+        "file_mounts": {},
+    }
+    variables = {
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_enable_autoscaler_v2": "1",
+        "RAY_CLOUD_INSTANCE_ID": head,
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": head,
+    }
+    cluster = Cluster()
+    try:
+        (cluster.shared / "growing.json").write_text(json.dumps(config))
+        cluster.add(0, ["--autoscaling-config", cluster.shared / "growing.json"], variables)
+        (cluster.shared / "tiny.yaml").write_text(TINY)
+        yield cluster
+    finally:
+        cluster.end()
+
+
 def run(cluster: Cluster, *words: object) -> subprocess.CompletedProcess[str]:
     """`hmtl-ablate run` on the head."""
     done: subprocess.CompletedProcess[str] = cluster.run(
@@ -136,7 +176,8 @@ def alter_versions(cluster: Cluster) -> None:
         "client.internal_kv_put(key, json.dumps(known).encode(), True, space)"
     )
     python = cluster.shared / "python" / "bin" / "python"
-    subprocess.run(cluster.nodes[0].inside([python, "-c", program, cluster.address]), check=True, timeout=60)
+    words = cluster.nodes[0].inside([python, "-c", program, cluster.address])
+    subprocess.run(words, check=True, timeout=60, env=cluster.variables())
 
 
 def test_nodes_that_come_and_go(cluster: Cluster) -> None:
@@ -201,3 +242,13 @@ def test_workers_on_two_nodes_train_as_one(cluster: Cluster) -> None:
     assert len(histories[0]) == 4
     for one, two in zip(*histories, strict=True):
         assert two["train/loss"] == pytest.approx(one["train/loss"], rel=1e-3)
+
+
+def test_an_autoscaling_cluster_grows_when_asked(growing: Cluster) -> None:
+    """It holds no trial when the run begins."""
+    refused = run(growing, "--seeds", "0")
+    assert refused.returncode == 2
+    assert "a trial needs 1 CPU but the cluster has 0 CPU" in refused.stderr
+    done = run(growing, "--seeds", "0", "--max-concurrent", "2", "--grow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "trials: 2 trained" in done.stdout
