@@ -3,7 +3,9 @@
 import json
 import re
 import signal
+import sqlite3
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,3 +127,54 @@ def test_postgresql_is_found_by_its_own_variables(postgres: Postgres, study: Pat
     (experiment,) = [one for one in client.search_experiments() if one.name == "hmtl-ablate"]
     assert len(client.search_runs([experiment.experiment_id])) >= 3
     assert not list((tmp_path / "runs").glob("*.db"))
+
+
+def test_two_studies_share_a_postgresql(postgres: Postgres, study: Path, tmp_path: Path) -> None:
+    """At the same time, from two stores: neither sees the other's trials."""
+    other = tmp_path / "other.yaml"
+    other.write_text(study.read_text().replace("name: services", "name: others").replace("images: 96", "images: 128"))
+    common = ["--engine", "local", "--storage", postgres.url("optuna"), "--tracking-uri", postgres.url("mlflow")]
+    places = {name: tmp_path / name for name in ("one", "two")}
+    for place in places.values():
+        place.mkdir()
+    with (
+        running(["run", study, *common], places["one"]) as first,
+        running(["run", other, *common], places["two"]) as second,
+    ):
+        assert (first.end(), second.end()) == (0, 0), first.text() + second.text()
+    client = MlflowClient(postgres.url("mlflow").replace("postgresql:", "postgresql+psycopg:"))
+    experiment = client.get_experiment_by_name("hmtl-ablate")
+    runs = [run.data.tags for run in client.search_runs([experiment.experiment_id], max_results=1000)]
+    for name, key in (("services", "one"), ("others", "two")):
+        own = {path.parent.name for path in (places[key] / "runs").glob("trials/*/result.json")}
+        logged = [tags["hmtl.trial_id"] for tags in runs if tags["hmtl.kind"] == "trial" and tags["hmtl.study"] == name]
+        assert len(own) == TRIALS
+        assert Counter(logged) == Counter(own)
+    storage = optuna.storages.RDBStorage(postgres.url("optuna").replace("postgresql:", "postgresql+psycopg:"))
+    searches = {one.study_name.partition("@")[0]: one._study_id for one in storage.get_all_studies()}
+    assert sorted(searches) == ["others", "services"]
+    for number in searches.values():
+        own_trials = [one for one in storage.get_all_trials(number) if "repeats" not in one.user_attrs]
+        assert [one.state.name for one in own_trials] == ["COMPLETE"] * 2
+
+
+def test_a_run_outlives_a_database_that_another_program_locks(study: Path, tmp_path: Path) -> None:
+    """For half a minute, MLflow's and Optuna's; training waits for neither longer than it must, and nothing is lost."""
+    store = tmp_path / "runs"
+    with running(["run", study, "--engine", "local"], tmp_path) as command:
+        command.wait_for(EPOCHS + 1)
+        locks = [sqlite3.connect(store / name, isolation_level=None) for name in ("mlflow.db", "optuna.db")]
+        for lock in locks:
+            lock.execute("PRAGMA busy_timeout = 20000")
+            lock.execute("BEGIN EXCLUSIVE")
+        time.sleep(30)
+        for lock in locks:
+            lock.execute("ROLLBACK")
+            lock.close()
+        assert command.end() == 0, command.text()
+    assert "Traceback" not in command.text()
+    assert command.epochs() == TRIALS * EPOCHS
+    with running(["run", study, "--engine", "local"], tmp_path) as again:  # delivers what is missing, if anything is
+        assert again.end() == 0, again.text()
+        assert f"0 trained, {TRIALS} finished before" in again.text()
+    check_delivered(f"sqlite:///{store / 'mlflow.db'}", store)
