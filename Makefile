@@ -17,8 +17,8 @@ test: install-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
-	$(BIN)/pytest -m slow -n 2 --ignore=tests/chaos
-	$(BIN)/pytest -m slow -n 0 tests/chaos
+	$(BIN)/pytest -m slow -n 2 --ignore=tests/chaos --ignore=tests/cluster
+	$(BIN)/pytest -m slow -n 0 tests/chaos tests/cluster
 	if nvidia-smi -L >/dev/null 2>&1; then $(BIN)/pytest -m gpu -n 0; fi
 
 # What to run while you write: lint and the tests without Ray, servers or other processes.
