@@ -30,7 +30,8 @@ def bundle(
     ] = None,
     imports: Imports = [],
 ) -> None:
-    """Write a study as one file that others can verify: tables, curves, configs, predictions; no weights, no images.
+    """Write a study as one file that others can verify. It has tables, curves, configs and
+    predictions; no weights, no images.
 
     Example: hmtl-ablate bundle puzzling
     """
@@ -58,8 +59,8 @@ def verify(
     ] = None,
     imports: Imports = [],
 ) -> None:
-    """Recompute every cell of a bundle's tables from its predictions, without its data and without a GPU. Exit code 1:
-    something does not fit. Nothing in the bundle is run.
+    """Recompute every cell of a bundle's tables. It needs the predictions inside, no data and no GPU. Exit code
+    1: something does not fit. Nothing in the bundle is run.
 
     Example: hmtl-ablate verify puzzling.hmtl.zip
     """

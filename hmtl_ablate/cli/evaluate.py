@@ -41,7 +41,7 @@ def evaluate(
     runs: Runs = DEFAULT_RUNS,
     imports: Imports = [],
 ) -> None:
-    """Measure a model on a split of its own data, or of another dataset with the same labels and classes.
+    """Measure a model on a split of its own or other data. Other data needs the same labels and classes.
 
     Example: hmtl-ablate evaluate best:puzzling --data ferplus=/data/FERPlus --format json
     """

@@ -34,7 +34,7 @@ def export(
     runs: Runs = DEFAULT_RUNS,
     imports: Imports = [],
 ) -> None:
-    """Write a trial's network for other programs, and compare what it answers with PyTorch.
+    """Write a trial's network for other programs. What it answers is compared with PyTorch.
 
     Example: hmtl-ablate export best:puzzling --to model.onnx
     """

@@ -50,7 +50,7 @@ def predict(
     quiet: Quiet = False,
     imports: Imports = [],
 ) -> None:
-    """Predict label and probabilities, angles, or valence and arousal of faces. An image that can't be read is listed
+    """Predict label, angles, or valence and arousal of faces. An image that can't be read is listed
     and left out.
 
     Example: hmtl-ablate predict best:puzzling faces/ --output predictions.csv

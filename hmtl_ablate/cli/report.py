@@ -71,7 +71,7 @@ def report(
     ] = False,
     imports: Imports = [],
 ) -> None:
-    """Print one table per study, and the paper's claims compared with what was measured.
+    """Print a table per study, and the paper's claims.
 
     Example: hmtl-ablate report --format html --output report.html
     """

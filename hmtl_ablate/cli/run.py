@@ -165,7 +165,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
     imports: Imports = [],
 ) -> None:
-    """List the trials that a run would start or skip, and what they cost.
+    """List the trials of a run, and what they cost. Nothing is trained.
 
     Example: hmtl-ablate plan search_spaces/puzzling.yaml --seeds 0,1,2
     """

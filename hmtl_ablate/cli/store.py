@@ -23,7 +23,7 @@ def import_(
     runs: Runs = DEFAULT_RUNS,
     imports: Imports = [],
 ) -> None:
-    """Copy trials that were trained elsewhere into the store; the next run of their study counts them.
+    """Copy trials that were trained elsewhere into the store. The next run of their study counts them.
 
     Example: hmtl-ablate import gpu-machine/runs
     """

@@ -50,7 +50,7 @@ def best(
     tracking_uri: TrackingUri = None,
     imports: Imports = [],
 ) -> None:
-    """Show a study's best trial, and its configuration as YAML for a study file.
+    """Show a study's best trial, and its configuration as YAML.
 
     Example: hmtl-ablate best puzzling
     """
@@ -79,7 +79,7 @@ def compare(
     runs: Runs = DEFAULT_RUNS,
     imports: Imports = [],
 ) -> None:
-    """Compare two trials: options, metrics, and which test images each is right about.
+    """Compare two trials: options, metrics, and test images.
 
     Example: hmtl-ablate compare puzzling/SL/0 "puzzling/SL + puzzling/0"
     """
