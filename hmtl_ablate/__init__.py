@@ -15,9 +15,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hmtl_ablate.api.best import BestTrial, best
     from hmtl_ablate.api.bundles import bundle, import_bundle, retrain, verify
     from hmtl_ablate.api.cleaning import CleanPlan, clean
-    from hmtl_ablate.api.comparing import BestTrial, PairedImages, TrialComparison, best, compare, load_trial
+    from hmtl_ablate.api.comparing import PairedImages, TrialComparison, compare, load_trial
     from hmtl_ablate.api.evaluating import Evaluation, TaskScores, evaluate
     from hmtl_ablate.api.exporting import Exported, export
     from hmtl_ablate.api.models import Prediction, TrainedModel, load_model
@@ -73,7 +74,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "BestTrial": "hmtl_ablate.api.comparing",
+    "BestTrial": "hmtl_ablate.api.best",
     "CleanPlan": "hmtl_ablate.api.cleaning",
     "Evaluation": "hmtl_ablate.api.evaluating",
     "Exported": "hmtl_ablate.api.exporting",
@@ -86,7 +87,7 @@ _MODULES = {
     "TrainedTrial": "hmtl_ablate.api.trials",
     "TrialComparison": "hmtl_ablate.api.comparing",
     "TrialConfig": "hmtl_ablate.config",
-    "best": "hmtl_ablate.api.comparing",
+    "best": "hmtl_ablate.api.best",
     "bundle": "hmtl_ablate.api.bundles",
     "clean": "hmtl_ablate.api.cleaning",
     "compare": "hmtl_ablate.api.comparing",

@@ -13,7 +13,7 @@ import typer
 
 from hmtl_ablate.cli.options import DEFAULT_RUNS, Imports, Runs
 from hmtl_ablate.cli.root import app
-from hmtl_ablate.cli.screen import write_output
+from hmtl_ablate.cli.screen import for_terminal, write_output
 from hmtl_ablate.errors import HmtlError
 
 if TYPE_CHECKING:
@@ -67,37 +67,25 @@ def _named(text: str) -> dict[str, Path | None]:
 
 
 def _table(found: Evaluation) -> str:
-    from hmtl_ablate.config import metric_info
+    from hmtl_ablate.config import in_percent
+    from hmtl_ablate.reporting.document import Section, text_table
+    from hmtl_ablate.reporting.wording import label, number_text
 
-    lines = [f"{found.model} on {found.data}, {found.split}: {found.n} images"]
+    tables = []
     for task, scores in found.tasks.items():
-        lines += ["", f"{task}, {scores.n} images"]
-        rows = [
-            (metric_info(f"{task}/{name}").title.removeprefix(f"{task} "), _value(f"{task}/{name}", value))
-            for name, value in scores.metrics.items()
-            if not name.startswith("recall/")
-        ]
-        wide = max(len(title) for title, _ in rows)
-        lines += [f"  {title:<{wide}}  {value:>9}" for title, value in rows]
+        values = {name: value for name, value in scores.metrics.items() if not name.startswith("recall/")}
+        rows = [(label(name), number_text(value, in_percent(name))) for name, value in values.items()]
+        tables.append(text_table(("Metric", "Value"), rows, lead=f"{task}: {scores.n:,} labelled images"))
         if scores.images:
-            wide = max(map(len, ("class", *scores.images)))
-            lines += ["", f"  {'class':<{wide}}  {'images':>7}  {'recall':>9}"]
-            for name, count in scores.images.items():
-                recall = f"{100 * scores.recall[name]:.2f} %" if count else "–"
-                lines.append(f"  {name:<{wide}}  {count:>7}  {recall:>9}")
-    if found.missing:
-        lines += ["", f"no image of this split has a label for {', '.join(found.missing)}"]
-    return "\n".join(lines) + "\n"
-
-
-def _value(metric: str, value: float) -> str:
-    """With its unit: 71.25 %, 6.31°, 0.4821."""
-    from hmtl_ablate.config import metric_info
-
-    unit = metric_info(metric).unit
-    if unit == "%":
-        return f"{100 * value:.2f} %"
-    return f"{value:.2f}°" if unit == "°" else f"{value:.4f}"
+            recalls = [
+                (name, f"{count:,}", number_text(scores.recall.get(name) if count else None, percent=True))
+                for name, count in scores.images.items()
+            ]
+            tables.append(text_table(("Class", "Images", "Recall, %"), recalls))
+    missing = f"No image of this split has a label for {', '.join(found.missing)}." if found.missing else ""
+    return for_terminal(
+        Section(f"{found.model} on {found.data}, {found.split}: {found.n:,} images", missing, tuple(tables))
+    )
 
 
 def _json(found: Evaluation) -> str:

@@ -56,7 +56,7 @@ def best(
     """
     from dataclasses import asdict
 
-    from hmtl_ablate.api.comparing import best as best_of
+    from hmtl_ablate.api.best import best as best_of
     from hmtl_ablate.checks import import_modules
     from hmtl_ablate.config import in_percent
     from hmtl_ablate.reporting.wording import label, number_text

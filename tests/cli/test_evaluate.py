@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_a_table(trial: ha.TrainedTrial, capsys: pytest.CaptureFixture[str]) -> 
     out = capsys.readouterr().out
     count = sum(map(sum, trial.result.confusion["test"]))
     assert out.startswith(f"{trial.trial_id} on rendered, test: {count} images\n")
-    assert f"{100 * trial.metrics['test/accuracy']:.2f} %" in out
+    assert re.search(rf"^accuracy, % +{100 * trial.metrics['test/accuracy']:.2f}$", out, re.M)
     assert all(name in out for name in trial.result.classes)
 
 
