@@ -43,7 +43,7 @@ def evaluate(
 ) -> None:
     """Measure a model on a split of its own or other data. Other data needs the same labels and classes.
 
-    Example: hmtl-ablate evaluate best:puzzling --data ferplus=/data/FERPlus --format json
+    Example: hmtl-ablate evaluate best:puzzling --split val --format json
     """
     named = None if data is None else _named(data)
     from hmtl_ablate.api import evaluating
