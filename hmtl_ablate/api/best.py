@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hmtl_ablate.reporting.naming import best_trial, trial_name
-from hmtl_ablate.reporting.results import load_results
+from hmtl_ablate.reporting.results import load_results, require_runs
 from hmtl_ablate.reporting.winner import variant_options
 from hmtl_ablate.study import selection_metric
 from hmtl_ablate.study.mapping import node_of, yaml_of
@@ -52,8 +52,9 @@ def best(study: str, store: str | Path = "runs", *, tracking_uri: str | None = N
         tracking_uri: MLflow tracking store; None for SQLite in the store.
 
     Raises:
-        StoreError: there is no such study, or no finished trial of it.
+        StoreError: there is no store, no such study, or no finished trial of it.
     """
+    require_runs(tracking_uri, Path(store))
     results = load_results(tracking_uri, Path(store))
     row = best_trial(study, results)
     parent = next(one for one in results.studies.to_dict("records") if one["run_id"] == row["parent"])

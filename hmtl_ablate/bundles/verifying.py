@@ -20,6 +20,7 @@ from hmtl_ablate.bundles.trials import differences
 from hmtl_ablate.data.reading import SHARES
 from hmtl_ablate.reporting.document import one_line
 from hmtl_ablate.reporting.render import build_report, render
+from hmtl_ablate.reporting.wording import plural
 
 ROUNDING = 1e-9
 """Largest difference of a cell, absolute and as a share: other versions of SciPy may round otherwise."""
@@ -49,7 +50,7 @@ class Verification:
     @property
     def summary(self) -> str:
         """One line, e.g. "52 cells, 4 trials: all consistent"."""
-        found = "all consistent" if self.consistent else f"{len(self.differences)} differences"
+        found = "all consistent" if self.consistent else plural(len(self.differences), "difference")
         return f"{self.cells:,} cells, {self.trials:,} trials: {found}"
 
 

@@ -77,6 +77,7 @@ def test_compare_names_what_differs(ids: list[str], capsys: pytest.CaptureFixtur
     ("words", "said"),
     [
         (["show", "zzz"], "zzz: there is no such trial"),
+        (["best", "puzzling", "--runs", "elsewhere"], "name the --runs folder that a run has written"),
         (["compare", "{}", "best:nothing"], "best:nothing: there is no such trial"),
     ],
 )
