@@ -30,8 +30,10 @@ def wait_for(what: Callable[[], object], seconds: float = 240) -> None:
 
 
 def trained(store: Path) -> list[Path]:
-    """The histories with an epoch."""
-    return [path for path in store.glob("trials/*/metrics.jsonl") if path.read_text()]
+    """The trials with a checkpoint or a result. A history has its line before the checkpoint is written, and a trial that
+    dies between the two starts from nothing."""
+    files = (*store.glob("trials/*/last.safetensors"), *store.glob("trials/*/result.json"))
+    return sorted({path.parent for path in files})
 
 
 def below(pid: int, name: str) -> list[int]:
