@@ -27,6 +27,7 @@ from hmtl_ablate.planning.calibration import read_calibration
 from hmtl_ablate.planning.cost import Counts, counts_in, search_configs, split_counts
 from hmtl_ablate.planning.estimate import Estimate, PackNeed, Place, PlannedTrial, estimate_of
 from hmtl_ablate.running.options import Engine, refuse_workers
+from hmtl_ablate.storage import publish
 from hmtl_ablate.study import Search, Study, combinations, data_configs, missing_data, needed, resolved
 from hmtl_ablate.supervised import SUPERVISED_TASKS
 from hmtl_ablate.training.folder import TrialFolder
@@ -309,6 +310,7 @@ def prepare(study: Study, store: Path, tracking_uri: str | None, progress: PackP
         config = variant.config(study.seeds[0])
         check_labels(config, packs.of(config))
     check_search(study, packs)
+    publish(store, "packs")
     return Prepared(store, packs, tracking)
 
 

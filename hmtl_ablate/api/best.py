@@ -8,6 +8,7 @@ from pathlib import Path
 from hmtl_ablate.reporting.naming import best_trial, trial_name
 from hmtl_ablate.reporting.results import load_results, require_runs
 from hmtl_ablate.reporting.winner import variant_options
+from hmtl_ablate.storage import store_folder
 from hmtl_ablate.study import selection_metric
 from hmtl_ablate.study.mapping import node_of, yaml_of
 
@@ -54,8 +55,8 @@ def best(study: str, store: str | Path = "runs", *, tracking_uri: str | None = N
     Raises:
         StoreError: there is no store, no such study, or no finished trial of it.
     """
-    require_runs(tracking_uri, Path(store))
-    results = load_results(tracking_uri, Path(store))
+    require_runs(tracking_uri, store_folder(store))
+    results = load_results(tracking_uri, store_folder(store))
     row = best_trial(study, results)
     parent = next(one for one in results.studies.to_dict("records") if one["run_id"] == row["parent"])
     metric = selection_metric(parent["metric"])

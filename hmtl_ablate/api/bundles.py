@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hmtl_ablate.bundles.layout import ENDING
+from hmtl_ablate.storage import store_folder
 
 if TYPE_CHECKING:
     from hmtl_ablate.bundles.retraining import Retrained
@@ -47,9 +48,9 @@ def bundle(
     from hmtl_ablate.bundles.writing import write_bundle
     from hmtl_ablate.reporting.results import require_runs
 
-    require_runs(tracking_uri, Path(store))
+    require_runs(tracking_uri, store_folder(store))
     path = Path(output) if output is not None else Path(f"{_file_name(study)}{ENDING}")
-    write_bundle(study, Path(store), path, tracking_uri)
+    write_bundle(study, store_folder(store), path, tracking_uri)
     return path
 
 
@@ -119,7 +120,7 @@ def retrain(
     number = random.SystemRandom().randrange(10**6) if seed is None else seed
     with opened(Path(file)) as found, tempfile.TemporaryDirectory(prefix="hmtl-retrain-") as folder:
         trial = drawn(found, number)
-        place = open_store(Path(folder if store is None else store))
+        place = open_store(store_folder(folder if store is None else store))
         paths = {name: Path(path) for name, path in (data or {}).items()}
         pack = open_pack(trial.content.config.data, paths.get(trial.content.config.data.name), place)
         require_identity(trial, pack)
@@ -149,7 +150,7 @@ def import_bundle(file: str | Path, store: str | Path = "runs") -> Imported:
         check = verified(found)
         if not check.consistent:
             raise BundleError(f"{file} does not fit together, so nothing was imported: {check.differences[0]}")
-        return import_trials(found.root, open_store(Path(store)) / "trials")
+        return import_trials(found.root, open_store(store_folder(store)) / "trials")
 
 
 def _file_name(study: str) -> str:

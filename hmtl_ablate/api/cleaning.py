@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from hmtl_ablate.errors import StoreError
+from hmtl_ablate.storage import address_of, mirror_of, store_folder
 from hmtl_ablate.training.folder import ASIDE, LAST, TrialFolder, TrialResult
 
 Kind = Literal["pruned", "superseded", "checkpoint", "pack", "damaged"]
@@ -110,7 +111,12 @@ def clean(store: str | Path = "runs", *, tracking_uri: str | None = None) -> Cle
     """
     from hmtl_ablate.reporting.results import require_runs
 
-    place = Path(store)
+    place = store_folder(store)
+    if mirror_of(place) is not None:
+        raise StoreError(
+            f"{address_of(place)}: clean removes files of a folder, not objects; use your service's own commands, e.g. "
+            "`aws s3 rm --recursive` on trials/ID"
+        )
     require_runs(tracking_uri, place)
     with _no_study_runs(place):
         return CleanPlan(place, tuple(_removals(place, tracking_uri)), tracking_uri)

@@ -16,6 +16,7 @@ from hmtl_ablate.reporting.image_scores import ImageScores, image_scores
 from hmtl_ablate.reporting.naming import find_folder
 from hmtl_ablate.reporting.sampling import mcnemar
 from hmtl_ablate.reporting.statistics import Estimate, estimate
+from hmtl_ablate.storage import store_folder
 from hmtl_ablate.tracking.records import flat
 
 
@@ -36,7 +37,7 @@ def load_trial(name: TrainedTrial | str | Path, store: str | Path = "runs") -> T
     """
     if isinstance(name, TrainedTrial):
         return name
-    folder = find_folder(name, Path(store))
+    folder = find_folder(name, store_folder(store))
     result = folder.result()
     if result is None:
         epochs = len(folder.history())

@@ -24,6 +24,7 @@ from hmtl_ablate.data.splits import split as split_pack
 from hmtl_ablate.errors import DataError, HmtlError
 from hmtl_ablate.exporting import files
 from hmtl_ablate.model import InferenceModel, normalisation
+from hmtl_ablate.storage import store_folder
 from hmtl_ablate.supervised import SUPERVISED_TASKS, Labels, SupervisedTask
 from hmtl_ablate.supervised.classification import confusion_matrix
 from hmtl_ablate.training import evaluate as measuring
@@ -130,8 +131,8 @@ def evaluate(
         HmtlError: there is no such model or dataset, the dataset has no label for any of its tasks or other classes, or
             the split has no image.
     """
-    subject = _subject(model, Path(store), device)
-    config, pack = _data(subject, data, _store(subject, Path(store)))
+    subject = _subject(model, store_folder(store), device)
+    config, pack = _data(subject, data, _store(subject, store_folder(store)))
     present = tuple(task for task in subject.classes if task in pack.labels)
     if not present:
         raise DataError(

@@ -19,6 +19,7 @@ from hmtl_ablate.data.renderer import render_faces
 from hmtl_ablate.errors import CheckpointError, HmtlError
 from hmtl_ablate.exporting import files
 from hmtl_ablate.exporting.description import Description
+from hmtl_ablate.storage import store_folder
 
 FACES = 16
 """Drawn faces on which the file is compared with PyTorch."""
@@ -84,7 +85,7 @@ def export(
     """
     path = Path(to)
     files.check(path, precision)
-    found = TrainedFolder.of(trial, Path(store))
+    found = TrainedFolder.of(trial, store_folder(store))
     network = found.network()
     description = found.description(network)
     model = TrainedModel(found.config, network, found.classes)

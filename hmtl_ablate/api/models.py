@@ -22,6 +22,7 @@ from hmtl_ablate.exporting.description import Description, describe
 from hmtl_ablate.exporting.network import filled
 from hmtl_ablate.model import InferenceModel, normalisation
 from hmtl_ablate.reporting.naming import find_folder
+from hmtl_ablate.storage import bring, store_folder
 from hmtl_ablate.supervised import SupervisedTask
 from hmtl_ablate.training.checkpoint import load_tensors
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
@@ -157,7 +158,7 @@ def load_model(trial: TrainedTrial | str | Path, store: str | Path = "runs") -> 
             description, network = exported
             norm = torch.tensor(description.mean).view(3, 1, 1), torch.tensor(description.std).view(3, 1, 1)
             return TrainedModel(description.config(), network, description.classes, norm)
-    found = TrainedFolder.of(trial, Path(store))
+    found = TrainedFolder.of(trial, store_folder(store))
     return TrainedModel(found.config, found.network(), found.classes)
 
 
@@ -188,7 +189,7 @@ class TrainedFolder:
 
     def network(self) -> InferenceModel:
         """The network with the trial's best weights. Raises CheckpointError."""
-        path = self.folder.path / "best.safetensors"
+        path = bring(self.folder.path / "best.safetensors")
         state = load_tensors(path)
         own = {name.removeprefix("inference."): value for name, value in state.items() if name.startswith("inference.")}
         width = sum(task_of(name, self.config, names).width for name, names in self.classes.items())

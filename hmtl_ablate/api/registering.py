@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hmtl_ablate.api.models import TrainedModel, load_model, row_of
 from hmtl_ablate.errors import StoreError, TrackingError
 from hmtl_ablate.reporting.naming import best_trial
+from hmtl_ablate.storage import bring
 from hmtl_ablate.tracking.models import register_model
 from hmtl_ablate.training.folder import TrialFolder
 
@@ -63,7 +64,7 @@ def register_best(outcome: Outcome | None, tracking: Tracking, store: Path, name
     study = outcome.tables[0]
     row = best_trial(f"{study.name}@{study.profile}", outcome.results)
     folder = TrialFolder(store / "trials" / row["trial_id"])
-    if not all((folder.path / file).is_file() for file in FILES):
+    if not all(bring(folder.path / file).is_file() for file in FILES):
         raise StoreError(f"--register {name}: {folder.path} has no weights; run on the machine that has the store")
     version = register_model(
         tracking,

@@ -12,6 +12,7 @@ from hmtl_ablate.checks import estimate_study, planned_trials, prepare
 from hmtl_ablate.errors import HmtlError
 from hmtl_ablate.planning.budget import parse_budget
 from hmtl_ablate.planning.estimate import Estimate, PlannedTrial
+from hmtl_ablate.storage import opened, store_folder
 from hmtl_ablate.study import Study, load_study
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def plan(study: StudyLike, *, store: str | Path = "runs") -> list[PlannedTrial]:
     A search's own trials are not listed: they are drawn while it runs. `pandas.DataFrame(plan(…))` is a frame.
     Raises StudyError for a malformed study, DataError and ConfigError for a dataset or network that does not exist.
     """
-    return planned_trials(_study(study), Path(store))
+    return planned_trials(_study(study), store_folder(store))
 
 
 def estimate(
@@ -83,7 +84,7 @@ def estimate(
     `.to_json()` is what `hmtl-ablate plan --json` prints (docs/running.md). engine, max_concurrent: as for `run`.
     Raises HmtlError for what a run would refuse, as far as it can be said within seconds.
     """
-    return estimate_study(_study(study), Path(store), engine=engine, max_concurrent=max_concurrent)
+    return estimate_study(_study(study), store_folder(store), engine=engine, max_concurrent=max_concurrent)
 
 
 def run(
@@ -111,7 +112,7 @@ def run(
 
     Args:
         study: a Study, or the path or content of a study file, which is then loaded at its profile `quick`.
-        store: the folder of trials, packs and databases.
+        store: the folder of trials, packs and databases, or its address, such as "s3://BUCKET/PREFIX".
         engine: "local" trains one trial after another in this process; "ray" trains in parallel, also on a cluster.
         max_concurrent: ray: trials to run at once; None for as many as fit.
         address: ray: HOST:PORT of a cluster; None starts Ray on this machine.
@@ -143,29 +144,31 @@ def run(
         check_model_name(register)
     limit = None if budget is None else parse_budget(budget)
     options = RunOptions(engine, address, max_concurrent, pictures, storage, tuple(imports), limit, grow)
-    own, place = _study(study), Path(store)
-    prepared = prepare(own, place, tracking_uri)
+    own, place = _study(study), store_folder(store)
     if progress is True:
         progress = LiveDisplay(Console(file=sys.stdout, highlight=False, force_jupyter=False), quiet=False)
     elif progress is False:
         progress = SilentListener()
-    summary = run_study(
-        own,
-        packs=prepared.packs,
-        store=place,
-        tracking=prepared.tracking,
-        progress=progress,
-        options=options,
-    )
-    if summary.interrupted:
-        raise KeyboardInterrupt("the run was stopped; the same call resumes")
-    left = summary.left.trials if summary.left else ()
-    counts = summary.done, summary.skipped, summary.pruned
-    model = ""
-    if register is not None and summary.complete:
-        from hmtl_ablate.api.registering import register_best
+    databases = tracking_uri is None or (storage is None and bool(own.searches))
+    with opened(place, databases=databases):
+        prepared = prepare(own, place, tracking_uri)
+        summary = run_study(
+            own,
+            packs=prepared.packs,
+            store=place,
+            tracking=prepared.tracking,
+            progress=progress,
+            options=options,
+        )
+        if summary.interrupted:
+            raise KeyboardInterrupt("the run was stopped; the same call resumes")
+        left = summary.left.trials if summary.left else ()
+        counts = summary.done, summary.skipped, summary.pruned
+        model = ""
+        if register is not None and summary.complete:
+            from hmtl_ablate.api.registering import register_best
 
-        model = register_best(summary.outcome, prepared.tracking, place, register)
+            model = register_best(summary.outcome, prepared.tracking, place, register)
     return StudyRun(own, place, *counts, tuple(summary.failed), left, tracking_uri, model)
 
 
@@ -181,7 +184,7 @@ def load_results(store: str | Path = "runs", *, tracking_uri: str | None = None)
     """
     from hmtl_ablate.reporting.results import load_results
 
-    return load_results(tracking_uri, Path(store))
+    return load_results(tracking_uri, store_folder(store))
 
 
 def stored(store: str | Path | Results, tracking_uri: str | None) -> Results:
@@ -193,7 +196,7 @@ def stored(store: str | Path | Results, tracking_uri: str | None) -> Results:
 
     if isinstance(store, Results):
         return store
-    require_runs(tracking_uri, Path(store))
+    require_runs(tracking_uri, store_folder(store))
     return load_results(store, tracking_uri=tracking_uri)
 
 

@@ -18,6 +18,7 @@ from hmtl_ablate.config import TrialConfig, parse_config, trial_id
 from hmtl_ablate.data.build import open_pack
 from hmtl_ablate.errors import DataError, TrialInterrupted, nearest
 from hmtl_ablate.running.stop import stop_on_signal
+from hmtl_ablate.storage import store_folder
 from hmtl_ablate.training import loop
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
 
@@ -126,7 +127,7 @@ def train(
         StoreError: the store can't be written.
     """
     settled = _settled(config, seed)
-    place = open_store(Path(store))
+    place = open_store(store_folder(store))
     check_networks([settled])
     pack = open_pack(settled.data, _path(settled.data.name, data), place)
     check_labels(settled, pack)

@@ -30,11 +30,13 @@ def data_pack(
     from hmtl_ablate.checks import import_modules, open_store
     from hmtl_ablate.data.build import open_pack
     from hmtl_ablate.data.describe import describe
+    from hmtl_ablate.storage import publish
 
     import_modules(imports)
     config, path = dataset_of(dataset, size, sets)
     with bar(Console(stderr=True), quiet) as progress:
         pack = open_pack(config, path, open_store(runs), progress)
+        publish(runs, "packs")
     print(describe(pack.manifest))
     print(f"pack: {pack.folder}")
 

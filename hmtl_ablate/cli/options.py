@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +25,25 @@ File = Annotated[
         autocompletion=completing.study_files,
     ),
 ]
-Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="The store: trials, packs and databases.")]
+
+
+def _store(text: str) -> Path:
+    """The folder of `--runs`; of an address the local copy, which is brought up to date."""
+    from hmtl_ablate.storage import store_folder
+
+    completing = any(name.startswith("_") and name.endswith("_COMPLETE") for name in os.environ)
+    return Path(text) if completing else store_folder(text)  # the shell waits for the end of a word
+
+
+Runs = Annotated[
+    Path,
+    typer.Option(
+        "--runs",
+        metavar="DIR",
+        parser=_store,
+        help="The store: trials, packs and databases. A folder, or an address such as s3://BUCKET/PREFIX.",
+    ),
+]
 TrackingUri = Annotated[
     str | None, typer.Option("--tracking-uri", metavar="URI", help="MLflow tracking store. Default: SQLite in --runs.")
 ]

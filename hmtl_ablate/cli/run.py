@@ -103,6 +103,7 @@ def run(
     from hmtl_ablate.checks import open_store, prepare, require_data
     from hmtl_ablate.planning.budget import parse_budget
     from hmtl_ablate.running.options import RunOptions
+    from hmtl_ablate.storage import opened
 
     if register is not None:
         from hmtl_ablate.tracking.models import check_model_name
@@ -113,9 +114,10 @@ def run(
     options = RunOptions(engine, address, max_concurrent, not no_pictures, storage, tuple(imports), limit, grow)
     study = study_of(file, profile, sets, datasets, trials, seeds, imports)
     require_data(study)
-    log = open_store(runs) / f"{study.name}@{study.profile}.log"
+    databases = tracking_uri is None or (storage is None and bool(study.searches))
     ending = Ending(study, runs, tuple(uri for uri in (tracking_uri, storage) if uri))
-    with announced(hook, ending), own_screen(log) as console:
+    log = open_store(runs) / f"{study.name}@{study.profile}.log"
+    with announced(hook, ending), own_screen(log) as console, opened(runs, databases=databases):
         with bar(console, quiet) as progress:
             prepared = prepare(study, runs, tracking_uri, progress)
         from hmtl_ablate.running.display import LiveDisplay
@@ -253,7 +255,9 @@ def _conclude(summary: RunSummary, runs: Path, console: Console, quiet: bool, pa
         parts.append(f"{summary.pruned} stopped early")
     if summary.failed:
         parts.append(f"{len(summary.failed)} failed")
-    console.print(", ".join(parts) + f" · store: {runs}", markup=False, soft_wrap=True)
+    from hmtl_ablate.storage import address_of
+
+    console.print(", ".join(parts) + f" · store: {address_of(runs)}", markup=False, soft_wrap=True)
     if page is not None:
         console.print(f"report: {page}", markup=False, soft_wrap=True)
     if summary.left:
@@ -264,7 +268,7 @@ def _conclude(summary: RunSummary, runs: Path, console: Console, quiet: bool, pa
         raise typer.Exit(130)
     if summary.failed:
         raise typer.Exit(1)
-    command, where = program(), "" if runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(runs))}"
+    command, where = program(), "" if runs == DEFAULT_RUNS else f" --runs {shlex.quote(address_of(runs))}"
     console.print(f"next: {command} report{where}, {command} ui{where}", markup=False, soft_wrap=True)
 
 

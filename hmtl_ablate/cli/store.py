@@ -28,6 +28,7 @@ def import_(
     Example: hmtl-ablate import gpu-machine/runs
     """
     from hmtl_ablate.checks import import_modules, open_store
+    from hmtl_ablate.storage import address_of, publish
     from hmtl_ablate.training.folder import import_trials
 
     import_modules(imports)
@@ -37,11 +38,12 @@ def import_(
         done = import_bundle(folder, runs)
     else:
         done = import_trials(folder, open_store(runs) / "trials")
+    publish(runs, *(f"trials/{name}" for name in done.taken))
     for path, why in done.refused:
         print(f"not imported: {path}: {'; '.join(why.splitlines())}", file=sys.stderr)
     print(
         f"trials: {len(done.taken)} imported, {len(done.known)} already finished here, {len(done.refused)} refused"
-        f" · store: {runs}"
+        f" · store: {address_of(runs)}"
     )
     if done.refused:
         raise typer.Exit(2)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from hmtl_ablate.errors import HmtlError, first_line
+from hmtl_ablate.storage import address_of
 
 if TYPE_CHECKING:
     from hmtl_ablate.running.outcome import Outcome
@@ -63,7 +64,7 @@ class Ending:
         found = {
             "study": self.study.name,
             "profile": self.study.profile,
-            "store": str(self.store.resolve()),
+            "store": address_of(self.store.resolve()),
             "status": {0: "finished", INTERRUPTED: "interrupted"}.get(code, "failed"),
             "exit_code": code,
             "message": message,

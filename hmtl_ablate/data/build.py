@@ -55,6 +55,7 @@ from hmtl_ablate.data.registry import read_source
 from hmtl_ablate.data.sheet import check_target, write_sheet
 from hmtl_ablate.data.unread import Unread, unread
 from hmtl_ablate.errors import DataError, StoreError
+from hmtl_ablate.storage import bring
 
 MAX_FAULTS = 0.01
 """Largest share of faulty rows that a pack is built with."""
@@ -82,7 +83,7 @@ def open_pack(
         return open_built(data, path)
     source = read_source(data, path)
     folder = store / "packs" / f"{data.name}-{data.stored_size}px-{_key(data, source, path)}"
-    if (built := _intact(folder)) is not None:
+    if (built := _intact(bring(folder))) is not None:
         return built
     try:
         _build(data, source, path, folder, progress, max_faults, threads or _cpus())

@@ -7,7 +7,7 @@ what it could not write before a crash, it writes in the next run.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -30,10 +30,16 @@ from hmtl_ablate.running.study_log import StudyLog
 from hmtl_ablate.running.summary import Left, RunSummary
 from hmtl_ablate.running.task import PRUNE, TrialTask
 from hmtl_ablate.running.timekeeper import Timekeeper
+from hmtl_ablate.storage import mirror_of
+from hmtl_ablate.storage.mirror import patiently
+from hmtl_ablate.storage.objects import StoreAway
 from hmtl_ablate.study import Study, Variant, planned
 from hmtl_ablate.tracking import Tracking
 from hmtl_ablate.tracking.records import SEARCH
 from hmtl_ablate.training.folder import ASIDE, LAST, TrialFolder, TrialResult
+
+STORE_PATIENCE = 1800.0
+"""Seconds that the run waits for a store's service that is away."""
 
 
 class Conductor:
@@ -51,6 +57,7 @@ class Conductor:
         time: Timekeeper | None = None,
     ) -> None:
         self.study, self.packs, self.store = study, packs, store
+        self.mirror = mirror_of(store)
         self.time = time or Timekeeper(store, study.resources, "local")
         self.resolver = Resolver(study, packs)
         self.searches = {one.search.arm: one for one in searches}
@@ -247,6 +254,8 @@ class Conductor:
 
     def epoch(self, job: Job, number: int) -> None:
         """An epoch of a running job is in its folder; a search's trial is asked to end when the pruner says so."""
+        with suppress(StoreAway):  # the next epoch, or the end, brings it
+            self._bring(job)
         self._say_damage(job)
         history = job.folder.history()
         metrics = next((row for row in history if row["epoch"] == number), None)
@@ -257,7 +266,7 @@ class Conductor:
         self.time.epoch(job, history)
         for draw in job.draws:
             if self.database.ask(partial(self.searches[draw.arm].report, draw, number, metrics)) and not job.arms:
-                (job.folder.path / PRUNE).touch()
+                self._ask_to_end(job)
 
     def end(self, job: Job, failure: Failure | None = None) -> None:
         """A job's function has returned, or its process has died. failure: why the trial has no result, where the
@@ -266,6 +275,7 @@ class Conductor:
         After a fault of the machine the job is queued again, first in line, and resumes from its last checkpoint.
         """
         self.running.pop(job.trial_id, None)
+        self._wait_for_store(lambda: self._bring(job))
         self._say_damage(job)
         result = job.folder.sound_result()
         written = job.folder.failure()
@@ -281,6 +291,27 @@ class Conductor:
         else:
             self.log.epochs(job, job.folder.history())
             self._fail(job, failure)
+
+    def _bring(self, job: Job) -> None:
+        """Bring what a trial has written elsewhere. Raises StoreError."""
+        if self.mirror is not None:
+            self.mirror.bring(f"trials/{job.trial_id}")
+
+    def _wait_for_store(self, do: Callable[[], None]) -> None:
+        """Do something that a store which is away prevents, as soon as it is back. Raises StoreError in the end."""
+        try:
+            do()
+        except StoreAway as error:
+            self.progress.warn(f"{error}: the run waits for it, and the running trials train on")
+            patiently(do, STORE_PATIENCE)
+
+    def _ask_to_end(self, job: Job) -> None:
+        """Ask a trial to end after its current epoch."""
+        if self.mirror is None:
+            (job.folder.path / PRUNE).touch()
+        else:
+            with suppress(StoreAway):  # the next epoch asks again
+                self.mirror.objects.write(f"trials/{job.trial_id}/{PRUNE}", b"")
 
     def leave_out(self, what: str) -> None:
         """Note a machine that gets no more trials of this run. what: a sentence that names it."""
@@ -342,6 +373,7 @@ class Conductor:
             cpus=resources.cpus,
             gpus=resources.gpus,
             keep_last=resources.keep_last,
+            remote="" if self.mirror is None else self.mirror.address,
         )
 
     # ----------------------------------------------------------------------------------------------------------
@@ -407,8 +439,11 @@ class Conductor:
 
     def _start(self, job: Job) -> Job:
         self.log.open(job)
-        (job.folder.path / PRUNE).unlink(missing_ok=True)
-        (job.folder.path / "failure.txt").unlink(missing_ok=True)
+        for name in (PRUNE, "failure.txt"):
+            (job.folder.path / name).unlink(missing_ok=True)
+        if self.mirror is not None:
+            keys = [f"trials/{job.trial_id}/{name}" for name in (PRUNE, "failure.txt")]
+            self._wait_for_store(partial(self.mirror.objects.delete, keys))
         job.aside = job.folder.aside()
         self.running[job.trial_id] = job
         self.time.start(job)

@@ -19,7 +19,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import hmtl_ablate
 from hmtl_ablate.config import NUMERICS_VERSION
-from hmtl_ablate.errors import ClusterError, first_line
+from hmtl_ablate.errors import ClusterError, StoreError, first_line
+from hmtl_ablate.storage import address_of, mirror_of
+from hmtl_ablate.storage.objects import Objects, is_address
 from hmtl_ablate.study import Resources
 
 Node = Mapping[str, Any]
@@ -105,7 +107,7 @@ def check_nodes(store: Path, resources: Resources, imports: Sequence[str]) -> No
     with _marked(store) as (marker, secret):
         waiting = {
             _examine.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                str(marker), secret, tuple(imports)
+                marker, secret, tuple(imports)
             ): node
             for node in nodes
         }
@@ -134,6 +136,8 @@ def fault_of(found: Finding, own: Finding, store: Path) -> str:
         differing.append(f"another version of the numerics, {found.numerics} instead of {own.numerics}")
     if differing:
         return f"it has {', '.join(differing)}; install the same versions on all nodes"
+    if not found.sees_store and mirror_of(store) is not None:
+        return f"it reaches another store than {address_of(store)} of this machine; set the same AWS_ENDPOINT_URL there"
     if not found.sees_store:
         return (
             f"it can't write the folder {store.resolve()} of this machine; name a folder that all nodes share with "
@@ -155,13 +159,20 @@ def _answer(reference: Any) -> Finding:
 
 
 @contextmanager
-def _marked(store: Path) -> Iterator[tuple[Path, str]]:
-    """A file in the store that a node must find, and its content."""
+def _marked(store: Path) -> Iterator[tuple[str, str]]:
+    """A file, or the address of an object, in the store that a node must find, and its content."""
     secret = secrets.token_hex(8)
+    if (mirror := mirror_of(store)) is not None:
+        mirror.objects.write(f".nodes-{secret}", secret.encode())
+        try:
+            yield f"{mirror.address}/.nodes-{secret}", secret
+        finally:
+            mirror.objects.delete([f".nodes-{secret}"])
+        return
     marker = store.resolve() / f".nodes-{secret}"
     marker.write_text(secret)
     try:
-        yield marker, secret
+        yield str(marker), secret
     finally:
         for path in marker.parent.glob(f"{marker.name}*"):
             path.unlink(missing_ok=True)
@@ -177,7 +188,23 @@ def _examine(marker: str, secret: str, imports: tuple[str, ...]) -> dict[str, An
         what = f"{type(error).__name__}: {first_line(error)}"
         return {"versions": {}, "fault": f"{what}; install the libraries of requirements.lock on it"}
     found = own_finding()
-    return {"versions": dict(found.versions), "numerics": found.numerics, "sees_store": _sees(Path(marker), secret)}
+    try:
+        sees = _reaches(marker, secret) if is_address(marker) else _sees(Path(marker), secret)
+    except StoreError as error:
+        return {"versions": {}, "fault": str(error)}
+    return {"versions": dict(found.versions), "numerics": found.numerics, "sees_store": sees}
+
+
+def _reaches(marker: str, secret: str) -> bool:
+    """Whether this node reads and writes the store at an address. Raises StoreError where it says why not."""
+    address, _, key = marker.rpartition("/")
+    objects, own = Objects(address), f"{key}-{secrets.token_hex(8)}"
+    objects.write(own, b"")
+    objects.delete([own])
+    try:
+        return objects.read(key)[0] == secret.encode()
+    except FileNotFoundError:
+        return False
 
 
 def _sees(marker: Path, secret: str) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -28,6 +27,8 @@ from hmtl_ablate.running.stop import Stop, stop_on_signal
 from hmtl_ablate.running.summary import RunSummary
 from hmtl_ablate.running.task import Trainer, train_task
 from hmtl_ablate.running.timekeeper import Timekeeper
+from hmtl_ablate.storage import address_of, mirror_of
+from hmtl_ablate.storage.lease import locked
 from hmtl_ablate.study import Resources, Search, Study
 from hmtl_ablate.study.racing import search_seeds
 from hmtl_ablate.tracking import Tracking
@@ -110,13 +111,14 @@ def place_of(resources: Resources, options: RunOptions) -> int:
 @contextmanager
 def _alone(study: Study, store: Path) -> Iterator[None]:
     """One driver per study: a second one would take the first one's running trials for those of a dead driver."""
-    with (store / f".{study.name}@{study.profile}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(
-                f"{study.name} ({study.profile}) is already running in {store}; wait for it, or use another --runs"
-            ) from None
+    name, mirror = f"{study.name}@{study.profile}", mirror_of(store)
+    lock = locked(store / f".{name}.lock")
+    if lock is None:
+        raise StoreError(
+            f"{study.name} ({study.profile}) is already running in {address_of(store)}; wait for it, or use another "
+            "--runs"
+        )
+    with lock, nullcontext() if mirror is None else mirror.lease(name, f"study {name}: wait for it"):
         yield
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.config import parse_config
-from hmtl_ablate.errors import TrialInterrupted
+from hmtl_ablate.errors import StoreError, TrialInterrupted
 from hmtl_ablate.running.failures import Failure, failure_of
+from hmtl_ablate.storage.objects import Objects
 from hmtl_ablate.training.folder import TrialFolder
 
 PRUNE = "prune"
@@ -52,6 +53,9 @@ class TrialTask:
     """Entries of the driver's sys.path, added where they are missing."""
     ray_results: str = ""
     """Folder for Ray Train's own files; unused outside Ray."""
+    remote: str = ""
+    """Address of the store; "" for a folder. Of one at an address, `folder`, `pack` and `stop` are paths in the local
+    copy of the command that sent the task, and their names are those of the objects."""
 
 
 Report = Callable[[Mapping[str, float]], None]
@@ -67,6 +71,11 @@ def train_task(task: TrialTask, report: Report) -> None:
             sys.path.append(entry)
     for module in task.imports:
         importlib.import_module(module)
+    rank, world_size = _place(task)
+    if task.remote:
+        from hmtl_ablate.running.away import train_away
+
+        return train_away(task, report, train_task, rank)
     from hmtl_ablate.data.pack import load_pack
     from hmtl_ablate.training.loop import train
 
@@ -77,7 +86,6 @@ def train_task(task: TrialTask, report: Report) -> None:
             (task.folder / PRUNE).unlink(missing_ok=True)
         return asked
 
-    rank, world_size = _place(task)
     train(
         parse_config(task.config),
         load_pack(task.pack),
@@ -116,7 +124,10 @@ def attempt(task: TrialTask, train: Callable[[], object]) -> Failure | None:
         return None
     except Exception as error:
         failure = failure_of(error)
-        with suppress(OSError):  # the disk may be what failed
-            TrialFolder(task.folder).write_failure(str(failure))
+        with suppress(OSError, StoreError):  # the disk, or the service, may be what failed
+            if task.remote:
+                Objects(task.remote).write(f"trials/{task.folder.name}/failure.txt", str(failure).encode())
+            else:
+                TrialFolder(task.folder).write_failure(str(failure))
         return failure
     return None

@@ -15,7 +15,6 @@ result.json        written last, with the sizes and checksums of the others: onc
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
@@ -37,6 +36,8 @@ from pydantic import ValidationError
 
 from hmtl_ablate.config import Frozen, TrialConfig, parse_config
 from hmtl_ablate.errors import CheckpointError, ConfigError, StoreError
+from hmtl_ablate.storage.lease import Lease, locked
+from hmtl_ablate.storage.mirror import size_elsewhere
 
 LAST = "last.safetensors"
 """File of the checkpoint: weights, state of the optimiser and the history so far."""
@@ -255,22 +256,13 @@ class TrialFolder:
         with (self.path / "log.txt").open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
-    def locked(self) -> IO[str] | None:
+    def locked(self) -> IO[str] | Lease | None:
         """Lock the folder against other processes, such as another study's run that trains the same trial.
 
-        The lock ends when the file is closed, or with this process. None when another has it.
+        The lock ends when what is returned is closed, or with this process. None when another has it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        file = (self.path / "lock").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return None
-        except BaseException:
-            file.close()
-            raise
-        return file
+        return locked(self.path / "lock")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -444,6 +436,8 @@ def _written(path: Path) -> Written:
 
 def _unchanged(path: Path, written: Written, whole: bool) -> bool:
     try:
+        if not path.exists():
+            return size_elsewhere(path) == written.bytes
         if path.stat().st_size != written.bytes or not path.is_file():
             return False
         return _written(path) == written if whole or written.bytes <= SMALL else True
