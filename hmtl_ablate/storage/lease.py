@@ -89,7 +89,8 @@ class Lease:
         self._records, self._key, self._beat, self._expiry = records, key, beat, expiry
         self._owner = secrets.token_hex(8)
         self._count, self._tag = 0, ""
-        self._seen, self._since = "", 0.0
+        self._seen, self._since, self._alive = "", 0.0, False
+        """The record's tag when it was looked at last, since when it has had it, and whether it had another before."""
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self.lost = False
@@ -103,10 +104,11 @@ class Lease:
         Raises StoreAway and StoreError when the records can't be written.
         """
         try:
-            self._tag = self._records.create(self._key, self._content())
-        except Taken:
-            if not self._take_over():
+            if not self._is_taken():
                 return False
+        except StoreAway:  # nor could the holder write: its time counts from the service's return
+            self._since = time.monotonic()
+            raise
         self._thread = threading.Thread(target=self._keep, daemon=True, name="hmtl-ablate-lease")
         self._thread.start()
         return True
@@ -139,6 +141,13 @@ class Lease:
     ) -> None:
         self.close()
 
+    def _is_taken(self) -> bool:
+        try:
+            self._tag = self._records.create(self._key, self._content())
+        except Taken:
+            return self._take_over()
+        return True
+
     def _take_over(self) -> bool:
         """Take over the record of a dead holder."""
         try:
@@ -162,8 +171,6 @@ class Lease:
                 return self._records.read(self._key)[1] == self._tag
             return False
         return True
-
-    _alive = False
 
     def _keep(self) -> None:
         while not self._over.wait(self._beat):

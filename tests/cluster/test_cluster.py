@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.nodes import Cluster  # type: ignore[import-not-found]
+from tests.cluster.nodes import NETWORK, Cluster  # type: ignore[import-not-found]
 from tests.conftest import TINY  # type: ignore[import-not-found]
 
 pytestmark = pytest.mark.slow
@@ -96,6 +98,28 @@ def growing() -> Iterator[Cluster]:
         cluster.add(0, ["--autoscaling-config", cluster.shared / "growing.json"], variables)
         (cluster.shared / "tiny.yaml").write_text(TINY)
         yield cluster
+    finally:
+        cluster.end()
+
+
+@pytest.fixture
+def apart() -> Iterator[Cluster]:
+    """As `cluster`, with a server of object storage on the head, and nothing that the nodes share."""
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "swan-7!lake", "AWS_REGION": "us-east-1"}
+    cluster = Cluster({**keys, "AWS_ENDPOINT_URL": f"http://{NETWORK}.1:5000", "XDG_CACHE_HOME": "/tmp/cache"})
+    try:
+        for cpus in (0, 1, 1):
+            cluster.add(cpus)
+        (cluster.shared / "tiny.yaml").write_text(TINY)
+        words = [sys.executable, "-m", "moto.server", "-H", f"{NETWORK}.1", "-p", "5000"]
+        with (cluster.shared / "server.txt").open("wb") as log:
+            server = subprocess.Popen(cluster.nodes[0].inside(words), stdout=log, stderr=log)
+        make = ["curl", "--silent", "--fail", "--retry", "30", "--retry-all-errors", "--retry-delay", "1"]
+        make += ["-X", "PUT", f"http://{NETWORK}.1:5000/faces"]
+        subprocess.run(cluster.nodes[0].inside(make), check=True, stdout=subprocess.DEVNULL)
+        yield cluster
+        server.kill()
+        server.wait()
     finally:
         cluster.end()
 
@@ -252,6 +276,30 @@ def test_workers_on_two_nodes_train_as_one(cluster: Cluster) -> None:
     assert len(histories[0]) == 4
     for one, two in zip(*histories, strict=True):
         assert two["train/loss"] == pytest.approx(one["train/loss"], rel=1e-3)
+
+
+def test_a_store_in_object_storage_needs_no_shared_folder(apart: Cluster) -> None:
+    """A node is lost in the middle: its trial resumes on the other one, from the objects."""
+    driver = start(apart, *LONG, "--runs", "s3://faces/runs")
+    packs = [apart.nodes[number].folder / "tmp" / f"hmtl-ablate-packs-{os.getuid()}" for number in (1, 2)]
+    scratch = [apart.nodes[number].folder / "tmp" for number in (1, 2)]
+
+    def train() -> bool:
+        return all(list(folder.glob("hmtl-ablate-run-*/trials/*/last.safetensors")) for folder in scratch)
+
+    wait_for(train, driver)
+    assert all(len(list(folder.glob("*/manifest.json"))) == 1 for folder in packs)
+    time.sleep(3)  # until the checkpoint has been sent
+    apart.nodes[2].kill()
+    out, err = driver.communicate(timeout=300)
+    assert driver.returncode == 0, out + err
+    assert "trials: 2 trained" in out
+    assert "swan" not in out + err
+    report = apart.run(["report", "--runs", "s3://faces/runs"], apart.shared)
+    assert "SL + puzzling" in report.stdout, report.stderr
+    (store,) = (apart.nodes[0].folder / "tmp/cache/hmtl-ablate/stores").iterdir()
+    assert epochs_of(store) == [list(range(1, EPOCHS + 1))] * 2
+    assert any("resumes at epoch" in path.read_text() for path in store.glob("trials/*/log.txt"))
 
 
 def test_an_autoscaling_cluster_grows_when_asked(growing: Cluster) -> None:
