@@ -6,7 +6,6 @@ study file starts from (`model.weights: trial:ID`), and those that a process tra
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import shutil
@@ -18,6 +17,7 @@ from typing import Literal
 
 from hmtl_ablate.errors import StoreError
 from hmtl_ablate.storage import address_of, mirror_of, store_folder
+from hmtl_ablate.storage.lease import locked
 from hmtl_ablate.training.folder import ASIDE, LAST, TrialFolder, TrialResult
 
 Kind = Literal["pruned", "superseded", "checkpoint", "pack", "damaged"]
@@ -262,7 +262,7 @@ def _remove(one: Removal) -> bool:
                 return False
             stack.enter_context(lock)
             return _remove_of_trial(one)
-        if not _flocked(stack, one.folder.with_name(f".{one.folder.name}.lock")):
+        if not _locked(stack, one.folder.with_name(f".{one.folder.name}.lock")):
             return False
         (one.folder / "manifest.json").unlink(missing_ok=True)  # first: without it the rest is no pack
         shutil.rmtree(one.folder)
@@ -301,20 +301,18 @@ def _no_study_runs(store: Path) -> Iterator[None]:
     """The locks of the store's studies. Raises StoreError when one of them is running."""
     with ExitStack() as stack:
         for path in sorted(store.glob(".*@*.lock")):
-            if not _flocked(stack, path):
+            if not _locked(stack, path):
                 name = path.name.removeprefix(".").removesuffix(".lock")
                 raise StoreError(f"{name} is running in {store}; wait until it has ended, then clean")
         yield
 
 
-def _flocked(stack: ExitStack, path: Path) -> bool:
+def _locked(stack: ExitStack, path: Path) -> bool:
     """Whether nobody else has this lock; it is held until the stack is closed."""
-    file = stack.enter_context(path.open("a"))
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    held = locked(path)
+    if held is not None:
+        stack.enter_context(held)
+    return held is not None
 
 
 def _size(count: int) -> str:

@@ -150,7 +150,7 @@ def run(
     elif progress is False:
         progress = SilentListener()
     databases = tracking_uri is None or (storage is None and bool(own.searches))
-    with opened(place, databases=databases):
+    with opened(place, databases=databases, say=progress.say):
         prepared = prepare(own, place, tracking_uri)
         summary = run_study(
             own,

@@ -117,7 +117,7 @@ def run(
     databases = tracking_uri is None or (storage is None and bool(study.searches))
     ending = Ending(study, runs, tuple(uri for uri in (tracking_uri, storage) if uri))
     log = open_store(runs) / f"{study.name}@{study.profile}.log"
-    with announced(hook, ending), own_screen(log) as console, opened(runs, databases=databases):
+    with announced(hook, ending), own_screen(log) as console, opened(runs, databases=databases, say=console.print):
         with bar(console, quiet) as progress:
             prepared = prepare(study, runs, tracking_uri, progress)
         from hmtl_ablate.running.display import LiveDisplay

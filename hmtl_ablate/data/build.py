@@ -9,15 +9,13 @@ whole pack.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress, islice
 from pathlib import Path
@@ -56,6 +54,7 @@ from hmtl_ablate.data.sheet import check_target, write_sheet
 from hmtl_ablate.data.unread import Unread, unread
 from hmtl_ablate.errors import DataError, StoreError
 from hmtl_ablate.storage import bring
+from hmtl_ablate.storage.lease import lock
 
 MAX_FAULTS = 0.01
 """Largest share of faulty rows that a pack is built with."""
@@ -210,7 +209,12 @@ def _build(
     threads: int,
 ) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.parent / f".{folder.name}.lock", progress):
+
+    def waiting() -> None:
+        if progress:
+            progress(0, 0, "waiting for another process that is building this pack")
+
+    with lock(folder.parent / f".{folder.name}.lock", waiting):
         if _intact(folder):  # another process built it while this one waited
             return
         work = folder.with_name(f".{folder.name}.building")
@@ -243,18 +247,6 @@ def _build(
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
-
-
-@contextmanager
-def _locked(path: Path, progress: Progress | None) -> Iterator[None]:
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if progress:
-                progress(0, 0, "waiting for another process that is building this pack")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _scan(source: Source, data: DataConfig, file: int | None, progress: Progress | None, threads: int) -> _Scan:

@@ -7,7 +7,6 @@ empty; an entry that can't be read is left out.
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from pydantic import Field, ValidationError
 
 from hmtl_ablate.config import Frozen
 from hmtl_ablate.planning.cost import Work
+from hmtl_ablate.storage.lease import lock
 from hmtl_ablate.training.folder import write_atomically
 
 FILE = "calibration.json"
@@ -185,8 +185,7 @@ def write_calibration(store: Path, calibration: Calibration) -> None:
 
 def record(store: Path, new: Sequence[Measurement], launch: Mapping[str, float] = {}) -> Calibration:
     """Add measurements to the store's file, which other runs may write too. Raises OSError."""
-    with (store / f".{FILE}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock(store / f".{FILE}.lock"):
         found = read_calibration(store)
         for one in new:
             found = found.adding(one)

@@ -64,7 +64,7 @@ def run_study(
     progress = progress or SilentListener()
     place = place_of(study.resources, options)
     time = Timekeeper(store, study.resources, options.engine, at_once=max(place, 1), budget=options.budget, clock=clock)
-    with _alone(study, store):
+    with _alone(study, store, progress):
         searches = _searches(study, packs, store, options.storage)
         earlier = sum(search.ended_before for search in searches)
         for _ in range(earlier):
@@ -109,7 +109,7 @@ def place_of(resources: Resources, options: RunOptions) -> int:
 
 
 @contextmanager
-def _alone(study: Study, store: Path) -> Iterator[None]:
+def _alone(study: Study, store: Path, progress: ProgressListener) -> Iterator[None]:
     """One driver per study: a second one would take the first one's running trials for those of a dead driver."""
     name, mirror = f"{study.name}@{study.profile}", mirror_of(store)
     lock = locked(store / f".{name}.lock")
@@ -118,7 +118,9 @@ def _alone(study: Study, store: Path) -> Iterator[None]:
             f"{study.name} ({study.profile}) is already running in {address_of(store)}; wait for it, or use another "
             "--runs"
         )
-    with lock, nullcontext() if mirror is None else mirror.lease(name, f"study {name}: wait for it"):
+    with lock, nullcontext() if mirror is None else mirror.lease(name, f"study {name}: wait for it", progress.say):
+        if mirror is not None:  # what a killed run has left would stop this one's trials
+            mirror.objects.delete([f".{name}.stop"])
         yield
 
 

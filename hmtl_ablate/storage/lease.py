@@ -16,8 +16,8 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
@@ -31,6 +31,10 @@ SETTLE = 1.0
 """Seconds after which two processes that took a record of a folder over at once see who has it."""
 NO_FLOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 """What file systems without flock answer."""
+
+
+GIVEN_BACK = b'{"given_back": true}'
+"""The record of a lease that nobody has."""
 
 
 class Records(Protocol):
@@ -85,11 +89,20 @@ class FolderRecords:
 class Lease:
     """One lock. `take` it; a thread then keeps it until `close`. `lost` says that another process has it."""
 
-    def __init__(self, records: Records, key: str, *, beat: float = BEAT, expiry: float = EXPIRY) -> None:
+    def __init__(
+        self,
+        records: Records,
+        key: str,
+        *,
+        beat: float = BEAT,
+        expiry: float = EXPIRY,
+        seen: tuple[str, float] | None = None,
+    ) -> None:
+        """seen: a tag with which the record was seen before, and since when, by time.monotonic()."""
         self._records, self._key, self._beat, self._expiry = records, key, beat, expiry
         self._owner = secrets.token_hex(8)
         self._count, self._tag = 0, ""
-        self._seen, self._since, self._alive = "", 0.0, False
+        (self._seen, self._since), self._alive = seen or ("", 0.0), False
         """The record's tag when it was looked at last, since when it has had it, and whether it had another before."""
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -113,13 +126,19 @@ class Lease:
         self._thread.start()
         return True
 
-    def wait(self, patience: float, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Take it as soon as its holder is known to be dead; False when it shows signs of life, after `patience`
-        seconds, or at a stop."""
-        deadline = time.monotonic() + patience
+    def wait(self, patience: float, say: Callable[[str], None] = lambda text: None) -> bool:
+        """Take it as soon as its holder is known to be dead; False when it shows signs of life, or after `patience`
+        seconds.
+
+        say: called with a sentence if there is something to wait for.
+        """
+        deadline, said = time.monotonic() + patience, False
         while not self.take():
-            if stop() or time.monotonic() > deadline or self._alive:
+            if time.monotonic() > deadline or self._alive:
                 return False
+            if not said:
+                said = True
+                say(f"waiting for a sign of life of {self.holder}, or {self._expiry:.0f} s without one")
             time.sleep(min(self._beat / 5, 1.0))
         return True
 
@@ -159,7 +178,8 @@ class Lease:
         self._alive = bool(self._seen) and tag != self._seen
         if tag != self._seen:
             self._seen, self._since = tag, time.monotonic()
-        if not _has_ended(holder) and time.monotonic() - self._since < self._expiry:
+        free = holder.get("given_back") or _has_ended(holder)
+        if not free and time.monotonic() - self._since < self._expiry:
             return False
         try:
             self._tag = self._records.replace(self._key, self._content(), tag)
@@ -211,6 +231,19 @@ def locked(path: Path) -> IO[str] | Lease | None:
         file.close()
         raise
     return file
+
+
+@contextmanager
+def lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Lock a file as `locked` does, for a block; waits for whoever has it. waiting: called once if there is one."""
+    found = locked(path)
+    if found is None:
+        waiting()
+    while found is None:
+        time.sleep(0.1)
+        found = locked(path)
+    with found:
+        yield
 
 
 _waiting: dict[str, Lease] = {}

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hmtl_ablate.errors import StoreError
-from hmtl_ablate.storage.lease import EXPIRY, Lease
-from hmtl_ablate.storage.objects import SCHEMES, Entry, Objects, StoreAway, is_address
+from hmtl_ablate.storage.lease import EXPIRY, GIVEN_BACK, Lease
+from hmtl_ablate.storage.objects import SCHEMES, Entry, Objects, StoreAway, Taken, is_address
 
 ADDRESS_FILE, STATE = ".address.json", ".mirror.json"
 """In the folder: the store's address; what was brought or sent, and how the local files were then."""
@@ -42,6 +42,9 @@ OFTEN, SELDOM = 5.0, 30.0
 """Seconds between two looks at Optuna's database, and at MLflow's and all else."""
 PATIENCE = 120.0
 """Seconds that the end of a command waits for a service that is away."""
+
+Say = Callable[[str], None]
+"""Shows the user a sentence."""
 
 
 def store_folder(store: str | Path) -> Path:
@@ -107,10 +110,11 @@ def publish(store: Path, *prefixes: str) -> None:
 
 
 @contextmanager
-def opened(store: Path, *, databases: bool) -> Iterator[None]:
+def opened(store: Path, *, databases: bool, say: Say = lambda text: None) -> Iterator[None]:
     """Work in a store: one at an address is brought up to date, and gets what is written while the block runs.
 
-    databases: whether its SQLite databases are written; then no other command that does may run. Raises StoreError.
+    databases: whether its SQLite databases are written; then no other command that does may run. say: shows a sentence.
+    Raises StoreError.
     """
     mirror = mirror_of(store)
     if mirror is None:
@@ -121,7 +125,7 @@ def opened(store: Path, *, databases: bool) -> Iterator[None]:
         if databases:
             what = "MLflow's and Optuna's databases, which one command at a time can write"
             advice = "put them on a server with --tracking-uri and --storage"
-            stack.enter_context(mirror.lease("databases", f"{what}: wait for it, or {advice}"))
+            stack.enter_context(mirror.lease("databases", f"{what}: wait for it, or {advice}", say))
         mirror.bring()
         stack.enter_context(mirror.in_use())
         stack.enter_context(_Courier(mirror))
@@ -146,6 +150,8 @@ class Mirror:
         self.address, self.folder = self.objects.address, folder
         self._bringing, self._lock = threading.Lock(), threading.Lock()
         """One thread brings at a time; the other one is for what is known."""
+        self._leases: dict[str, tuple[str, float]] = {}
+        """Key of a lease → its tag, and since when it has been seen with it."""
         self._known: dict[str, _Known] = {}
         with suppress(OSError, ValueError, TypeError):
             for key, (tag, length, changed, size) in json.loads((folder / STATE).read_text()).items():
@@ -232,13 +238,36 @@ class Mirror:
             _write(self.folder / STATE, json.dumps(known).encode())
 
     @contextmanager
-    def lease(self, name: str, what: str) -> Iterator[Lease]:
-        """A lease of the store, for a block. what: what another command has, and what to do. Raises StoreError."""
-        lease = Lease(self.objects, f".{name}.lease")
-        if not lease.wait(EXPIRY + 15):
+    def lease(self, name: str, what: str, say: Say = lambda text: None) -> Iterator[Lease]:
+        """A lease of the store, for a block. what: what another command has, and what to do; say: shows a sentence.
+
+        Raises StoreError.
+        """
+        key = f".{name}.lease"
+        self._look_at_leases()
+        lease = Lease(self.objects, key, seen=self._leases.get(key))
+        if not lease.wait(EXPIRY + 15, say):
             raise StoreError(f"--runs {self.address}: another command ({lease.holder}) has {what}")
         with lease:
+            self._end_dead_leases()
             yield lease
+
+    def _look_at_leases(self) -> None:
+        """Note how all leases are, so that those of one dead machine are waited for at the same time."""
+        found = {key: entry.tag for key, entry in self.objects.entries().items() if key.endswith(".lease")}
+        now = time.monotonic()
+        for key, tag in found.items():
+            if self._leases.get(key, ("", 0.0))[0] != tag:
+                self._leases[key] = (tag, now)
+        for key in self._leases.keys() - found.keys():
+            del self._leases[key]
+
+    def _end_dead_leases(self) -> None:
+        """Give back the leases that were seen unchanged for as long as none can be: nobody has to wait for them."""
+        for key, (tag, since) in list(self._leases.items()):
+            if time.monotonic() - since > EXPIRY:
+                with suppress(Taken):
+                    self.objects.replace(key, GIVEN_BACK, tag)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from hmtl_ablate.storage.lease import locked
 
 PATIENCE = 120.0
 """Seconds; tables are made within 20 s. Whoever holds the lock for longer hangs, and is not waited for."""
@@ -30,16 +31,16 @@ def one_at_a_time(url: str) -> Iterator[None]:
 
 
 def _lock_file(stack: ExitStack, database: Path) -> None:
-    try:
-        file = stack.enter_context((database.parent / f".{database.name}.lock").open("w"))
-    except OSError:
-        return
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.1)
+            held = locked(database.parent / f".{database.name}.lock")
+        except OSError:
+            return
+        if held is not None:
+            stack.enter_context(held)
+            return
+        time.sleep(0.1)
 
 
 def _lock_postgresql(stack: ExitStack, url: str) -> None:

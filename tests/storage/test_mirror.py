@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 
 from hmtl_ablate.errors import StoreError
-from hmtl_ablate.storage import address_of, bring, mirror, mirror_of, opened, publish, store_folder
+from hmtl_ablate.storage import address_of, bring, lease, mirror, mirror_of, opened, publish, store_folder
+from hmtl_ablate.storage.lease import Lease
 from hmtl_ablate.storage.mirror import Mirror, size_elsewhere
 from hmtl_ablate.storage.objects import Objects, StoreAway
 
@@ -113,6 +115,23 @@ def test_one_command_at_a_time_writes_the_databases(address: str) -> None:
             pass
     with opened(folder, databases=True):
         pass
+
+
+def test_the_leases_of_a_machine_that_is_gone_expire_together(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of its trials, which other processes take."""
+    monkeypatch.setattr(mirror, "EXPIRY", 1.0)
+    monkeypatch.setattr(lease, "_own_process", lambda: {"host": "gone", "space": "x", "pid": 1, "start": "0"})
+    objects, folder = Objects(address), store_folder(address)
+    keys = (".databases.lease", ".study@quick.lease", "trials/aa/.lease")
+    dead = [Lease(objects, key, beat=1e6) for key in keys]
+    assert all(one.take() for one in dead)
+    found = mirror_of(folder)
+    assert found is not None
+    found._look_at_leases()
+    time.sleep(1.2)
+    found._end_dead_leases()
+    with found.lease("databases", "these"), found.lease("study@quick", "those"):
+        assert Lease(objects, "trials/aa/.lease").take()
 
 
 def test_databases_in_use_are_not_replaced(address: str, tmp_path: Path) -> None:
