@@ -25,9 +25,9 @@ variants:
   SL: {}
 seeds: [0, 1]
 search:
-  space: {training.lr: {loguniform: [0.0001, 0.1]}}
+  space: {training.lr: {choice: [0.004, 0.003, 1.0e-8, 2.0e-8, 3.0e-8, 4.0e-8]}}
   pruner: {name: successive_halving, grace_epochs: 2}
-  sampler: random
+  sampler: grid
   trials: 6
   racing: null
 """
@@ -128,7 +128,7 @@ def test_a_search_is_pruned_and_resumes_and_models_are_taken_home(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     done = cli(*words)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "trials: 2 trained, 6 finished before" in done.stdout or "stopped early" in done.stdout
+    assert "6 finished before" in done.stdout
     found = results(Objects(address))
     assert len(found) == 8  # two variants' seeds and six of the search
     assert {result["status"] for result in found} == {"finished", "pruned"}
