@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hmtl_ablate.loss import (
@@ -29,6 +29,8 @@ from hmtl_ablate.training.parts import Parts
 
 Terms = tuple[dict[str, Tensor], dict[str, Tensor]]
 """The loss of each task, and the accuracy of each classification: scalars."""
+SUMS = ("sum", "dwa")
+"""Values of loss.combine whose derivative does not depend on the losses of this step."""
 
 
 class TrainingStep:
@@ -41,10 +43,11 @@ class TrainingStep:
         whole batch, except for batch norm, whose statistics are of a piece, and dropout, which draws other numbers."""
         # pcgrad needs each task's gradient by itself, which DDP does not give: the step averages them.
         distributed = parts.workers.count > 1 and parts.config.loss.combine != "pcgrad"
-        self.model: Any = DistributedDataParallel(parts.model) if distributed else parts.model
+        self.model: Any = _over_workers(parts.model) if distributed else parts.model
 
     def __call__(self, batch: Batch, history: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
-        """One step; returns the terms of the epoch's means, as scalars on the device, without waiting for it.
+        """One step; returns the terms of the epoch's means, as scalars on the device, without waiting for it. With
+        several workers, the mean of a term over them is that of the global batch.
 
         history: rows of the epochs before this one, from which dynamic weight averaging computes its weights.
         """
@@ -176,9 +179,12 @@ class TrainingStep:
 
         forward: piece → its losses and accuracies; generator: of PCGrad's orders.
         """
-        if self.parts.config.loss.combine == "pcgrad":
+        how = self.parts.config.loss.combine
+        if how == "pcgrad":
             return self._project(forward, generator)
-        if self.parts.workers.count > 1 or self.pieces > 1:
+        # The mean over the workers of a sum's gradients, which DDP computes, is the gradient of the global sum. So no
+        # worker waits for the others' losses between its forward and its backward pass.
+        if self.pieces > 1 or (self.parts.workers.count > 1 and how not in SUMS):
             return self._combine_in_parts(forward, history)
         losses, accuracies = forward(0)
         loss = self._combine(self._combined(losses), history)
@@ -276,6 +282,36 @@ class TrainingStep:
             if count == 1:
                 parameters[k].grad = mean(next(own for grads in found if (own := grads[k]) is not None))
         return mean(weighted_sum(self._combined(losses), parts.weights)), losses, accuracies
+
+
+def _over_workers(model: nn.Module) -> DistributedDataParallel:
+    """The model with gradients averaged over the workers.
+
+    Not with static_graph: nothing is searched for in the graph anyway (find_unused_parameters is off, and every
+    parameter has a gradient, of 0 where a share has no changed image).
+    """
+    # Gradients are views of what is sent: no copies of all of them before and after.
+    distributed = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    # By default worker 0's buffers are sent before every forward pass. `measure.predict` sends them before they are
+    # used. (Set here, not as an argument: PyTorch 2.15 renamed that, and this name works in all versions.)
+    distributed.broadcast_buffers = not only_statistics(model)
+    return distributed
+
+
+def only_statistics(model: nn.Module) -> bool:
+    """Whether all of a model's saved buffers are running statistics of normalisation layers.
+
+    Training writes these and never reads them. Another buffer, such as a memory bank of a registered task, may be read.
+    One that is not saved is a constant: a resumed trial has it anew.
+    """
+    saved = model.state_dict().keys()
+    statistics = {
+        id(buffer)
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._NormBase)
+        for buffer in module.buffers(recurse=False)
+    }
+    return all(id(buffer) in statistics for name, buffer in model.named_buffers() if name in saved)
 
 
 def _added(parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -66,7 +66,9 @@ class Workers:
         return box[0]
 
     def broadcast_buffers(self, model: nn.Module) -> None:
-        """Give all workers the buffers of worker 0: each has batch statistics of its own, and those of 0 are saved."""
+        """Give all workers the buffers of worker 0, before they are used: each has running statistics of its own share
+        of the batches, and those of 0 are saved."""
         if self.count > 1:
-            for buffer in model.buffers():
-                dist.broadcast(buffer, 0)
+            sent = [dist.broadcast(buffer, 0, async_op=True) for buffer in model.buffers()]
+            for one in sent:
+                one.wait()

@@ -24,8 +24,9 @@ from hmtl_ablate.training import loop
 from hmtl_ablate.training.batches import TrainingBatches
 from hmtl_ablate.training.checkpoint import save_state
 from hmtl_ablate.training.folder import TrialFolder
+from hmtl_ablate.training.measure import predict
 from hmtl_ablate.training.parts import build_parts
-from hmtl_ablate.training.step import TrainingStep
+from hmtl_ablate.training.step import TrainingStep, only_statistics
 from hmtl_ablate.training.workers import Workers
 
 CPU = torch.device("cpu")
@@ -213,3 +214,95 @@ def test_a_worker_without_changed_images_trains_as_one_worker_does(
     (one,), (two,) = (TrialFolder(tmp_path / name).history() for name in ("one", "two"))
     for name in ("train/loss", "train/supervised", *(f"train/{task}" for task in PRETEXT_TASKS), "val/loss"):
         assert two[name] == pytest.approx(one[name], rel=2e-3), name
+
+
+# Buffers and options of DistributedDataParallel --------------------------------------------------------------------
+
+
+def _evaluate(rank: int, port: int, raw: dict[str, Any], pack: str, folder: str) -> None:
+    """Two steps, then predictions of val; notes the buffers before and after, and in between the memory's."""
+    _join(rank, port)
+    parts = build_parts(parse_config(raw), load_pack(Path(pack)), TrialFolder(Path(folder)), Workers(rank, 2))
+    parts.model.train()
+    step = TrainingStep(parts)
+    for number in range(2):
+        step(parts.batches[number], [])
+    before = {name: buffer.clone() for name, buffer in parts.model.named_buffers()}
+    predict(parts, parts.val)
+    torch.save((before, dict(parts.model.named_buffers())), Path(folder) / f"buffers-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_all_workers_evaluate_with_the_buffers_of_worker_0(make, pack: Pack, tmp_path: Path) -> None:
+    """Nobody sends them before each step: each worker has the statistics of its own share until then, and worker 0's
+    are those that a worker which is sent nothing has, as worker 0 never was."""
+    raw = make(pretext={"puzzling": {}}).model_dump(mode="json", exclude_defaults=True)
+    spawn(_evaluate, raw, str(pack.folder), str(tmp_path))
+    (before_0, after_0), (before_1, after_1) = (torch.load(tmp_path / f"buffers-{rank}.pt") for rank in (0, 1))
+    statistics = [name for name in before_0 if "running" in name]
+    assert statistics
+    assert not any(torch.equal(before_0[name], before_1[name]) for name in statistics)
+    for name in before_0:
+        assert torch.equal(after_1[name], before_0[name]), name
+        assert torch.equal(after_0[name], before_0[name]), name
+
+
+@pytest.mark.parametrize("feed", ["shared", "mixed", "siamese"])
+@pytest.mark.parametrize("name", PRETEXT_TASKS)
+def test_no_built_in_task_has_buffers_that_a_step_reads(make, pack: Pack, tmp_path: Path, name: str, feed: str) -> None:
+    parts = build_parts(make(pretext={name: {"feed": feed}}), pack, TrialFolder(tmp_path), Workers())
+    assert only_statistics(parts.model)
+
+
+class Remembering(Rotation):
+    """A task of another's with a buffer that its steps read and write."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.register_buffer("centre", torch.zeros(1))
+
+    def forward(self, maps: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
+        output = super().forward(maps, pooled) + self.centre
+        self.centre = 0.9 * self.centre + 0.1 * output.detach().mean()
+        return output
+
+
+def test_a_buffer_that_a_step_may_read_is_found(make, pack: Pack, tmp_path: Path, registries: None) -> None:
+    register_pretext_task("remembering", RotationOptions, Remembering)
+    parts = build_parts(make(pretext={"remembering": {}}), pack, TrialFolder(tmp_path), Workers())
+    assert not only_statistics(parts.model)
+
+
+def _gradients(rank: int, port: int, raws: list[dict[str, Any]], pack: str, folder: str) -> None:
+    """Two steps of each config, and the parameters without a gradient after them."""
+    _join(rank, port)
+    missing = []
+    for raw in raws:
+        parts = build_parts(parse_config(raw), load_pack(Path(pack)), TrialFolder(Path(folder)), Workers(rank, 2))
+        parts.model.train()
+        step = TrainingStep(parts)
+        for number in range(2):
+            step(parts.batches[number], [])
+        trained = [(name, one) for name, one in parts.model.named_parameters() if one.requires_grad]
+        missing.append([name for name, parameter in trained if parameter.grad is None])
+    if rank == 0:
+        (Path(folder) / "missing.json").write_text(json.dumps(missing))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_every_parameter_has_a_gradient_in_each_task_and_feed(make, pack: Pack, tmp_path: Path) -> None:
+    """DDP searches for no unused parameters: it would wait for them in the second step."""
+    configs = [
+        make(pretext={name: {"feed": feed} | ({"share": 0.05} if feed == "mixed" else {})}, data__size=16)
+        for name in PRETEXT_TASKS
+        for feed in ("shared", "mixed", "siamese")
+    ]
+    spawn(
+        _gradients,
+        [one.model_dump(mode="json", exclude_defaults=True) for one in configs],
+        str(pack.folder),
+        str(tmp_path),
+    )
+    assert json.loads((tmp_path / "missing.json").read_text()) == [[]] * len(configs)
