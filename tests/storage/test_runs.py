@@ -73,7 +73,7 @@ def test_a_killed_driver_s_study_resumes_on_another_machine_from_the_objects_alo
     words: list[object] = ["run", tiny, *LONG, "--runs", address, "--engine", "local"]
     driver = start(words, tmp_path)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (checkpoints(objects) and results(objects)):
             assert driver.poll() is None
             assert time.monotonic() < deadline
@@ -98,7 +98,7 @@ def test_an_outage_in_the_middle_stops_nothing(address: str, tiny: Path, tmp_pat
     """Trials train on, the run waits where it must, and all of it is in the store at the end."""
     objects = Objects(address)
     driver = start(["run", tiny, *LONG, "--runs", address], tmp_path, subprocess.PIPE)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(checkpoints(objects)) + len(results(objects)) < 2:
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < deadline
@@ -130,7 +130,7 @@ def test_a_search_is_pruned_and_resumes_and_models_are_taken_home(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 finished before" in done.stdout
     found = results(Objects(address))
-    assert len(found) == 8  # two variants' seeds and six of the search
+    assert len(found) == 7  # six of the search, one of which is the variant's first seed, and its second
     assert {result["status"] for result in found} == {"finished", "pruned"}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "third"))
     done = cli("export", "best:searched", "--to", "model.onnx", "--runs", address)
