@@ -95,6 +95,7 @@ def run(
     max_concurrent: int | None = None,
     address: str | None = None,
     grow: bool = False,
+    join: bool = False,
     tracking_uri: str | None = None,
     storage: str | None = None,
     pictures: bool = True,
@@ -117,6 +118,7 @@ def run(
         max_concurrent: ray: trials to run at once; None for as many as fit.
         address: ray: HOST:PORT of a cluster; None starts Ray on this machine.
         grow: ray: ask an autoscaling cluster for `max_concurrent` trials at once, however few it holds now.
+        join: share the study's trials with other drivers that run it in the same store (docs/clusters.md).
         tracking_uri: MLflow tracking store; None for SQLite in the store.
         storage: Optuna storage; None for SQLite in the store.
         pictures: log pictures of faces to MLflow.
@@ -143,7 +145,7 @@ def run(
     if register is not None:
         check_model_name(register)
     limit = None if budget is None else parse_budget(budget)
-    options = RunOptions(engine, address, max_concurrent, pictures, storage, tuple(imports), limit, grow)
+    options = RunOptions(engine, address, max_concurrent, pictures, storage, tuple(imports), limit, grow, join)
     own, place = _study(study), store_folder(store)
     if progress is True:
         progress = LiveDisplay(Console(file=sys.stdout, highlight=False, force_jupyter=False), quiet=False)

@@ -68,6 +68,10 @@ def run(
         bool,
         typer.Option("--grow", help="Ask a cluster that grows for --max-concurrent trials, however few it holds now."),
     ] = False,
+    join: Annotated[
+        bool,
+        typer.Option("--join", help="Share the study's trials with other commands that run it in the same --runs."),
+    ] = False,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -111,7 +115,7 @@ def run(
         check_model_name(register)
     hook = () if when_done is None else command_words(when_done)
     limit = None if budget is None else parse_budget(budget)
-    options = RunOptions(engine, address, max_concurrent, not no_pictures, storage, tuple(imports), limit, grow)
+    options = RunOptions(engine, address, max_concurrent, not no_pictures, storage, tuple(imports), limit, grow, join)
     study = study_of(file, profile, sets, datasets, trials, seeds, imports)
     require_data(study)
     databases = tracking_uri is None or (storage is None and bool(study.searches))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from hmtl_ablate.config import TrialConfig, in_percent, parse_config, trial_id
@@ -18,6 +19,7 @@ from hmtl_ablate.planning.budget import Waiting, choose
 from hmtl_ablate.planning.cost import Work, search_configs, work_of
 from hmtl_ablate.reporting.statistics import paired_difference
 from hmtl_ablate.running.continuing import continuations
+from hmtl_ablate.running.drivers import Drivers
 from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.listener import ProgressListener
@@ -42,6 +44,10 @@ STORE_PATIENCE = 1800.0
 """Seconds that the run waits for a store's service that is away."""
 
 
+POLL = 1.0
+"""Seconds between two looks at what other drivers have in hand."""
+
+
 class Conductor:
     """Hands out jobs, follows them, and writes down how they end. Knows Optuna and MLflow, but no Ray."""
 
@@ -55,10 +61,13 @@ class Conductor:
         progress: ProgressListener,
         pictures: bool,
         time: Timekeeper | None = None,
+        drivers: Drivers | None = None,
     ) -> None:
+        """drivers: those that share the study's trials."""
         self.study, self.packs, self.store = study, packs, store
         self.mirror = mirror_of(store)
         self.time = time or Timekeeper(store, study.resources, "local")
+        self.drivers = drivers or Drivers()
         self.resolver = Resolver(study, packs)
         self.searches = {one.search.arm: one for one in searches}
         """Arm → its search; of a search without arms, under ""."""
@@ -69,7 +78,7 @@ class Conductor:
         self.asked: dict[str, list[int]] = {}
         """Variant → the seeds of it that were asked for."""
         self.continuations = continuations(study, tuple(searches))
-        self.log = StudyLog(tracking, study, pictures=pictures, warn=progress.warn, store=store)
+        self.log = StudyLog(tracking, study, pictures=pictures, warn=progress.warn, store=store, drivers=self.drivers)
         arms = planned(study)
         self._ask(arms)
         seed = study.seeds[0]
@@ -95,8 +104,12 @@ class Conductor:
 
     def next(self) -> Job | None:
         """The next job to start, or None when there is none (for now, or for good), or none that fits into what is left
-        of the budget."""
-        while (found := self._startable()) is not None:
+        of the budget. One that another driver trains comes last: its result is waited for."""
+        job = self._next()
+        return self._next(busy=True) if job is None and self.queue and self.drivers.met else job
+
+    def _next(self, busy: bool = False) -> Job | None:
+        while (found := self._startable(busy)) is not None:
             job, lost = found
             self.queue.remove(job)
             if lost:
@@ -108,6 +121,7 @@ class Conductor:
             if self._spent():
                 return None
             draw = self.database.ask(self._draw)
+            self._note_news()
             self._expect()
             if draw is None:
                 return None
@@ -126,20 +140,22 @@ class Conductor:
             if missing := self._missing([one for one in self._jobs(sources) if one.trial_id not in self._tried]):
                 self._tried |= {one.trial_id for one in missing}
                 self.queue += [*missing, job]
-                return self.next()
+                return self._next()
             if lost := self._lost(job):
                 self._fail_for(job, lost)
             elif not self._settle_known(job):
                 return self._start(job)
         return None
 
-    def _startable(self) -> tuple[Job, str] | None:
+    def _startable(self, busy: bool) -> tuple[Job, str] | None:
         """The first job of the queue that can start, or that never can, with the reason; with a budget, the one that
         `planning.budget.choose` starts next."""
         left = self.time.left
         if left is None:
             for job in self.queue:
-                if (lost := self._lost(job)) or not self._awaited(job):
+                if lost := self._lost(job):
+                    return job, lost
+                if not self._awaited(job) and (busy or not self.drivers.met or not job.folder.busy()):
                     return job, lost
             return None
         for job in self.queue:
@@ -330,6 +346,28 @@ class Conductor:
         )
         self.queue.insert(0, job)
 
+    def await_others(self, stopped: Callable[[], bool]) -> bool:
+        """Wait while other drivers train the search's last trials. True when there is something to train for this one,
+        False when the search is over, or the run is to end. Call it when all jobs are over."""
+        said = False
+        while self.drivers.met and self.searches and not (self._held or stopped()):
+            if any(self.database.ask(search.ready) for search in self.searches.values()):
+                return True
+            self._note_news()
+            self._expect()
+            others = sum(search.elsewhere for search in self.searches.values())
+            if not others:
+                break
+            if not said:
+                self.progress.say(
+                    f"nothing left to draw: waiting for {others} trial{'s' * (others > 1)} of the search that other "
+                    "drivers train; what comes next depends on their results"
+                )
+            said, before = True, self.drivers.elsewhere()
+            while self.drivers.elsewhere() == before and not stopped():
+                sleep(POLL)
+        return False
+
     def more(self) -> bool:
         """Queue what depends on the results so far: `continuing`. False when nothing does any more; call it when all
         jobs are over. Raises RunLost when the search's database can't be read."""
@@ -384,6 +422,12 @@ class Conductor:
             if (draw := search.next()) is not None:
                 return draw
         return None
+
+    def _note_news(self) -> None:
+        """Count the training runs that other drivers have ended."""
+        for _ in range(sum(search.news() for search in self.searches.values())):
+            self.progress.skip()
+            self.summary.skipped += 1
 
     def _expect(self) -> None:
         """Tell the display how many training runs the search has, as far as is known."""

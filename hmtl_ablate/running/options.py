@@ -32,6 +32,8 @@ class RunOptions:
     grow: bool = False
     """Ask the cluster for `max_concurrent` trials at once, even if it does not hold as many now: an autoscaling cluster
     starts nodes for them."""
+    join: bool = False
+    """Share the study's trials with other drivers that run it in the same store."""
 
     def __post_init__(self) -> None:
         if self.engine not in get_args(Engine):

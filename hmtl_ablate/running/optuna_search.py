@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,9 +83,12 @@ class OptunaSearch:
         storage: optuna.storages.BaseStorage,
         identify: Identify,
         about: Mapping[str, str] = {},
+        driver: str = "",
+        offset: int = 0,
     ) -> None:
         """seeds: those of the search; a configuration's values are drawn once, for all of them. about: what Optuna's
-        own tools show with the study, e.g. its question."""
+        own tools show with the study, e.g. its question. driver: id of this driver, stored with what it draws. offset:
+        added to the sampler's seed, another one for each driver of the same search."""
         self.search, self.identify, self.seeds, self.seed = search, identify, seeds, seeds[0]
         seed = self.seed
         self._sampler = SAMPLERS[search.sampler]
@@ -123,10 +126,9 @@ class OptunaSearch:
             for other in sorted(known):
                 if other.startswith(f"{prefix}#"):
                     self._take_over(optuna.load_study(study_name=other, storage=storage))
-        self._random = optuna.samplers.RandomSampler(seed + len(self.study.trials))
-        self._informed = self._sampler.build(seed + len(self.study.trials))
-        self._adopted = self._orphans()
-        self._mine: set[int] = set()
+        self._driver = driver
+        self._random = optuna.samplers.RandomSampler(seed + offset + len(self.study.trials))
+        self._informed = self._sampler.build(seed + offset + len(self.study.trials))
 
     @property
     def _race(self) -> list[int]:
@@ -137,20 +139,28 @@ class OptunaSearch:
         """Trials that count towards the total: ended ones, repeats and impossible draws left out."""
         return sum(_counts(trial) for trial in self._trials())
 
-    def adopt(self) -> list[Draw]:
-        """The draws that a dead driver left running, once; they take up their places in the total."""
-        adopted, self._adopted = self._adopted, []
-        self._mine |= {draw.trial.number for draw in adopted}
+    def adopt(self, known: Container[int] = ()) -> list[Draw]:
+        """The draws that are running, without the known ones: those of a dead driver, or of another one that lives.
+
+        A trial that was killed before its configuration was stored becomes FAIL; drivers must take turns.
+        """
+        adopted = []
+        for frozen in self._trials():
+            if frozen.state != TrialState.RUNNING or frozen.number in known:
+                continue
+            if not _is_drawn(frozen):
+                self.study.tell(optuna.Trial(self.study, frozen._trial_id), state=TrialState.FAIL)
+            else:
+                adopted.append(self._drawn(frozen))
         return adopted
 
     def next(self) -> Draw | None:
         """A draw to train, or None when the total is reached, running draws included, or the space is exhausted."""
         for _ in range(MAX_FRUITLESS):
-            if self.search.trials is not None and self.counted() + len(self._mine) >= self.search.trials:
+            if self.search.trials is not None and self._taken() >= self.search.trials:
                 return None
             asked = self._ask()
             if asked is not None:
-                self._mine.add(asked.trial.number)
                 return asked
             if self._sampler.exhaustive and not self._grid_left():
                 return None
@@ -168,18 +178,22 @@ class OptunaSearch:
                 draw.trial.set_user_attr("diverged", True)
         self._stopping.end(draw.trial, state, values)
         self.study.tell(draw.trial, values, state=state, skip_if_finished=True)
-        self._mine.discard(draw.trial.number)
 
-    def configurations(self) -> list[tuple[Draw, TrialState, list[float] | None]]:
-        """The configurations that count towards the total, as they ended, with the values that Optuna was told."""
+    def configurations(self, known: Container[int] = ()) -> list[tuple[Draw, TrialState, list[float] | None]]:
+        """The configurations that count towards the total, as they ended, with the values that Optuna was told; without
+        the known ones."""
         found = []
         for frozen in self._trials():
-            if _counts(frozen) and "values" in frozen.user_attrs:
+            if frozen.number not in known and _counts(frozen) and "values" in frozen.user_attrs:
                 with suppress(ConfigError):  # of an earlier version
                     found.append((self._drawn(frozen), frozen.state, frozen.values))
         return found
 
     # ----------------------------------------------------------------------------------------------------------
+
+    def _taken(self) -> int:
+        """Places of the total that are taken: trials that count, and those that run, of every driver."""
+        return sum(_counts(t) or (t.state == TrialState.RUNNING and _is_drawn(t)) for t in self._trials())
 
     def _trials(self) -> list[optuna.trial.FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
@@ -201,6 +215,8 @@ class OptunaSearch:
         kind: str = self._sampler.drawn(len(before))
         self.study.sampler = self._informed if kind == "sampler" else self._random
         trial = self.study.ask()
+        if self._driver:
+            trial.set_user_attr("driver", self._driver)
         kind = trial.user_attrs.get(GIVEN, kind)
         values: dict[str, Any] = {}
         for parameter in self.search.parameters:
@@ -213,13 +229,15 @@ class OptunaSearch:
             self.study.tell(trial, state=TrialState.FAIL)
             return None
         identity = self.identify(config)
-        twin = next((t for t in self._trials() if t.user_attrs.get("trial_id") == identity), None)
+        known = [t for t in self._trials() if "values" in t.user_attrs]  # without those killed while they were stored
+        twin = next((t for t in known if t.user_attrs.get("trial_id") == identity), None)
+        if twin is not None:  # first, so that it never counts, whenever this process is killed
+            trial.set_user_attr("repeats", twin.number)
         trial.set_user_attr("trial_id", identity)
         trial.set_user_attr("draw", kind)
         trial.set_user_attr("values", json.dumps(values))
         if twin is None:
             return self._draw(trial, config, kind)
-        trial.set_user_attr("repeats", twin.number)
         if twin.state == TrialState.COMPLETE:  # what is known already informs the sampler, and costs nothing
             self.study.tell(trial, twin.values)
         else:
@@ -239,19 +257,6 @@ class OptunaSearch:
                 continue
             possible.append(values)
         return possible
-
-    def _orphans(self) -> list[Draw]:
-        """Trials a dead driver left RUNNING. One killed before its configuration was stored becomes FAIL."""
-        adopted = []
-        for frozen in self._trials():
-            if frozen.state == TrialState.WAITING:
-                continue
-            if frozen.state == TrialState.RUNNING:
-                if "values" not in frozen.user_attrs:
-                    self.study.tell(optuna.Trial(self.study, frozen._trial_id), state=TrialState.FAIL)
-                    continue
-                adopted.append(self._drawn(frozen))
-        return adopted
 
     def _values(self, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         return json.loads(trial.user_attrs["values"])  # type: ignore[no-any-return]
@@ -328,6 +333,10 @@ class Stopping:
         if not self._separate:
             return drawn
         if drawn.number not in self._trials:
+            for known in self._study.get_trials(deepcopy=False):  # of another driver, which has died
+                if "of" in known.user_attrs:
+                    self._trials[known.user_attrs["of"]] = optuna.Trial(self._study, known._trial_id)
+        if drawn.number not in self._trials:
             trial = self._study.ask()
             trial.set_user_attr("of", drawn.number)
             self._trials[drawn.number] = trial
@@ -360,6 +369,11 @@ def best_of(storage: optuna.storages.BaseStorage, prefix: str) -> list[dict[str,
             (rank, json.loads(t.user_attrs["values"])) for rank, t in enumerate(done) if "values" in t.user_attrs
         ]
     return [values for _, values in sorted(ranked, key=lambda one: one[0])] if names else None
+
+
+def _is_drawn(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a running trial is one to train: its driver was not killed while it stored it."""
+    return "values" in trial.user_attrs and "repeats" not in trial.user_attrs
 
 
 def _counts(trial: optuna.trial.FrozenTrial) -> bool:

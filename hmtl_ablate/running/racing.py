@@ -1,12 +1,14 @@
 """The search of one arm: Optuna draws its configurations, the race says which seed of which one is trained next.
 
 What is known of a configuration is in Optuna's storage and in the folders of its training runs, so that a run which
-resumes decides as if it had never ended.
+resumes decides as if it had never ended. Drivers that share a search decide alike: each looks there, in its turn,
+before it decides. What another driver has in hand is left to it; what it has ended is taken from there, too.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from hmtl_ablate.config import TrialConfig
+from hmtl_ablate.running.drivers import Drivers
 from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
 from hmtl_ablate.study.pareto import front
 from hmtl_ablate.study.racing import FIRST, Place, Race, other_values, ranking, run_score, told, wanted
@@ -23,13 +26,16 @@ from hmtl_ablate.training.folder import TrialFolder, TrialResult
 
 Run = tuple[int, int]
 """Number of a configuration, and a seed."""
+PAUSE = 0.5
+"""Seconds after which a search that had nothing to train looks again what other drivers have done."""
 
 
 class Racer:
     """Hands out the training runs of one arm's search, and takes their results."""
 
-    def __init__(self, optuna_search: OptunaSearch, store: Path) -> None:
-        self._optuna, self._store = optuna_search, store
+    def __init__(self, optuna_search: OptunaSearch, store: Path, drivers: Drivers | None = None) -> None:
+        """drivers: those that share the search; within a turn of this one."""
+        self._optuna, self._store, self._drivers = optuna_search, store, drivers or Drivers()
         self.search = optuna_search.search
         self.race = Race(optuna_search.seeds, self.search.direction)
         self.scores: dict[int, dict[int, float]] = {}
@@ -41,6 +47,7 @@ class Racer:
         self._draws: dict[int, Draw] = {}
         self._passes: dict[Run, float] = {}
         """Image passes of the runs that ended, and, so far, of those under way."""
+        self._folders: dict[Run, TrialFolder] = {}
         self._running: set[Run] = set()
         self._left: set[Run] = set()
         """Runs without a result that this driver does not try again."""
@@ -49,9 +56,14 @@ class Racer:
         """Configurations whose end Optuna knows."""
         self._closed = False
         """Whether no further configuration is drawn."""
+        self._elsewhere: set[Run] = set()
+        """Runs that other drivers had in hand when this one looked last."""
+        self._news = 0
+        self._again = -math.inf
+        self._look_elsewhere()
         self._known: list[Run] = []
-        for draw, state, values in optuna_search.configurations():
-            self._recall(draw, state, values)
+        for draw, state, values in optuna_search.configurations(self._in_first_round):
+            self._known += self._recall(draw, state, values)
         for draw in optuna_search.adopt():
             self._add(draw)
 
@@ -68,6 +80,18 @@ class Racer:
     def next(self) -> Draw | None:
         """The next training run: the next seed of a configuration, or a new configuration; None when there is none, for
         now or for good."""
+        if time.monotonic() < self._again:
+            return None
+        with self._drivers.turn():
+            self._look()
+            draw = self._next()
+        if draw is None and self._drivers.met:
+            self._again = time.monotonic() + PAUSE
+        return draw
+
+    def _next(self) -> Draw | None:
+        if ended := self._ended_elsewhere():  # before any decision: its result is known, and costs nothing
+            return self._start(*ended[0])
         if self.search.budget is not None and self.effort[0] >= self.search.budget:
             return None
         if found := self._open():
@@ -82,13 +106,36 @@ class Racer:
         found = self._open()
         return self._start(*found[0]) if found else None
 
+    def ready(self) -> bool:
+        """Whether `next` has something to train, now that all that this driver had is over; another look at what the
+        others have done. Raises what the search's database does."""
+        self._again = -math.inf
+        with self._drivers.turn():
+            self._look()
+        if self._ended_elsewhere():
+            return True
+        if self.search.budget is not None and self.effort[0] >= self.search.budget:
+            return False
+        return bool(self._open()) or not self._closed
+
+    @property
+    def elsewhere(self) -> int:
+        """Training runs that other drivers had in hand at the last look."""
+        return len(self._elsewhere)
+
+    def news(self) -> int:
+        """Training runs of other drivers that this one did not know to have ended when it was asked last."""
+        found, self._news = self._news, 0
+        return found
+
     @property
     def effort(self) -> tuple[float, int]:
         """Image passes spent, with those under way at the mean of the others, and the number of runs."""
-        ended = [passes for run, passes in self._passes.items() if run not in self._running]
+        running = self._running | self._elsewhere
+        ended = [passes for run, passes in self._passes.items() if run not in running]
         usual = fmean(ended) if ended else 0.0
-        under_way = sum(max(self._passes.get(run, 0.0), usual) for run in self._running)
-        return sum(ended) + under_way, len(ended) + len(self._running)
+        under_way = sum(max(self._passes.get(run, 0.0), usual) for run in running)
+        return sum(ended) + under_way, len(ended) + len(running)
 
     @property
     def ended_before(self) -> int:
@@ -103,11 +150,12 @@ class Racer:
         first = min(FIRST, len(self.race.seeds))
         to_come = 0 if self._closed or self.search.trials is None else max(self.search.trials - len(self._draws), 0)
         unfinished = sum(first - len(own) for n, own in self.scores.items() if n not in self.out and len(own) < first)
-        ended = sum(run not in self._running for run in self._passes)
+        running = self._running | self._elsewhere
+        ended = sum(run not in running for run in self._passes)
         further = sum(
             self._draws[n].config.seed != seed and seed in self.race.seeds[first:] for n, seed in self._open()
         )
-        advanced = sum(seed in self.race.seeds[first:] for _, seed in self._running)
+        advanced = sum(seed in self.race.seeds[first:] for _, seed in running)
         return ended + unfinished + advanced + further + first * to_come
 
     def counted(self) -> int:
@@ -116,10 +164,14 @@ class Racer:
 
     def _open(self) -> list[Run]:
         runs = wanted(self.scores, self.race, out=self.out, earlier=self._promoted, closed=self._closed)
-        return [run for run in runs if run not in self._running and run not in self._left]
+        return [run for run in runs if self._free(run)]
+
+    def _free(self, run: Run) -> bool:
+        return run not in self._running and run not in self._left and run not in self._elsewhere
 
     def _start(self, number: int, seed: int) -> Draw:
         self._running.add((number, seed))
+        self._drivers.hold(self._key((number, seed)))
         if seed in self.race.seeds[FIRST:]:
             self._promoted.add(number)
         config = self._config(number, seed)
@@ -127,6 +179,52 @@ class Racer:
 
     def _config(self, number: int, seed: int) -> TrialConfig:
         return self._draws[number].config.replaced({("seed",): seed})
+
+    # Other drivers ----------------------------------------------------------------------------------------------
+
+    def _key(self, run: Run) -> str:
+        """A run's name among all drivers."""
+        return f"{self._optuna.study.study_name}/{run[0]}/{run[1]}"
+
+    def _look_elsewhere(self) -> None:
+        prefix = f"{self._optuna.study.study_name}/"
+        held = [run.removeprefix(prefix).split("/") for run in self._drivers.elsewhere() if run.startswith(prefix)]
+        self._elsewhere = {(int(run[0]), int(run[1])) for run in held if len(run) == 2}
+
+    @property
+    def _in_first_round(self) -> set[int]:
+        """Configurations whose end another driver has yet to write down, whatever Optuna says already."""
+        return {number for number, seed in self._elsewhere if seed in self.race.seeds[:FIRST]}
+
+    def _look(self) -> None:
+        """Learn what other drivers have drawn, promoted and ended. Within a turn."""
+        if not self._drivers.met:
+            return
+        self._look_elsewhere()
+        for draw, state, values in self._optuna.configurations(self._told | self._in_first_round):
+            self._news += len(self._recall(draw, state, values))
+        for draw in self._optuna.adopt(self._draws):
+            self._add(draw)
+        third = self.race.seeds[FIRST : FIRST + 1]
+        for number in self._told - self._promoted - self.out.keys():
+            if any(run in self._elsewhere or self._folder(*run).path.exists() for run in ((number, s) for s in third)):
+                self._promoted.add(number)
+
+    def _ended_elsewhere(self) -> list[Run]:
+        """Runs of a race that other drivers have ended, as far as this one does not know them."""
+        if not self._drivers.met or len(self.race.seeds) == 1:
+            return []
+        found = []
+        for number in self._draws.keys() - self.out.keys():
+            seeds = self.race.seeds if number in self._promoted else self.race.seeds[:FIRST]
+            found += [(number, seed) for seed in seeds if (number, seed) not in self._passes]
+        return [run for run in found if self._free(run) and (self._folder(*run).path / "result.json").exists()]
+
+    def _folder(self, number: int, seed: int) -> TrialFolder:
+        if (number, seed) not in self._folders:
+            identity = self._optuna.identify(self._config(number, seed))
+            self._folders[number, seed] = TrialFolder(self._store / "trials" / identity)
+        return self._folders[number, seed]
 
     # What came of it --------------------------------------------------------------------------------------------
 
@@ -160,6 +258,8 @@ class Racer:
                 assert value is not None
                 self._optuna.tell(draw, TrialState.COMPLETE, [value, *self.others.get(number, ())])
             self._told.add(number)
+        self._drivers.drop(self._key((number, draw.config.seed)))
+        self._again = -math.inf
         if result.status == "finished" and number in self.out:
             names = " or ".join(self.search.objectives)
             return f"search {draw.trial_id}: {names} could not be measured; the search counts it as failed"
@@ -171,6 +271,8 @@ class Racer:
         self._running.discard(run)
         self._passes.pop(run, None)
         self._left.add(run)
+        self._drivers.drop(self._key(run))
+        self._again = -math.inf
 
     # Where it ended ---------------------------------------------------------------------------------------------
 
@@ -202,16 +304,19 @@ class Racer:
         self._draws[draw.trial.number] = draw
         self.scores.setdefault(draw.trial.number, {})
 
-    def _recall(self, draw: Draw, state: TrialState, values: Sequence[float] | None) -> None:
-        """Take a configuration that Optuna knows to have ended its first round, with all of its runs in the store."""
+    def _recall(self, draw: Draw, state: TrialState, values: Sequence[float] | None) -> list[Run]:
+        """Take a configuration that Optuna knows to have ended its first round, with all of its runs in the store that
+        were not known; returns these."""
         number = draw.trial.number
         self._add(draw)
         self._told.add(number)
+        found = []
         for place, seed in enumerate(self.race.seeds):
-            folder = TrialFolder(self._store / "trials" / self._optuna.identify(self._config(number, seed)))
-            result = folder.sound_result()
+            folder = self._folder(number, seed)
+            result = None if (number, seed) in self._elsewhere else folder.sound_result()
             if result is not None:
-                self._known.append((number, seed))
+                if (number, seed) not in self._passes:
+                    found.append((number, seed))
                 self._note(number, seed, result, folder.history())
             elif place >= FIRST and (folder.path / "config.json").exists():
                 self._promoted.add(number)
@@ -222,6 +327,7 @@ class Racer:
         elif len(self.race.seeds) == 1 and values is not None and not folder.damage():  # folders may be removed
             self.scores[number].setdefault(self.race.seeds[0], values[0])
             self.others.setdefault(number, list(values[1:]))
+        return found
 
     def _note(self, number: int, seed: int, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
         self._passes[number, seed] = result.image_passes

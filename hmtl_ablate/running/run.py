@@ -17,6 +17,7 @@ from hmtl_ablate.errors import RunLost, SearchError, StoreError
 from hmtl_ablate.machine import this_machine
 from hmtl_ablate.running import local_engine
 from hmtl_ablate.running.conductor import Conductor
+from hmtl_ablate.running.drivers import Drivers, already_running, taking_part
 from hmtl_ablate.running.listener import ProgressListener, SilentListener
 from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.optuna_search import OptunaSearch, best_of, connect
@@ -27,7 +28,7 @@ from hmtl_ablate.running.stop import Stop, stop_on_signal
 from hmtl_ablate.running.summary import RunSummary
 from hmtl_ablate.running.task import Trainer, train_task
 from hmtl_ablate.running.timekeeper import Timekeeper
-from hmtl_ablate.storage import address_of, mirror_of
+from hmtl_ablate.storage import mirror_of
 from hmtl_ablate.storage.lease import locked
 from hmtl_ablate.study import Resources, Search, Study
 from hmtl_ablate.study.racing import search_seeds
@@ -64,18 +65,21 @@ def run_study(
     progress = progress or SilentListener()
     place = place_of(study.resources, options)
     time = Timekeeper(store, study.resources, options.engine, at_once=max(place, 1), budget=options.budget, clock=clock)
-    with _alone(study, store, progress):
-        searches = _searches(study, packs, store, options.storage)
+    alone = nullcontext() if options.join else _alone(study, store, progress)
+    with alone, taking_part(study, store, join=options.join) as drivers:
+        _check_databases(options, tracking, drivers)
+        with drivers.turn():
+            searches = _searches(study, packs, store, options.storage, drivers)
         earlier = sum(search.ended_before for search in searches)
         for _ in range(earlier):
             progress.skip()
-        conductor = Conductor(study, packs, store, tracking, searches, progress, options.pictures, time)
+        conductor = Conductor(study, packs, store, tracking, searches, progress, options.pictures, time, drivers)
         conductor.summary.skipped += earlier
         try:
             while not searches and not conductor.queue and conductor.more():
                 pass  # an earlier run has trained these: without a trial to train no engine is started
             if conductor.queue or searches:
-                with _engine(study, store, options, trainer, time) as (conduct, stop):
+                with _engine(study, store, options, trainer, time, drivers) as (conduct, stop):
                     _conduct_all(conductor, conduct, stop)
                     conductor.summary.interrupted = stop.requested
         except RunLost:
@@ -94,6 +98,9 @@ def _conduct_all(conductor: Conductor, conduct: Conduct, stop: Stop) -> None:
             break
         conduct(conductor)
     conductor.database.close()
+    while conductor.await_others(lambda: stop.requested):
+        conduct(conductor)
+        conductor.database.close()
     while not (stop.requested or conductor.out_of_time()) and conductor.more():
         if conductor.queue:
             conduct(conductor)
@@ -110,28 +117,40 @@ def place_of(resources: Resources, options: RunOptions) -> int:
 
 @contextmanager
 def _alone(study: Study, store: Path, progress: ProgressListener) -> Iterator[None]:
-    """One driver per study: a second one would take the first one's running trials for those of a dead driver."""
+    """One driver of a study at a time, and those that join it."""
     name, mirror = f"{study.name}@{study.profile}", mirror_of(store)
     lock = locked(store / f".{name}.lock")
     if lock is None:
-        raise StoreError(
-            f"{study.name} ({study.profile}) is already running in {address_of(store)}; wait for it, or use another "
-            "--runs"
-        )
+        raise StoreError(already_running(study, store))
     with lock, nullcontext() if mirror is None else mirror.lease(name, f"study {name}: wait for it", progress.say):
         if mirror is not None:  # what a killed run has left would stop this one's trials
             mirror.objects.delete([f".{name}.stop"])
         yield
 
 
+def _check_databases(options: RunOptions, tracking: Tracking, drivers: Drivers) -> None:
+    """Raise StoreError when drivers on several machines would share an SQLite file, whose locks hold on one alone."""
+    if not (options.join and (machines := drivers.machines())):
+        return
+    lacking = [] if (options.storage or "").startswith("postgresql") else ["--storage"]
+    lacking += ["--tracking-uri"] if tracking.sqlite else []
+    if lacking:
+        raise StoreError(
+            f"--join: {', '.join(sorted(machines))} trains the same study, and SQLite can't be shared by machines; use "
+            f"PostgreSQL for {' and '.join(lacking)} in all commands"
+        )
+
+
 @contextmanager
 def _engine(
-    study: Study, store: Path, options: RunOptions, trainer: Trainer, time: Timekeeper
+    study: Study, store: Path, options: RunOptions, trainer: Trainer, time: Timekeeper, drivers: Drivers
 ) -> Iterator[tuple[Conduct, Stop]]:
     """The engine, ready to run jobs, and its Stop."""
     resources = study.resources
     # Workers on other machines see no folder of this one but the store.
     file = store.resolve() / f".{study.name}@{study.profile}.stop"
+    if options.join:
+        file = drivers.stop_file().resolve()
     if options.engine == "local":
         with stop_on_signal(file) as stop:
             yield lambda conductor: local_engine.conduct(conductor, stop, trainer), stop
@@ -146,7 +165,7 @@ def _engine(
         yield lambda conductor: ray_engine.conduct(conductor, stop, trainer, options), stop
 
 
-def _searches(study: Study, packs: Packs, store: Path, storage: str | None) -> list[Racer]:
+def _searches(study: Study, packs: Packs, store: Path, storage: str | None, drivers: Drivers) -> list[Racer]:
     """The search of each arm."""
     if not study.searches:
         return []
@@ -160,7 +179,8 @@ def _searches(study: Study, packs: Packs, store: Path, storage: str | None) -> l
             identity = [config.NUMERICS_VERSION, *packs.identities(config.parse_config(search.base).tasks)]
             prefix = f"{study.name}@{study.profile}#{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]}"
             seeds = search_seeds(study.seeds, search.racing)
-            found.append(Racer(OptunaSearch(search, prefix, seeds, database, identify, about), store))
+            one = OptunaSearch(search, prefix, seeds, database, identify, about, drivers.id, drivers.offset)
+            found.append(Racer(one, store, drivers))
             found[-1].give(_best_of(search, study.profile, database))
     return found
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import hmtl_ablate.config
 from hmtl_ablate.errors import StudyError, TrackingError
+from hmtl_ablate.running.drivers import Drivers
 from hmtl_ablate.running.failures import OF_STATUS, Failure
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.outcome import Outcome, outcome_of
@@ -111,9 +112,12 @@ class StudyLog:
         pictures: bool,
         warn: Callable[[str], None],
         store: Path | None = None,
+        drivers: Drivers | None = None,
     ) -> None:
-        """store: the folder of the trials, from which the study's figures are drawn."""
+        """store: the folder of the trials, from which the study's figures are drawn. drivers: those that log the same
+        study; they write in turns, so that each run is made once, and has each epoch once."""
         self.tracking = tracking
+        self._drivers = drivers or Drivers()
         self._store = store
         self._study, self._pictures, self._warn = study, pictures, warn
         self._commit = revision().commit
@@ -168,7 +172,8 @@ class StudyLog:
         )
         if not self.parent:
             check_decide(study, self.tracking.registration(self._record))
-            self._open_study()
+            with self._drivers.turn("mlflow"):
+                self._open_study()
         elif not self._down or self._recover():
             self._tolerant(self._open_study)
 
@@ -205,8 +210,9 @@ class StudyLog:
             if plan and self._record is not None:
                 self._record = replace(self._record, plan=plan)
                 self._tolerant(self._open_study)
-            self._tolerant(lambda: self.tracking.finish_study(self.parent, status))
-            self._tolerant(self._describe, LAST_LIMIT)  # last, so that the run is closed whatever becomes of its page
+            self._tolerant(lambda: self._close_study(status))
+            # last, so that the run is closed whatever becomes of its page; in no turn: it takes seconds
+            self._tolerant(self._describe, LAST_LIMIT, in_turn=False)
         if self._down:
             self._warn(
                 f"MLflow lacks {len(self._missing)} trials of this run; run the same command again to deliver them"
@@ -223,10 +229,10 @@ class StudyLog:
         if lacking or not self._tolerant(write):
             self._missing[job.trial_id] = job, outcome
 
-    def _tolerant(self, write: Callable[[], None], limit: float | None = None) -> bool:
+    def _tolerant(self, write: Callable[[], None], limit: float | None = None, *, in_turn: bool = True) -> bool:
         """Whether MLflow took it. After the first failure it counts as down, with one warning."""
         try:
-            self._call(write, limit)
+            self._call(partial(self._take_turn, write) if in_turn else write, limit)
         except TrackingError as error:
             if not self._down:
                 self._warn(
@@ -236,6 +242,10 @@ class StudyLog:
             self._down, self._probed = True, time.monotonic()
             return False
         return True
+
+    def _take_turn(self, write: Callable[[], None]) -> None:
+        with self._drivers.turn("mlflow"):
+            write()
 
     def _recover(self, patience: float = LIMIT, limit: float | None = None) -> bool:
         """Once a minute, look whether MLflow is back, and deliver from the trials' folders what it lacks.
@@ -269,6 +279,11 @@ class StudyLog:
         assert self._record is not None
         self.parent = self.tracking.study_run(self._record, self._study.text)
 
+    def _close_study(self, status: StudyStatus) -> None:
+        """The last driver ends the study's run; until then it is running."""
+        if self._drivers.leave():
+            self.tracking.finish_study(self.parent, status)
+
     def _describe(self) -> None:
         """What the study has found, on its page."""
         assert self._record is not None
@@ -284,6 +299,8 @@ class StudyLog:
 
     def _epochs(self, job: Job, history: Sequence[Mapping[str, float]]) -> None:
         for record in self._records.get(job.trial_id, ()):
+            if self._drivers.met:
+                self.tracking.forget_epochs(record.run_id)
             self.tracking.log_epochs(record.run_id, history)
 
     def _end(self, job: Job, outcome: TrialResult | Failure) -> None:

@@ -233,6 +233,18 @@ def locked(path: Path) -> IO[str] | Lease | None:
     return file
 
 
+def has_flock(folder: Path) -> bool:
+    """Whether files of a folder can be locked by flock. Raises OSError when it can't be written."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in NO_FLOCK:
+                raise
+            return False
+    return True
+
+
 @contextmanager
 def lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Lock a file as `locked` does, for a block; waits for whoever has it. waiting: called once if there is one."""

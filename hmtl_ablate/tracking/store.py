@@ -114,6 +114,11 @@ class Tracking:
         self._epochs: dict[str, int] = {}
         """run_id → the last epoch that MLflow has."""
 
+    @property
+    def sqlite(self) -> bool:
+        """Whether MLflow's database is an SQLite file."""
+        return self._address.sqlite_file is not None
+
     def studies(self) -> list[StudyRecord]:
         """Every study of the store, the newest first. A run that can't be read is left out, with one warning."""
         with self._reading():
@@ -227,6 +232,10 @@ class Tracking:
                     self._log_metrics(run_id, loggable(row), step)
                     last = step
             self._epochs[run_id] = last
+
+    def forget_epochs(self, run_id: str) -> None:
+        """Have the next `log_epochs` ask MLflow which epochs it has: another driver may have written some."""
+        self._epochs.pop(run_id, None)
 
     def finish_trial(self, run_id: str, record: TrialRecord, artifacts: Mapping[str, Path]) -> None:
         """End a trial's run with the record's status, metrics and tags.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hmtl_ablate.storage import lease as module
-from hmtl_ablate.storage.lease import FolderRecords, Lease, Records, locked
+from hmtl_ablate.storage.lease import FolderRecords, Lease, Records, has_flock, locked
 from hmtl_ablate.storage.objects import Objects, StoreAway
 
 BEAT, EXPIRY = 0.1, 1.0
@@ -147,7 +147,9 @@ def test_where_there_is_no_flock_a_lease_locks(tmp_path: Path, monkeypatch: pyte
     def refuse(*words: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
+    assert has_flock(tmp_path)
     monkeypatch.setattr(fcntl, "flock", refuse)
+    assert not has_flock(tmp_path)
     monkeypatch.setattr(FolderRecords, "settle", 0.1)
     first = locked(tmp_path / "lock")
     assert isinstance(first, Lease)
