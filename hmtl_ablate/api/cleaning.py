@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from hmtl_ablate.errors import StoreError
+from hmtl_ablate.running.drivers import Drivers
 from hmtl_ablate.storage import address_of, mirror_of, store_folder
 from hmtl_ablate.storage.lease import locked
 from hmtl_ablate.training.folder import ASIDE, LAST, TrialFolder, TrialResult
@@ -303,6 +304,12 @@ def _no_study_runs(store: Path) -> Iterator[None]:
         for path in sorted(store.glob(".*@*.lock")):
             if not _locked(stack, path):
                 name = path.name.removeprefix(".").removesuffix(".lock")
+                raise StoreError(f"{name} is running in {store}; wait until it has ended, then clean")
+        for folder in sorted(store.glob(".*@*.drivers")):
+            drivers = Drivers(folder)
+            stack.enter_context(drivers.turn())
+            if drivers.met:
+                name = folder.name.removeprefix(".").removesuffix(".drivers")
                 raise StoreError(f"{name} is running in {store}; wait until it has ended, then clean")
         yield
 

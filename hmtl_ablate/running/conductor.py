@@ -42,8 +42,6 @@ from hmtl_ablate.training.folder import ASIDE, LAST, TrialFolder, TrialResult
 
 STORE_PATIENCE = 1800.0
 """Seconds that the run waits for a store's service that is away."""
-
-
 POLL = 1.0
 """Seconds between two looks at what other drivers have in hand."""
 
@@ -351,6 +349,7 @@ class Conductor:
         False when the search is over, or the run is to end. Call it when all jobs are over."""
         said = False
         while self.drivers.met and self.searches and not (self._held or stopped()):
+            before = self.drivers.elsewhere()
             if any(self.database.ask(search.ready) for search in self.searches.values()):
                 return True
             self._note_news()
@@ -363,7 +362,7 @@ class Conductor:
                     f"nothing left to draw: waiting for {others} trial{'s' * (others > 1)} of the search that other "
                     "drivers train; what comes next depends on their results"
                 )
-            said, before = True, self.drivers.elsewhere()
+            said = True
             while self.drivers.elsewhere() == before and not stopped():
                 sleep(POLL)
         return False

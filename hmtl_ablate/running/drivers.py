@@ -153,8 +153,8 @@ def taking_part(study: Study, store: Path, *, join: bool) -> Iterator[Drivers]:
 def already_running(study: Study, store: Path) -> str:
     """Why a second driver can't start, and what to do."""
     return (
-        f"{study.name} ({study.profile}) is already running in {address_of(store)}; wait for it, share its trials with --join, or "
-        "use another --runs"
+        f"{study.name} ({study.profile}) is already running in {address_of(store)}; wait for it, share its trials with "
+        "--join, or use another --runs"
     )
 
 

@@ -21,6 +21,7 @@ from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import RunLost, TrackingError
 from hmtl_ablate.running.conductor import Conductor
 from hmtl_ablate.running.continuing import continuations
+from hmtl_ablate.running.drivers import Drivers
 from hmtl_ablate.running.failures import RETRIED, Ending, Failure, failure_of
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.optuna_search import OptunaSearch
@@ -77,13 +78,17 @@ class Bench:
         self.storage = optuna.storages.InMemoryStorage()
         self.recorder = Recorder()
 
-    def conductor(self, pictures: bool = True) -> Conductor:
-        self.recorder, searches = Recorder(), []
+    def conductor(self, pictures: bool = True, drivers: Drivers | None = None) -> Conductor:
+        self.recorder, searches, drivers = Recorder(), [], drivers or Drivers()
         identify = Resolver(self.study, self.packs).identify
         for search in self.study.searches:
             seeds = search_seeds(self.study.seeds, search.racing)
-            searches.append(Racer(OptunaSearch(search, "prefix", seeds, self.storage, identify), self.store))
-        return Conductor(self.study, self.packs, self.store, self.tracking, searches, self.recorder, pictures)
+            with drivers.turn():
+                one = OptunaSearch(search, "prefix", seeds, self.storage, identify, {}, drivers.id, drivers.offset)
+                searches.append(Racer(one, self.store, drivers))
+        return Conductor(
+            self.study, self.packs, self.store, self.tracking, searches, self.recorder, pictures, drivers=drivers
+        )
 
     def optuna_trials(self) -> list[optuna.trial.FrozenTrial]:
         (summary,) = optuna.get_all_study_summaries(self.storage)

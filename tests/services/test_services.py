@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -156,6 +156,93 @@ def test_two_studies_share_a_postgresql(postgres: Postgres, study: Path, tmp_pat
     for number in searches.values():
         own_trials = [one for one in storage.get_all_trials(number) if "repeats" not in one.user_attrs]
         assert [one.state.name for one in own_trials] == ["COMPLETE"] * 2
+
+
+SHARED = """\
+name: shared
+base:
+  data: {images: 96, size: 16}
+  training: {optimizer: adamw, lookahead: false, lr: 0.004, batch_size: 32, epochs: 8, warmup_epochs: 0}
+variants: {SL: {}}
+seeds: [0, 1]
+search:
+  space: {training.lr: {loguniform: [0.001, 0.01]}}
+  sampler: random
+  trials: 8
+  racing: RACING
+  confirm: 1
+"""
+
+
+def shared_trials(url: str) -> list[optuna.trial.FrozenTrial]:
+    """The trials of the one search of an Optuna database; [] before it is made."""
+    storage = optuna.storages.RDBStorage(url.replace("postgresql:", "postgresql+psycopg:"))
+    return [trial for one in storage.get_all_studies() for trial in storage.get_all_trials(one._study_id)]
+
+
+def wait_until(ready: Callable[[], bool], *commands: Command) -> None:
+    deadline = time.monotonic() + 400
+    while not ready():
+        assert all(command.process.poll() is None for command in commands), [one.text() for one in commands]
+        assert time.monotonic() < deadline, [one.text() for one in commands]
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("racing", ["null", "4"])
+def test_two_drivers_share_a_search_and_one_is_killed(postgres: Postgres, tmp_path: Path, racing: str) -> None:
+    """Each draws and trains configurations of its own; the one that lives adopts the other's trials in the same run."""
+    study, store = tmp_path / "shared.yaml", tmp_path / "runs"
+    study.write_text(SHARED.replace("RACING", racing))
+    words = ["run", study, "--engine", "local", "--storage", postgres.url("optuna")]
+    words += ["--tracking-uri", postgres.url("mlflow")]
+
+    def in_the_middle() -> bool:
+        """Both have drawn, and the first one's trial has some of its epochs."""
+        trials = shared_trials(postgres.url("optuna"))
+        first = trials[0].user_attrs.get("driver") if trials else None
+        if first is None or len({trial.user_attrs.get("driver") for trial in trials}) < 2:
+            return False
+        own = [trial for trial in trials if trial.state.name == "RUNNING" and trial.user_attrs.get("driver") == first]
+        folders = [store / "trials" / trial.user_attrs.get("trial_id", "none yet") for trial in own]
+        return any((one / "metrics.jsonl").exists() and not (one / "result.json").exists() for one in folders)
+
+    with running(words, tmp_path) as doomed:
+        wait_until(lambda: bool(list(store.glob(".shared@quick.drivers/*.json"))), doomed)
+        with running([*words, "--join"], tmp_path) as command:
+            wait_until(in_the_middle, doomed, command)
+            doomed.kill()
+            assert command.end() == 0, command.text()
+    assert "Traceback" not in doomed.text() + command.text()
+    with running(words, tmp_path) as again:
+        assert again.end() == 0, again.text()
+        assert "trials: 0 trained" in again.text()
+    check_shared(postgres, store)
+
+
+def check_shared(postgres: Postgres, store: Path) -> None:
+    """The search has its total; no trial is twice in Optuna, in the folders, or in MLflow."""
+    trials = shared_trials(postgres.url("optuna"))
+    counted = [trial for trial in trials if "repeats" not in trial.user_attrs and trial.state.name != "FAIL"]
+    assert [trial.state.name for trial in counted] == ["COMPLETE"] * 8
+    assert len({trial.user_attrs["trial_id"] for trial in counted}) == 8
+    assert len({trial.user_attrs["driver"] for trial in counted}) == 2
+    folders = [path for path in store.glob("trials/*") if path.is_dir()]
+    for folder in folders:
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [row["epoch"] for row in rows] == list(range(1, 9))
+        assert json.loads((folder / "result.json").read_text())["status"] == "finished"
+    client = MlflowClient(postgres.url("mlflow").replace("postgresql:", "postgresql+psycopg:"))
+    experiment = client.get_experiment_by_name("hmtl-ablate")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert [run.info.status for run in runs if run.data.tags["hmtl.kind"] == "study"] == ["FINISHED"]
+    logged = [run for run in runs if run.data.tags["hmtl.kind"] == "trial"]
+    assert {run.info.status for run in logged} == {"FINISHED"}
+    names = Counter((run.data.tags["hmtl.trial_id"], run.data.tags["hmtl.variant"]) for run in logged)
+    assert set(names.values()) == {1}
+    assert {trial for trial, _ in names} == {folder.name for folder in folders}
+    for run in logged:
+        points = client.get_metric_history(run.info.run_id, "val/accuracy")
+        assert sorted(point.step for point in points) == list(range(1, 9))
 
 
 def test_a_run_outlives_a_database_that_another_program_locks(study: Path, tmp_path: Path) -> None:
