@@ -71,4 +71,5 @@ class Workers:
         if self.count > 1:
             sent = [dist.broadcast(buffer, 0, async_op=True) for buffer in model.buffers()]
             for one in sent:
-                one.wait()
+                if one is not None:  # PyTorch's types allow it
+                    one.wait()

@@ -258,6 +258,8 @@ def test_no_built_in_task_has_buffers_that_a_step_reads(make, pack: Pack, tmp_pa
 class Remembering(Rotation):
     """A task of another's with a buffer that its steps read and write."""
 
+    centre: torch.Tensor
+
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.register_buffer("centre", torch.zeros(1))
