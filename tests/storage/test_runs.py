@@ -98,15 +98,18 @@ def test_an_outage_in_the_middle_stops_nothing(address: str, tiny: Path, tmp_pat
     """Trials train on, the run waits where it must, and all of it is in the store at the end."""
     objects = Objects(address)
     driver = start(["run", tiny, *LONG, "--runs", address], tmp_path, subprocess.PIPE)
-    deadline = time.monotonic() + 300
-    while len(checkpoints(objects)) + len(results(objects)) < 2:
-        assert driver.poll() is None, driver.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    proxy.cut()
-    time.sleep(25)
-    proxy.mend()
-    out, err = driver.communicate(timeout=240)
+    try:
+        deadline = time.monotonic() + 300
+        while len(checkpoints(objects)) + len(results(objects)) < 2:
+            assert driver.poll() is None, driver.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        proxy.cut()
+        time.sleep(25)
+        proxy.mend()
+        out, err = driver.communicate(timeout=240)
+    finally:
+        driver.kill()
     assert driver.returncode == 0, out + err
     assert "Traceback" not in out + err
     assert "trials: 2 trained, 0 finished before" in out
