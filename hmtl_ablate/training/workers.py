@@ -71,5 +71,5 @@ class Workers:
         if self.count > 1:
             sent = [dist.broadcast(buffer, 0, async_op=True) for buffer in model.buffers()]
             for one in sent:
-                if one is not None:  # PyTorch's types allow it
+                if one is not None:  # this process is of the group, so it never is
                     one.wait()

@@ -220,32 +220,38 @@ def test_a_worker_without_changed_images_trains_as_one_worker_does(
 
 
 def _evaluate(rank: int, port: int, raw: dict[str, Any], pack: str, folder: str) -> None:
-    """Two steps, then predictions of val; notes the buffers before and after, and in between the memory's."""
+    """Two steps, without and with a broadcast of the buffers before each, then an evaluation of val; saves the buffers
+    before and after it, and its outputs."""
     _join(rank, port)
-    parts = build_parts(parse_config(raw), load_pack(Path(pack)), TrialFolder(Path(folder)), Workers(rank, 2))
-    parts.model.train()
-    step = TrainingStep(parts)
-    for number in range(2):
-        step(parts.batches[number], [])
-    before = {name: buffer.clone() for name, buffer in parts.model.named_buffers()}
-    predict(parts, parts.val)
-    torch.save((before, dict(parts.model.named_buffers())), Path(folder) / f"buffers-{rank}.pt")
+    for broadcast in (False, True):
+        parts = build_parts(parse_config(raw), load_pack(Path(pack)), TrialFolder(Path(folder)), Workers(rank, 2))
+        parts.model.train()
+        step = TrainingStep(parts)
+        assert not step.model.broadcast_buffers
+        step.model.broadcast_buffers = broadcast
+        for number in range(2):
+            step(parts.batches[number], [])
+        before = {name: buffer.clone() for name, buffer in parts.model.named_buffers()}
+        outputs = predict(parts, parts.val)
+        found = {"before": before, "after": dict(parts.model.named_buffers()), "outputs": outputs}
+        torch.save(found, Path(folder) / f"{rank}-{broadcast}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_all_workers_evaluate_with_the_buffers_of_worker_0(make, pack: Pack, tmp_path: Path) -> None:
-    """Nobody sends them before each step: each worker has the statistics of its own share until then, and worker 0's
-    are those that a worker which is sent nothing has, as worker 0 never was."""
+    """Between evaluations each worker has the running statistics of its own share. Those of worker 0, which are
+    evaluated and saved, are the same bits as with a broadcast before each step."""
     raw = make(pretext={"puzzling": {}}).model_dump(mode="json", exclude_defaults=True)
     spawn(_evaluate, raw, str(pack.folder), str(tmp_path))
-    (before_0, after_0), (before_1, after_1) = (torch.load(tmp_path / f"buffers-{rank}.pt") for rank in (0, 1))
-    statistics = [name for name in before_0 if "running" in name]
+    first, second = (torch.load(tmp_path / f"{rank}-False.pt") for rank in (0, 1))
+    statistics = [name for name in first["before"] if "running" in name]
     assert statistics
-    assert not any(torch.equal(before_0[name], before_1[name]) for name in statistics)
-    for name in before_0:
-        assert torch.equal(after_1[name], before_0[name]), name
-        assert torch.equal(after_0[name], before_0[name]), name
+    assert not any(torch.equal(first["before"][name], second["before"][name]) for name in statistics)
+    for other in (first, second, torch.load(tmp_path / "0-True.pt")):
+        assert torch.equal(other["outputs"], first["outputs"])
+        for name, buffer in first["before"].items():
+            assert torch.equal(other["after"][name], buffer), name
 
 
 @pytest.mark.parametrize("feed", ["shared", "mixed", "siamese"])
