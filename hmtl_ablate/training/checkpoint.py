@@ -24,9 +24,13 @@ def save_state(path: Path, state: Any) -> None:
     save_tensors(path, tensors, {"skeleton": json.dumps(skeleton)})
 
 
-def load_state(path: Path, device: torch.device | str = "cpu") -> Any:
-    """Read what `save_state` wrote. Raises CheckpointError when the file is missing, damaged or of another kind."""
-    tensors, metadata = _load(path, device)
+def load_state(path: Path) -> Any:
+    """Read what `save_state` wrote, onto the CPU: `load_state_dict` moves each tensor to where it belongs, and AdamW's
+    counts of its steps must stay there, or each step would wait for the GPU.
+
+    Raises CheckpointError when the file is missing, damaged or of another kind.
+    """
+    tensors, metadata = _load(path, "cpu")
     try:
         return _fill(json.loads(metadata["skeleton"]), tensors)
     except (KeyError, ValueError) as error:

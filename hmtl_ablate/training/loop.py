@@ -253,7 +253,7 @@ class _Trial:
             return True
         problem, damaged = "", LAST
         try:
-            self._load(load_state(path, device))
+            self._load(load_state(path))
             if self.progress.best_epoch:
                 damaged = BEST
                 load_tensors(self.folder.path / BEST)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.supervised import SUPERVISED_TASKS, Labels, SupervisedTask
+from tests.waits import META, counted  # type: ignore[import-not-found]
 
 COUNT = 12
 CLASSES = {"emotion": ("neutral", "happiness", "sadness"), "gender": ("male", "female")}
@@ -120,3 +121,17 @@ def test_flipping_twice_gives_the_label_again(case: tuple[str, Build]) -> None:
     flipped = task.flip(targets)
     assert torch.equal(task.present(flipped), task.present(targets))
     assert torch.equal(task.flip(flipped)[task.present(targets)], targets[task.present(targets)])
+
+
+def test_the_loss_waits_for_no_gpu(case: tuple[str, Build], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault B4, of every task; whole steps are in tests/training/test_waits.py."""
+    task = case[1](MISSING)
+    outputs, targets = (value.detach().to(META) for value in (outputs_of(task), task.targets(np.arange(COUNT))))
+    outputs.requires_grad_()
+    task.loss(outputs, targets)  # constants, such as class weights, are copied at their first use
+    with counted(monkeypatch) as copies:
+        task.loss(outputs, targets).sum().backward()
+        task.present(targets)
+        if task.classes:
+            task.class_targets(targets)
+    assert copies == {"asynchronous": 0, "blocking": 0}

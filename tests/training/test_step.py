@@ -1,103 +1,20 @@
-"""One training step: what it copies and waits for, and steps in pieces."""
+"""One training step: in pieces, where memory runs out. What it waits for: test_waits.py."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import OutOfMemory, TrialInterrupted
-from hmtl_ablate.training import feeds, loop, parts, probe, step
+from hmtl_ablate.training import loop, probe
 from hmtl_ablate.training.device import Setup, is_out_of_memory
 from hmtl_ablate.training.folder import TrialFolder
 from hmtl_ablate.training.parts import build_parts
 from hmtl_ablate.training.step import TrainingStep
 from hmtl_ablate.training.workers import Workers
-
-META = torch.device("meta")
-EVERYTHING: dict[str, Any] = {
-    "task": ["emotion", "pose"],
-    "loss": {"class_weights": "inverse"},
-    "pretext": {
-        "puzzling": {"feed": "siamese", "changed_views": [[0.6, 1.0]]},
-        "inpainting": {"feed": "mixed", "share": 0.3, "perceptual": "test_resnet", "perceptual_weights": None},
-    },
-}
-
-
-class Copies(TorchDispatchMode):
-    """Counts copies from the CPU to the device, of tensors and of Python's numbers (`new_tensor`)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        if isinstance(found, torch.Tensor) and found.device == META:
-            copied = any(isinstance(one, torch.Tensor) and one.device.type == "cpu" and one.ndim for one in args)
-            self.count += copied or func is torch.ops.aten.lift_fresh.default
-        return found
-
-
-@contextmanager
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
-    """Copies to the device inside the block: by `to_device`, which does not wait, and others, which do."""
-    mode, found = Copies(), {"asynchronous": 0, "blocking": 0}
-
-    def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-        found["asynchronous"] += 1
-        before = mode.count
-        copied = values.to(device)
-        mode.count = before
-        return copied
-
-    for module in (step, feeds):
-        monkeypatch.setattr(module, "to_device", to_device)
-    monkeypatch.setattr("hmtl_ablate.training.device.to_device", to_device)
-    with mode:
-        yield found
-    found["blocking"] = mode.count
-
-
-@pytest.mark.parametrize("combine", ["uncertainty", "pcgrad"])
-def test_a_step_waits_for_nothing(
-    make, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, combine: str
-) -> None:
-    """Fault B4: class weights and colour constants were copied to the GPU, and waited for, at every step.
-
-    The device here is torch's meta device, which has no values: a step that asks for one (`.item()`, a mask as an
-    index) raises an error, and a copy to it is seen as such.
-    """
-    monkeypatch.setattr(parts, "select_device", lambda *given: Setup(META, False, True, "meta"))
-    config = make(**{**EVERYTHING, "loss": {**EVERYTHING["loss"], "combine": combine}})
-    built = build_parts(config, pack, TrialFolder(tmp_path), Workers())
-    train = TrainingStep(built)
-    networks: Any = built.pretext["inpainting"]._networks
-    for perceptual in networks:
-        assert {tensor.device for tensor in (*perceptual.parameters(), *perceptual.buffers())} == {META}
-    train(built.batches[0], [])  # the class weights are copied here, once
-    with counted(monkeypatch) as copies:
-        terms = train(built.batches[1], [])
-    assert terms["loss"].device == META
-    assert copies["blocking"] == 0
-    assert 0 < copies["asynchronous"] < 20
-
-
-def test_the_count_sees_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    with counted(monkeypatch) as copies:
-        torch.ones(3).to(META)
-        torch.ones(3, device=META).new_tensor([1.0, 2.0])
-        step.to_device(torch.ones(3), META)  # type: ignore[attr-defined]
-    assert copies == {"asynchronous": 1, "blocking": 2}
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        torch.ones((), device=META).item()
-
 
 # Out of memory ------------------------------------------------------------------------------------------------------
 
