@@ -1,7 +1,7 @@
 """Whether code waits for a GPU, seen on a CPU: it runs on torch's meta device, whose tensors have no values.
 
-What asks such a tensor for a value (`.item()`, `.tolist()`, `bool(…)`, `.cpu()`, `nonzero`, a mask as an index) raises an
-error. A copy from the CPU to it, for which a GPU's program would wait unless the memory is pinned, is counted.
+What asks such a tensor for a value (`.item()`, `.tolist()`, `bool(…)`, `.cpu()`, `nonzero`, a mask as an index) raises
+an error. A copy from the CPU to it, for which a GPU's program would wait unless the memory is pinned, is counted.
 """
 
 from __future__ import annotations

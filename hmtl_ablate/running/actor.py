@@ -13,7 +13,7 @@ from hmtl_ablate.running.task import Trainer, TrialTask, attempt
 
 def run_task(config: dict[str, Any]) -> dict[str, Any]:
     """Train config["task"] with config["trainer"]. Never raises: `failure` is the content of the trial's failure.txt,
-    "" without one."""
+    "" without one, and `machine` the address of the node that is to blame, "" where that is not known."""
     import ray.tune
 
     task: TrialTask = config["task"]
@@ -22,7 +22,8 @@ def run_task(config: dict[str, Any]) -> dict[str, Any]:
         train = partial(trainer, task, lambda metrics: ray.tune.report({"epoch": metrics["epoch"]}))
     else:
         train = partial(_train_over_workers, task, trainer)
-    return {"failure": str(attempt(task, train) or "")}
+    failure = attempt(task, train)
+    return {"failure": str(failure or ""), "machine": failure.machine if failure else ""}
 
 
 def _train_over_workers(task: TrialTask, trainer: Trainer) -> None:
@@ -45,6 +46,8 @@ def _fit(task: TrialTask, trainer: Trainer) -> None:
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
+    from hmtl_ablate.running.ray_nodes import elsewhere
+
     TorchTrainer(
         _train_worker,
         train_loop_config={"task": task, "trainer": trainer},
@@ -53,6 +56,7 @@ def _fit(task: TrialTask, trainer: Trainer) -> None:
             num_workers=task.workers,
             use_gpu=task.gpus > 0,
             resources_per_worker={"CPU": task.cpus, "GPU": task.gpus},
+            label_selector=elsewhere(task.left_out) or None,
         ),
         run_config=RunConfig(
             name=f"{task.folder.name}-{task.pieces}", storage_path=task.ray_results, callbacks=[TuneReportCallback()]

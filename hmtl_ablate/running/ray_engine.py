@@ -53,7 +53,7 @@ from hmtl_ablate.running.failures import FEWER_AT_ONCE, OF_A_MACHINE, Failure, f
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.ray_address import check_address
-from hmtl_ablate.running.ray_nodes import Unfit, needs_of, room
+from hmtl_ablate.running.ray_nodes import Arrivals, Unfit, elsewhere, needs_of, room
 from hmtl_ablate.running.ray_shipping import shipped
 from hmtl_ablate.running.ray_sockets import place_sockets
 from hmtl_ablate.running.ray_watch import GROWTH, ROOMLESS, Watch, answered, resources_of
@@ -71,8 +71,6 @@ LOOK = 0.2
 """Seconds between two looks at the cluster's liveness."""
 SLOW = 30.0
 """Seconds that a question to the cluster may take."""
-NODE_LABEL = "ray.io/node-id"
-"""A label that Ray gives each node."""
 LEAVE = 10.0
 """Seconds that Ray's own shutdown may take."""
 
@@ -186,18 +184,20 @@ def capacity(resources: Resources, asked: int | None = None, *, grows: bool = Fa
     return min(found, asked or found)
 
 
-def conduct(conductor: Conductor, stop: Stop, trainer: Trainer, options: RunOptions) -> None:
+def conduct(
+    conductor: Conductor, stop: Stop, trainer: Trainer, options: RunOptions, arrivals: Arrivals | None = None
+) -> None:
     """Run all of the conductor's jobs in one Tune run; returns when none is left, or at a stop.
 
-    Tune runs in a thread, because nothing can interrupt it when it waits for a cluster that is gone. Raises RunLost
-    when that happens, or when Ray ends the run.
+    arrivals: examines the nodes that join; None where none does. Tune runs in a thread, because nothing can interrupt
+    it when it waits for a cluster that is gone. Raises RunLost when that happens, or when Ray ends the run.
     """
     resources = conductor.study.resources
-    unfit = Unfit(resources)
+    unfit = Unfit(resources, arrivals)
     results = own_folder()
     feeder = _Feeder(conductor, stop, trainer, _Places(resources, options), unfit, options.imports, results)
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(run_task, _placement(resources, unfit)),
+        ray.tune.with_resources(run_task, _placement(resources)),
         tune_config=ray.tune.TuneConfig(
             search_alg=feeder, scheduler=_Watcher(feeder), num_samples=-1, reuse_actors=True
         ),
@@ -207,26 +207,29 @@ def conduct(conductor: Conductor, stop: Stop, trainer: Trainer, options: RunOpti
     )
     try:
         patience = GROWTH if options.grow else ROOMLESS
-        with _muted(), Watch(lambda nodes: room(nodes, resources, unfit.ids), patience) as watch:
+        with _muted(), Watch(unfit.room, patience, lambda: unfit.examining) as watch:
             feeder.places.watch = watch
             _supervise(tuner, watch)
     except BaseException:  # a second Ctrl-C, too
         feeder.abandon()
         raise
     finally:
+        if arrivals:
+            arrivals.close()
         drop(results)
     if feeder.broken is not None:
         raise feeder.broken
 
 
-def _placement(resources: Resources, unfit: Unfit) -> Callable[[Any], ray.tune.PlacementGroupFactory]:
+def _placement(resources: Resources) -> Callable[[Any], ray.tune.PlacementGroupFactory]:
     """What Tune reserves for a trial, on a node that is not left out; of several workers, for the function that watches
     over them."""
     bundle = needs_of(resources) if resources.workers == 1 else WATCHER
 
     def place(config: Any) -> ray.tune.PlacementGroupFactory:
-        others = {"bundle_label_selector": [{NODE_LABEL: f"!in({','.join(unfit.ids)})"}]} if unfit.ids else {}
-        return ray.tune.PlacementGroupFactory([bundle], **others)
+        # All that this needs is in the trial's config: Tune calls a copy of this function, which it has pickled.
+        where = elsewhere(config["task"].left_out)
+        return ray.tune.PlacementGroupFactory([bundle], **({"bundle_label_selector": [where]} if where else {}))
 
     return place
 
@@ -245,6 +248,12 @@ class _Places:
         now = self.watch.room if self.watch and not self._options.grow else None
         most = min(now, self._options.max_concurrent or now) if now else self._first
         return max(most - self._fewer, 1)
+
+    @property
+    def none_left(self) -> bool:
+        """Whether no node has room for a trial. One that is started now would run on the next node that joins, before
+        it is examined; on a cluster that grows on demand that can't be helped."""
+        return self.watch is not None and self.watch.room == 0 and not self._options.grow
 
     def take_one(self) -> bool:
         """Hold one trial fewer from now on; False when there is only one."""
@@ -307,10 +316,13 @@ class _Feeder(Searcher):
             self.conductor.progress.end(job.trial_id, "interrupted", {}, 0.0)
 
     def suggest(self, trial_id: str) -> Any:
+        self._hear_of_arrivals()
         if len(self.jobs) >= self.places.count:
             return None
         try:
             over = self.stop.requested or self.broken or self.abandoned
+            if not over and self.conductor.queue and self.places.none_left:
+                return None  # until a node has been examined, or the watch ends the run
             job = None if over else self.conductor.next()
         except Exception as error:
             self._break(error)
@@ -323,6 +335,7 @@ class _Feeder(Searcher):
             imports=self.imports,
             sys_path=tuple(entry or os.getcwd() for entry in sys.path),  # "" is the working folder
             ray_results=self.results,
+            left_out=tuple(self._left_out()),
         )
         return {"task": task, "trainer": self.trainer}
 
@@ -330,19 +343,36 @@ class _Feeder(Searcher):
         job = self.jobs.pop(trial_id, None)
         if job is None or self.abandoned:
             return
+        self._hear_of_arrivals()
         failure = self.deaths.pop(trial_id, None)
-        if failure is not None and failure.ending in FEWER_AT_ONCE and self.places.take_one():
-            self.conductor.progress.say(f"trials at once from now on: {self.places.count}")
-        if failure is not None and failure.ending in OF_A_MACHINE and failure.machine:
-            with suppress(ClusterError):  # which the watch will say
-                if said := self.unfit.count(failure.machine, answered(ray.nodes, SLOW)):
-                    self.conductor.leave_out(said)
         if failure is None and result is not None and result.get("failure"):
-            failure = read_failure(result["failure"])
+            failure = replace(read_failure(result["failure"]), machine=result.get("machine", ""))
+        if failure is not None:
+            self._blame(failure)
         try:
             self.conductor.end(job, failure)
         except Exception as problem:
             self._break(problem)
+
+    def _blame(self, failure: Failure) -> None:
+        """Draw conclusions about the cluster from a trial's failure."""
+        if failure.ending in FEWER_AT_ONCE and self.places.take_one():
+            self.conductor.progress.say(f"trials at once from now on: {self.places.count}")
+        if failure.ending in OF_A_MACHINE and failure.machine:
+            with suppress(ClusterError):  # which the watch will say
+                if said := self.unfit.count(failure.machine, answered(ray.nodes, SLOW)):
+                    self.conductor.leave_out(said)
+
+    def _left_out(self) -> list[str]:
+        """Ids of the nodes that a trial must not run on, with those that have joined a moment ago."""
+        if self.unfit.arrivals:
+            with suppress(ClusterError):  # which the watch will say
+                self.unfit.arrivals.hear(answered(ray.nodes, SLOW))
+        return self.unfit.ids
+
+    def _hear_of_arrivals(self) -> None:
+        for said in self.unfit.arrivals.news() if self.unfit.arrivals else ():
+            self.conductor.leave_out(said)
 
     def epoch(self, trial_id: str, result: Mapping[str, Any]) -> None:
         job = self.jobs.get(trial_id)

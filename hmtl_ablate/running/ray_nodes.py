@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import platform
 import secrets
+import threading
+import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -28,10 +30,14 @@ Node = Mapping[str, Any]
 """As `ray.nodes()` gives it: NodeID, NodeManagerHostname, NodeManagerAddress, Alive, Resources."""
 PATIENCE = 180.0
 """Seconds in which every node must have been examined: it loads PyTorch, and may have to read it over a network."""
+STEP = 1.0
+"""Seconds between two looks at whether that is still of use."""
 FAULTS = 3
 """Faults of a machine after which it is left out."""
 TRAINING = "hmtl_ablate.training.loop"
 """The module that trains, which imports all libraries that a node needs."""
+NODE_LABEL = "ray.io/node-id"
+"""A label that Ray gives each node."""
 
 
 def needs_of(resources: Resources) -> dict[str, float]:
@@ -55,13 +61,116 @@ def room(nodes: Sequence[Node], resources: Resources, without: Collection[str] =
     return sum(workers_on(node["Resources"], needs) for node in live) // resources.workers
 
 
-class Unfit:
-    """Nodes that are left out, because the processes of their trials died FAULTS times."""
+def elsewhere(left_out: Collection[str]) -> dict[str, str]:
+    """A label selector for all nodes but those with these ids; {} for all nodes."""
+    return {NODE_LABEL: f"!in({','.join(left_out)})"} if left_out else {}
 
-    def __init__(self, resources: Resources) -> None:
-        self.ids: list[str] = []
-        """Ids of the nodes that are left out."""
+
+class Arrivals:
+    """Nodes that join a run. They get trials once they are examined, in a thread of its own, and found fit."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        examined: Collection[str],
+        examine: Callable[[Sequence[Node], Callable[[], bool]], Mapping[str, str]],
+    ) -> None:
+        """examined: ids of the nodes that are known to be fit; examine: gives the ids of nodes, each with why it can't
+        train, "" for one that is fit, and gives up when its second argument says so; a node without an answer is asked
+        again."""
+        self._needs, self._examine = needs_of(resources), examine
+        self._fit, self._asked, self._waiting = set(examined), set[str](), set[str]()
+        self._refused: dict[str, None] = {}  # a set that keeps its order
+        self._news: list[str] = []
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the nodes that get no trials: refused, or not examined yet."""
+        with self._lock:
+            return [*self._refused, *sorted(self._waiting)]
+
+    @property
+    def examining(self) -> bool:
+        """Whether a node may be found fit soon."""
+        with self._lock:
+            return bool(self._waiting)
+
+    def hear(self, nodes: Sequence[Node]) -> None:
+        """Examine those that are new; returns at once."""
+        if self._closed.is_set():
+            return
+        with self._lock:
+            new = [node for node in nodes if node["Alive"] and self._is_new(node)]
+            self._waiting = {node["NodeID"] for node in new}
+            unasked = [node for node in new if node["NodeID"] not in self._asked]
+            self._asked |= self._waiting
+        if unasked:
+            thread = threading.Thread(target=self._ask, args=(unasked,), daemon=True, name="hmtl-ablate-ray-examine")
+            self._threads = [*(one for one in self._threads if one.is_alive()), thread]
+            thread.start()
+
+    def close(self) -> None:
+        """Examine nothing any more: the run is over, and Ray may end."""
+        self._closed.set()
+        for thread in self._threads:
+            thread.join(2 * STEP)
+
+    def news(self) -> list[str]:
+        """A sentence for each node that was refused since the last call."""
+        with self._lock:
+            said, self._news = self._news, []
+        return said
+
+    def _is_new(self, node: Node) -> bool:
+        known = node["NodeID"] in self._fit or node["NodeID"] in self._refused
+        return not known and workers_on(node["Resources"], self._needs) > 0
+
+    def _ask(self, nodes: Sequence[Node]) -> None:
+        try:
+            faults = self._examine(nodes, self._closed.is_set)
+        except Exception:  # Ray's, of a lost cluster, which the watch will say; or the store can't be written just now
+            faults = {}
+        with self._lock:
+            for node in nodes:
+                name = node["NodeID"]
+                self._asked.discard(name)
+                if name in faults:
+                    self._waiting.discard(name)
+                    self._judge(node, faults[name])
+
+    def _judge(self, node: Node, fault: str) -> None:
+        if not fault:
+            self._fit.add(node["NodeID"])
+            return
+        self._refused[node["NodeID"]] = None
+        self._news.append(f"{named(node)} has joined and is left out: {fault}")
+
+
+class Unfit:
+    """Nodes that are left out, because the processes of their trials died FAULTS times, or as `arrivals` says."""
+
+    def __init__(self, resources: Resources, arrivals: Arrivals | None = None) -> None:
+        self.arrivals = arrivals
         self._resources, self._faults = resources, Counter[str]()
+        self._faulty: list[str] = []
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the nodes that are left out."""
+        return [*self._faulty, *(self.arrivals.ids if self.arrivals else ())]
+
+    @property
+    def examining(self) -> bool:
+        """Whether one of them may be found fit soon."""
+        return self.arrivals is not None and self.arrivals.examining
+
+    def room(self, nodes: Sequence[Node]) -> int:
+        """Trials that the others hold at once; nodes among them that have joined are examined first."""
+        if self.arrivals:
+            self.arrivals.hear(nodes)
+        return room(nodes, self._resources, self.ids)
 
     def count(self, address: str, nodes: Sequence[Node]) -> str:
         """Count a fault of the node at an IP address. A sentence when it is left out from now on; "" when it is not:
@@ -71,9 +180,13 @@ class Unfit:
         ids = [node["NodeID"] for node in found if node["NodeID"] not in self.ids]
         if self._faults[address] < FAULTS or not ids or not room(nodes, self._resources, (*self.ids, *ids)):
             return ""
-        self.ids += ids
-        name = found[0]["NodeManagerHostname"]
-        return f"{name} ({address}) is left out from now on: the processes of {FAULTS} trials have died there"
+        self._faulty += ids
+        return f"{named(found[0])} is left out from now on: the processes of {FAULTS} trials have died there"
+
+
+def named(node: Node) -> str:
+    """A node's name and address, for people."""
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
 @dataclass(frozen=True)
@@ -97,30 +210,44 @@ def own_finding() -> Finding:
     return Finding(found)
 
 
-def check_nodes(store: Path, resources: Resources, imports: Sequence[str]) -> None:
-    """Examine every node that may hold a trial, all at once.
+def check_nodes(store: Path, resources: Resources, imports: Sequence[str]) -> Arrivals:
+    """Examine every node that may hold a trial, all at once; returns what examines those that join later.
 
     Raises ClusterError, with a line per node that can't train, or that would train something else than this machine.
     """
     needs = needs_of(resources)
     nodes = [node for node in ray.nodes() if node["Alive"] and workers_on(node["Resources"], needs)]
-    with _marked(store) as (marker, secret):
-        waiting = {
-            _examine.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                marker, secret, tuple(imports)
-            ): node
-            for node in nodes
-        }
-        ray.wait(list(waiting), num_returns=len(waiting), timeout=PATIENCE)
-        lines = [
-            f"  {node['NodeManagerHostname']} ({node['NodeManagerAddress']}): {fault}"
-            for answer, node in waiting.items()
-            if (fault := fault_of(_answer(answer), own_finding(), store))
-        ]
+    faults = examine(nodes, store, imports)
+    lines = [f"  {named(node)}: {faults[node['NodeID']]}" for node in nodes if faults.get(node["NodeID"])]
     if lines:
         raise ClusterError(
             f"{len(lines)} of the cluster's {len(nodes)} nodes that a trial fits on can't be used:\n" + "\n".join(lines)
         )
+    return Arrivals(resources, set(faults), lambda joined, over: examine(joined, store, imports, over))
+
+
+def examine(
+    nodes: Sequence[Node], store: Path, imports: Sequence[str], over: Callable[[], bool] = lambda: False
+) -> dict[str, str]:
+    """Why nodes can't train, or should not, by their ids; "" for one that is fit. One that is gone has no entry, and
+    none has when `over` says that nobody waits for it any more."""
+    with _marked(store) as (marker, secret):
+        waiting = {
+            _examine.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                marker, secret, tuple(imports)
+            ): node["NodeID"]
+            for node in nodes
+        }
+        left, end = list(waiting), time.monotonic() + PATIENCE
+        while left and not over() and time.monotonic() < end:
+            _, left = ray.wait(left, num_returns=len(left), timeout=STEP)
+        if over():
+            return {}
+        faults = {name: fault_of(_answer(answer), own_finding(), store) for answer, name in waiting.items()}
+    if any(faults.values()):
+        live = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        faults = {name: fault for name, fault in faults.items() if name in live}
+    return faults
 
 
 def fault_of(found: Finding, own: Finding, store: Path) -> str:

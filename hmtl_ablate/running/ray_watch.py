@@ -62,7 +62,8 @@ class Liveness:
     """What is known of the cluster, from the answers heard so far.
 
     home: the id of the node that this process belongs to. count: trials that nodes hold at once.
-    patience: seconds without room for one trial, after which the cluster counts as lost.
+    patience: seconds without room for one trial, after which the cluster counts as lost. coming: whether a node that
+    has joined may have room soon.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class Liveness:
         count: Callable[[Nodes], int],
         patience: float = ROOMLESS,
         clock: Callable[[], float] = time.monotonic,
+        coming: Callable[[], bool] = lambda: False,
     ) -> None:
         self._home, self._count, self._patience, self._clock = home, count, patience, clock
+        self._coming = coming
         self._heard = self._roomy = self._looked = clock()
         self._home_lost = False
         self.room: int | None = None
@@ -83,7 +86,7 @@ class Liveness:
         now = self._heard = self._clock()
         self._home_lost = any(node["NodeID"] == self._home and not node["Alive"] for node in nodes)
         self.room = self._count(nodes)
-        if self.room:
+        if self.room or self._coming():
             self._roomy = now
 
     def lost(self) -> str:
@@ -104,8 +107,14 @@ class Liveness:
 class Watch:
     """Asks the cluster every PERIOD seconds, in a thread of its own: a question to a lost one may never return."""
 
-    def __init__(self, count: Callable[[Nodes], int], patience: float = ROOMLESS) -> None:
-        self._liveness = Liveness(answered(lambda: ray.get_runtime_context().get_node_id(), SILENCE), count, patience)
+    def __init__(
+        self,
+        count: Callable[[Nodes], int],
+        patience: float = ROOMLESS,
+        coming: Callable[[], bool] = lambda: False,
+    ) -> None:
+        home = answered(lambda: ray.get_runtime_context().get_node_id(), SILENCE)
+        self._liveness = Liveness(home, count, patience, coming=coming)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True, name="hmtl-ablate-ray-watch")
 

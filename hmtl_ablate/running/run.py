@@ -160,9 +160,8 @@ def _engine(
     # Ray installs a signal handler of its own when it starts, so ours come after it.
     with ray_engine.joined(options.address, options.imports), stop_on_signal(file) as stop:
         time.at_once = ray_engine.capacity(resources, options.max_concurrent, grows=options.grow)
-        if options.address:
-            ray_nodes.check_nodes(store, resources, options.imports)
-        yield lambda conductor: ray_engine.conduct(conductor, stop, trainer, options), stop
+        arrivals = ray_nodes.check_nodes(store, resources, options.imports) if options.address else None
+        yield lambda conductor: ray_engine.conduct(conductor, stop, trainer, options, arrivals), stop
 
 
 def _searches(study: Study, packs: Packs, store: Path, storage: str | None, drivers: Drivers) -> list[Racer]:

@@ -49,7 +49,7 @@ class RunSummary:
     failed: list[tuple[str, str, Path]] = field(default_factory=list)
     """Name, reason and log file of each failed trial."""
     left_out: list[str] = field(default_factory=list)
-    """A sentence for each of the cluster's nodes that got no more trials, because those before had died there."""
+    """A sentence for each of the cluster's nodes that got no trials, or no more, and why."""
     interrupted: bool = False
     """The run was asked to stop; the next run resumes."""
     outcome: Outcome | None = field(default=None, compare=False)

@@ -56,6 +56,8 @@ class TrialTask:
     remote: str = ""
     """Address of the store; "" for a folder. Of one at an address, `folder`, `pack` and `stop` are paths in the local
     copy of the command that sent the task, and their names are those of the objects."""
+    left_out: tuple[str, ...] = ()
+    """Ids of the Ray nodes that it must not run on."""
 
 
 Report = Callable[[Mapping[str, float]], None]

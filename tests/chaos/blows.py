@@ -18,6 +18,9 @@ EVENTS = {"driver": ("driver", "gcs", "actor"), "group": ("driver", "gcs", "acto
 }
 """Target → the processes whose first appearance is the event that a blow's moment counts from."""
 
+ON_A_CLUSTER = {"node": ("actor",), "raylet": ("actor",), "driver": ("driver", "actor"), "head": ("actor",)}
+"""The same for a cluster, where the targets take turns."""
+
 
 @dataclass(frozen=True)
 class Blow:
@@ -27,7 +30,7 @@ class Blow:
     study: str
     """Name of the study that runs, of `studies.STUDIES`."""
     target: str
-    """Of `processes.TARGETS`."""
+    """Of `processes.TARGETS`, or of `cluster.ClusterFamily.find`."""
     signal: signal.Signals
     """SIGKILL, or SIGSTOP followed by SIGCONT after STOPPED seconds."""
     event: str
@@ -57,3 +60,12 @@ def draw(seed: int, number: int) -> Blow:
         dice.uniform(0.0, LATEST),
         dice.random(),
     )
+
+
+def draw_on_cluster(seed: int, number: int) -> Blow:
+    """Blow `number` on a cluster: a node, the raylet of one, the driver, or the head, in turn, each killed."""
+    dice = random.Random(f"cluster/{seed}/{number}")
+    target = list(ON_A_CLUSTER)[(number - 1) % len(ON_A_CLUSTER)]
+    study = "workers" if dice.random() < 0.3 else "plain"
+    event = dice.choice(ON_A_CLUSTER[target])
+    return Blow(number, study, target, signal.SIGKILL, event, dice.uniform(0.0, LATEST), dice.random())

@@ -28,6 +28,10 @@ class Family:
     having been seen as a descendant before.
     """
 
+    patience = 120.0
+    """Seconds without progress after which the command counts as hung: no new output, no new process, and nothing new
+    in a trial's folder."""
+
     def __init__(self, words: Iterable[object], folder: Path, output: Path, variables: dict[str, str]) -> None:
         with output.open("w") as file:
             self.driver = subprocess.Popen(
@@ -59,6 +63,10 @@ class Family:
     def find(self, target: str) -> list[psutil.Process]:
         """The processes of this kind, see TARGETS."""
         return [process for process in self.members() if TARGETS[target](process, self)]
+
+    def recover(self, target: str) -> str:
+        """Replace what was struck, where it does not come back by itself, while the command runs; what was done."""
+        return ""
 
     def end(self) -> None:
         """Kill what is left, and wait for it."""

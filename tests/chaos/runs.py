@@ -6,8 +6,10 @@ import contextlib
 import signal
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from tests.chaos.audit import Faults, Snapshot, compare, finished, kept, take
 from tests.chaos.blows import STOPPED, Blow
@@ -15,9 +17,6 @@ from tests.chaos.processes import Family, send, title
 from tests.chaos.studies import STUDIES
 from tests.conftest import PROGRAM  # type: ignore[import-not-found]
 
-HANG = 120.0
-"""Seconds without progress after which a command counts as hung: no new output, no new process, and nothing new in a
-trial's folder."""
 LIMIT = 900.0
 """Seconds after which a command counts as hung whatever it does."""
 MISSES = 5
@@ -50,11 +49,34 @@ class Ended:
     faults: Faults = field(default_factory=Faults)
 
 
+class Place(Protocol):
+    """Where commands run."""
+
+    def start(self, words: Iterable[object], folder: Path, output: Path) -> Family: ...
+
+    def end(self) -> None: ...
+
+
+class ThisMachine:
+    """Each command starts a Ray of its own."""
+
+    def __init__(self, temporary: Path) -> None:
+        self._temporary = temporary
+
+    def start(self, words: Iterable[object], folder: Path, output: Path) -> Family:
+        """The command, in `folder`."""
+        return Family(words, folder, output, {"TMPDIR": str(self._temporary)})
+
+    def end(self) -> None:
+        """Nothing: every command has ended its Ray."""
+
+
 class Arena:
     """One store of each study at a time, and the counts of all that went wrong."""
 
-    def __init__(self, folder: Path, temporary: Path) -> None:
+    def __init__(self, folder: Path, temporary: Path, place: Place | None = None) -> None:
         self.folder, self.temporary = folder, temporary
+        self._place = place or ThisMachine(temporary)
         self.faults = Faults()
         self.blows = self.completed = 0
         self._expected: dict[str, Snapshot] = {}
@@ -152,7 +174,7 @@ class Arena:
         """The command, until its end and that of all of its processes."""
         before, started = finished(store.path), time.monotonic()
         words = (PROGRAM, "run", f"{store.study}.yaml", "--runs", store.path)
-        family = Family(words, self.folder, self._output(), {"TMPDIR": str(self.temporary)})
+        family = self._place.start(words, self.folder, self._output())
         try:
             struck = _strike(family, blow, store.path) if blow else ""
             hung = not _wait(family, store.path)
@@ -188,14 +210,14 @@ def _strike(family: Family, blow: Blow, store: Path) -> str:
     while not (found := family.find(blow.target)):
         if not watch.alive():
             return ""
-    single = blow.target not in ("group", "all")
+    single = blow.target not in ("group", "all", "head")
     targets = [found[int(blow.pick * len(found))]] if single else found
     name = title(targets[0]) if single else f"{len(targets)} processes"
     send(targets, blow.signal)
     if blow.signal == signal.SIGSTOP:
         time.sleep(STOPPED)
         send(targets, signal.SIGCONT)
-    return _short(name)
+    return _short(name) + family.recover(blow.target)
 
 
 def _wait(family: Family, store: Path) -> bool:
@@ -215,14 +237,14 @@ class _Watch:
         self._since = self._started = time.monotonic()
 
     def alive(self) -> bool:
-        """After a short wait: does it run, and did it progress during the last two minutes?"""
+        """After a short wait: does it run, and did it progress lately?"""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._family.driver.wait(timeout=0.2)
             return False
         now = (self._family.output.stat().st_size, _newest(self._store), self._family.members())
         if now != self._progress:
             self._progress, self._since = now, time.monotonic()
-        return time.monotonic() - self._since < HANG and time.monotonic() - self._started < LIMIT
+        return time.monotonic() - self._since < self._family.patience and time.monotonic() - self._started < LIMIT
 
 
 def _newest(store: Path) -> int:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.chaos.audit import Snapshot, Trial, compare, finished, kept
-from tests.chaos.blows import EVENTS, draw
+from tests.chaos.blows import EVENTS, ON_A_CLUSTER, draw, draw_on_cluster
 from tests.chaos.processes import Family, send
 from tests.chaos.runs import unclear  # type: ignore[import-not-found]
 from tests.conftest import ROOT  # type: ignore[import-not-found]
@@ -78,6 +78,13 @@ def test_a_seed_draws_the_same_blows_and_all_kinds_of_them() -> None:
         (target, number) for target in EVENTS for number in (signal.SIGKILL, signal.SIGSTOP)
     }
     assert all(blow.study == "workers" for blow in blows if blow.target == "worker")
+
+
+def test_on_a_cluster_the_targets_take_turns() -> None:
+    blows = [draw_on_cluster(0, number) for number in range(1, 31)]
+    assert blows == [draw_on_cluster(0, number) for number in range(1, 31)]
+    assert [blow.target for blow in blows[:4]] == [blow.target for blow in blows[4:8]] == list(ON_A_CLUSTER)
+    assert {blow.study for blow in blows} == {"plain", "workers"}
 
 
 def test_an_end_is_clear_when_its_code_and_its_text_say_why() -> None:

@@ -77,6 +77,11 @@ class Cluster:
         """Of the head, for --address."""
         return f"{self.nodes[0].address}:{PORT}"
 
+    @property
+    def live(self) -> list[Node]:
+        """The nodes that were not killed, the head first."""
+        return [node for node in self.nodes if node.process.poll() is None]
+
     def add(self, cpus: float = 1, words: Sequence[object] = (), variables: Mapping[str, str] = {}) -> Node:
         """Start a node, and wait until it has joined. words: more options of `ray start`."""
         number = len(self.nodes) + 1
@@ -89,7 +94,7 @@ class Cluster:
         start += ["--head", "--port", str(PORT)] if number == 1 else ["--address", self.address]
         ray = [str(self._python), "-m", "ray.scripts.scripts", *start, *map(str, words)]
         hosts = folder / "hosts"  # PyTorch looks up the node's own name
-        hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{NETWORK}.{n} node-{n}\n" for n in range(1, 10)))
+        hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{NETWORK}.{n} node-{n}\n" for n in range(1, 255)))
         # the shell is process 1, and stays when Ray ends: a driver on the node is not killed with it
         own = " && ".join(
             [f"hostname node-{number}", f"mount --bind {hosts} /etc/hosts", *_own_tmp(folder / "tmp"), START]
@@ -125,11 +130,15 @@ class Cluster:
         """Environment variables of the nodes: without any that lead to this package."""
         return {key: text for key, text in (environment() | self._variables).items() if key != "PYTHONPATH"}
 
+    def driver_variables(self) -> dict[str, str]:
+        """Those of `hmtl-ablate` on the head: with the token, and what leads to this package."""
+        return {**environment(), **self._variables}
+
     def start(self, words: Sequence[object], folder: Path, variables: Mapping[str, str] = {}) -> subprocess.Popen[str]:
         """`hmtl-ablate …` on the head, in the background."""
         return subprocess.Popen(
             self.nodes[0].inside(["env", "--chdir", folder, PROGRAM, *words]),
-            env=environment() | self._variables | dict(variables),
+            env=self.driver_variables() | dict(variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

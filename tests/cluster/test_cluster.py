@@ -59,6 +59,18 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def wide() -> Iterator[Cluster]:
+    """A head that trains nothing, and two nodes of two cores each."""
+    cluster = Cluster()
+    try:
+        for cpus in (0, 2, 2):
+            cluster.add(cpus)
+        yield cluster
+    finally:
+        cluster.end()
+
+
+@pytest.fixture
 def growing() -> Iterator[Cluster]:
     """A head without cores, and an autoscaler that starts nodes of one core, two at most, with Ray's provider for
     tests."""
@@ -158,8 +170,8 @@ def wait_for(what: Callable[[], object], driver: subprocess.Popen[str], seconds:
 
 
 def trained(store: Path) -> list[Path]:
-    """The trials with a checkpoint or a result. A history has its line before the checkpoint is there: a trial that
-    dies in between starts from nothing."""
+    """The trials with a checkpoint or a result. A history has its line before the checkpoint is written, and a trial
+    that dies between the two starts from nothing."""
     files = (*store.glob("trials/*/last.safetensors"), *store.glob("trials/*/result.json"))
     return sorted({path.parent for path in files})
 
@@ -233,10 +245,43 @@ def test_nodes_that_come_and_go(cluster: Cluster) -> None:
 def test_a_node_where_trials_die_is_left_out(cluster: Cluster) -> None:
     words = lab(cluster, broken="node-2")
     done = run(cluster, *words, "--seeds", "0,1,2", "--set", "training.epochs=10", "--set", "data.images=400")
+    require_left_out(cluster, done)
+
+
+def test_a_node_where_workers_of_trials_die_is_left_out(wide: Cluster) -> None:
+    """Ray Train places several workers by itself, and tells which one has died."""
+    words = lab(wide, broken="node-2")
+    done = run(wide, *words, "--seeds", "0,1", "--set", "resources.workers=2", "--set", "training.epochs=10")
+    require_left_out(wide, done)
+
+
+def require_left_out(cluster: Cluster, done: subprocess.CompletedProcess[str]) -> None:
+    """After the third crash on node-2 there was no other, and the run and the report say why."""
     said = r"node-2 \(\S+\) is left out from now on: the processes of 3 trials have died there"
     assert re.search(said, done.stdout), done.stdout
     assert done.returncode in (0, 1)  # 1: one trial has met that node too often
-    report = cluster.run(["report", *words], cluster.shared)
+    store = cluster.shared / "runs"
+    ends = [path.read_text() for name in ("log", "failure") for path in store.glob(f"trials/*/{name}.txt")]
+    assert sum(len(re.findall("crashed: the process that trained it", text)) for text in ends) == 3
+    report = cluster.run(["report", "--import", "my_lab"], cluster.shared)
+    assert re.search(rf"Last run: {said}", " ".join(report.stdout.split())), report.stdout
+
+
+@pytest.mark.timeout(1500)  # two minutes on idle cores
+def test_a_node_that_joins_and_is_not_fit_is_left_out(cluster: Cluster) -> None:
+    (cluster.shared / "old").mkdir()
+    (cluster.shared / "old" / "torch.py").write_text("raise ImportError('no torch here')")
+    store = cluster.shared / "runs"
+    driver = start(cluster, "--seeds", "0,1", *LONG[2:])
+    wait_for(lambda: len(trained(store)) == 2, driver, seconds=600)
+    cluster.add(4, variables={"PYTHONPATH": str(cluster.shared / "old")})
+    out, err = driver.communicate(timeout=600)
+    said = r"node-4 \(\S+\) has joined and is left out: ImportError: no torch here; install the libraries"
+    assert driver.returncode == 0, out + err
+    assert re.search(said, " ".join(out.split())), out
+    assert "resumes from its last checkpoint" not in out  # none was placed there
+    assert epochs_of(store) == [list(range(1, EPOCHS + 1))] * 4
+    report = cluster.run(["report"], cluster.shared)
     assert re.search(rf"Last run: {said}", " ".join(report.stdout.split())), report.stdout
 
 

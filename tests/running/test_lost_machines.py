@@ -30,8 +30,8 @@ def wait_for(what: Callable[[], object], seconds: float = 240) -> None:
 
 
 def trained(store: Path) -> list[Path]:
-    """The trials with a checkpoint or a result. A history has its line before the checkpoint is there: a trial that
-    dies in between starts from nothing."""
+    """The trials with a checkpoint or a result. A history has its line before the checkpoint is written, and a trial
+    that dies between the two starts from nothing."""
     files = (*store.glob("trials/*/last.safetensors"), *store.glob("trials/*/result.json"))
     return sorted({path.parent for path in files})
 

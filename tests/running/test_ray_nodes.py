@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hmtl_ablate.running.task import TrialTask
 from hmtl_ablate.study import Resources
 
 pytestmark = pytest.mark.slow
@@ -61,6 +65,117 @@ def test_the_last_node_that_a_trial_fits_on_stays() -> None:
     unfit, nodes = Unfit(Resources(cpus=2)), [node("n1", CPU=2), node("n2", CPU=1)]
     assert [unfit.count("10.0.0.1", nodes) for _ in range(5)] == [""] * 5
     assert unfit.ids == []
+
+
+# Nodes that join ------------------------------------------------------------------------------------------------------
+
+
+class Examiner:
+    """Answers as the nodes' examination does, once it is let go."""
+
+    def __init__(self, **faults: str) -> None:
+        self.faults, self.asked, self.may_answer = faults, list[list[str]](), threading.Event()
+        self.may_answer.set()
+        self.given_up = 0
+
+    def __call__(self, nodes: Sequence[Mapping[str, Any]], over: Callable[[], bool]) -> dict[str, str]:
+        names = [one["NodeID"] for one in nodes]
+        self.asked.append(names)
+        while not self.may_answer.wait(0.01) and not over():
+            pass
+        self.given_up += over()
+        if "broken" in self.faults:
+            raise OSError("the store is full")
+        return {name: self.faults[name] for name in names if name in self.faults}
+
+
+def settle(arrivals: Any, until: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_node_that_joins_has_room_once_it_is_examined() -> None:
+    from hmtl_ablate.running.ray_nodes import Arrivals, Unfit
+
+    examiner = Examiner(n3="")
+    arrivals = Arrivals(Resources(cpus=1), {"n1", "n2"}, examiner)
+    unfit, nodes = Unfit(Resources(cpus=1), arrivals), [node("n1", CPU=1), node("n2", CPU=2)]
+    assert (unfit.room(nodes), unfit.examining) == (3, False)
+    examiner.may_answer.clear()
+    nodes += [node("n3", CPU=4), node("n4", GPU=1), node("n5", alive=False, CPU=8)]
+    assert [unfit.room(nodes) for _ in range(3)] == [3] * 3
+    assert (unfit.examining, unfit.ids) == (True, ["n3"])
+    examiner.may_answer.set()
+    settle(arrivals, lambda: not arrivals.examining)
+    assert (unfit.room(nodes), unfit.ids) == (7, [])
+    assert examiner.asked == [["n3"]]  # once, and neither a dead node nor one without a core
+    assert arrivals.news() == []
+
+
+def test_a_node_that_joins_and_is_not_fit_is_left_out() -> None:
+    from hmtl_ablate.running.ray_nodes import Arrivals, Unfit
+
+    examiner = Examiner(n2="it has Python 3.8.1 instead of 3.11.7; install the same versions on all nodes", n3="")
+    arrivals = Arrivals(Resources(cpus=1), {"n1"}, examiner)
+    unfit, nodes = Unfit(Resources(cpus=1), arrivals), [node("n1", CPU=1), node("n2", CPU=4), node("n3", CPU=2)]
+    unfit.room(nodes)
+    settle(arrivals, lambda: not arrivals.examining)
+    assert (unfit.room(nodes), unfit.ids) == (3, ["n2"])
+    said = "host-n2 (10.0.0.2) has joined and is left out: it has Python 3.8.1 instead of 3.11.7; install"
+    assert [one.startswith(said) for one in arrivals.news()] == [True]
+    assert arrivals.news() == []  # said once
+    assert examiner.asked == [["n2", "n3"]]
+
+
+def test_a_node_that_could_not_be_examined_is_examined_again() -> None:
+    """The store may be full for a moment. A node that has gone meanwhile is not spoken of."""
+    from hmtl_ablate.running.ray_nodes import Arrivals, Unfit
+
+    examiner = Examiner(broken="")
+    arrivals = Arrivals(Resources(cpus=1), {"n1"}, examiner)
+    unfit, nodes = Unfit(Resources(cpus=1), arrivals), [node("n1", CPU=1), node("n2", CPU=1)]
+    unfit.room(nodes)
+    settle(arrivals, lambda: unfit.room(nodes) == 1 and len(examiner.asked) > 1)
+    assert unfit.ids == ["n2"]
+    examiner.faults = {"n2": ""}
+    settle(arrivals, lambda: unfit.room(nodes) == 2)
+    unfit.room([*nodes, node("n3", CPU=1)])
+    unfit.room([*nodes, node("n3", alive=False)])
+    assert (unfit.ids, arrivals.news(), arrivals.examining) == ([], [], False)
+
+
+def test_an_examination_ends_with_the_run() -> None:
+    from hmtl_ablate.running.ray_nodes import Arrivals
+
+    examiner = Examiner(n1="")
+    examiner.may_answer.clear()
+    arrivals = Arrivals(Resources(cpus=1), (), examiner)
+    arrivals.hear([node("n1", CPU=1)])
+    settle(arrivals, lambda: examiner.asked)
+    arrivals.close()
+    arrivals.hear([node("n2", CPU=1)])
+    assert (examiner.given_up, examiner.asked) == (1, [["n1"]])
+
+
+def test_a_trial_is_placed_on_none_of_the_nodes_that_are_left_out() -> None:
+    """Tune calls a copy of the function that says where, which it has pickled: the ids are in the trial's task. They
+    once were in an object of this process, of which the copy had an empty one."""
+    from ray import cloudpickle
+
+    from hmtl_ablate.running.ray_engine import _placement
+
+    task = TrialTask({}, STORE, STORE, False, STORE)
+    for resources, bundle in ((Resources(cpus=2), {"CPU": 2.0}), (Resources(cpus=2, workers=2), {"memory": 1.0})):
+        place = cloudpickle.loads(cloudpickle.dumps(_placement(resources)))
+        anywhere, elsewhere = place({"task": task}), place({"task": replace(task, left_out=("n1", "n2"))})
+        assert anywhere.bundles == elsewhere.bundles == [bundle]
+        assert "bundle_label_selector" not in anywhere._kwargs
+        assert elsewhere._kwargs["bundle_label_selector"] == [{"ray.io/node-id": "!in(n1,n2)"}]
+
+
+# Versions -------------------------------------------------------------------------------------------------------------
 
 
 def test_what_differs_on_a_node_is_named() -> None:

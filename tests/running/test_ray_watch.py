@@ -53,6 +53,22 @@ def test_a_cluster_that_answers_is_there(liveness: Any, clock: Clock) -> None:
     assert liveness.room == 3
 
 
+def test_a_node_that_is_examined_is_waited_for(clock: Clock) -> None:
+    from hmtl_ablate.running.ray_watch import ROOMLESS, Liveness
+
+    coming = [True]
+    liveness = Liveness("home", lambda nodes: 0, clock=clock, coming=lambda: coming[0])
+    for _ in range(10):
+        assert clock.wait(liveness, int(ROOMLESS / 2)) == ""
+        liveness.hear([node("home", CPU=1)])
+    coming.clear()
+    coming.append(False)
+    liveness.hear([node("home", CPU=1)])
+    assert clock.wait(liveness, int(ROOMLESS / 2)) == ""
+    liveness.hear([node("home", CPU=1)])
+    assert "no room for a trial" in clock.wait(liveness, int(ROOMLESS / 2) + 2)
+
+
 def test_the_node_of_this_process_is_needed_and_another_is_not(liveness: Any) -> None:
     liveness.hear([node("home", CPU=2, GPU=1), node("other", alive=False)])
     assert liveness.lost() == ""

@@ -1,4 +1,4 @@
-"""No step waits for the GPU (fault B4): every task, feed, combination of losses, optimiser and way to draw the views."""
+"""No step waits for the GPU (fault B4): every task, feed, combination of losses, optimiser and way to draw views."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,7 +128,7 @@ def test_views_are_drawn_without_waiting(
     if resident:
         monkeypatch.setattr(batches, "fits", lambda size, setup: True)
         monkeypatch.setattr(batches, "RESIDENT_PACK", batches.ResidentPack())
-    config = configure(make, {"data__augment": augment, "data__views": 2})
+    config = configure(make, {"data__augment": augment, "data__views": 2, "pretext": {"puzzling": {}}})
     built = build_parts(config, pack, TrialFolder(tmp_path), Workers())
     copies = count_of_a_step(built, monkeypatch)
     assert copies["blocking"] == 0
@@ -143,7 +143,8 @@ def test_a_step_of_several_workers_waits_for_nothing(
     place_on_meta(monkeypatch)
     monkeypatch.setattr(Workers, "mean", lambda self, value: value / self.count)
     monkeypatch.setattr("hmtl_ablate.training.step.DistributedDataParallel", _Alone)
-    config = configure(make, {"loss": {"combine": combine, "views": "geometric"}, "data__views": 2})
+    mixed = {"puzzling": {"feed": "mixed", "share": 0.3}}
+    config = configure(make, {"loss": {"combine": combine, "views": "geometric"}, "data__views": 2, "pretext": mixed})
     built = build_parts(config, pack, TrialFolder(tmp_path), Workers(1, 2))
     train = TrainingStep(built)
     train.pieces = pieces
@@ -167,12 +168,13 @@ class _Alone(torch.nn.Module):
         return torch.enable_grad()
 
 
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
 @pytest.mark.parametrize("optimizer", OPTIMISERS)
 def test_a_step_of_a_resumed_trial_waits_for_nothing(
     make: Any, run: Any, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
-    """AdamW counts its steps in a tensor of the CPU for each weight. Once it was loaded to the GPU, so that each step of
-    a resumed trial waited for the GPU as often as the model has weights."""
+    """AdamW counts its steps in a tensor of the CPU for each weight. Once it was loaded to the GPU, so that each step
+    of a resumed trial waited for the GPU as often as the model has weights."""
     config = configure(make, {"training__optimizer": optimizer, "training__lookahead": True, "pretext": {}})
     calls = iter(range(100))
     with pytest.raises(TrialInterrupted):
@@ -188,7 +190,7 @@ def test_a_step_of_a_resumed_trial_waits_for_nothing(
 def test_an_epoch_waits_once(make: Any, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For the sums of its losses, at its end."""
     place_on_meta(monkeypatch)
-    config = configure(make, {"training__batch_size": 8, "training__epochs": 1})
+    config = configure(make, {"training__batch_size": 8, "training__epochs": 1, "pretext": {"puzzling": {}}})
     built = build_parts(config, pack, TrialFolder(tmp_path), Workers())
     assert built.batches.steps > 5
     waited: list[int] = []
