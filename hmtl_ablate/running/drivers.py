@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import secrets
 import socket
 import threading
@@ -120,7 +121,8 @@ class Drivers:
             return
         # A full disk stops no run: the lock of a trial's folder keeps two drivers from training it twice.
         with self._writing, suppress(OSError):
-            content = {"machine": socket.gethostname(), "runs": sorted(self._runs), "leaving": self._leaving}
+            content: dict[str, Any] = {"machine": socket.gethostname(), "process": os.getpid()}
+            content |= {"runs": sorted(self._runs), "leaving": self._leaving}
             new = self._folder / f"{self.id}{NEW}"
             new.write_text(json.dumps(content))
             new.replace(self._folder / f"{self.id}{HAND}")

@@ -174,6 +174,9 @@ search:
 """
 
 
+DRIVERS = ".shared@quick.drivers/*.json"
+
+
 def shared_trials(url: str) -> list[optuna.trial.FrozenTrial]:
     """The trials of the one search of an Optuna database; [] before it is made."""
     storage = optuna.storages.RDBStorage(url.replace("postgresql:", "postgresql+psycopg:"))
@@ -197,21 +200,20 @@ def test_two_drivers_share_a_search_and_one_is_killed(postgres: Postgres, tmp_pa
     words += ["--tracking-uri", postgres.url("mlflow")]
 
     def in_the_middle() -> bool:
-        """Both have drawn, and the first one's trial has some of its epochs."""
-        trials = shared_trials(postgres.url("optuna"))
-        first = trials[0].user_attrs.get("driver") if trials else None
-        if first is None or len({trial.user_attrs.get("driver") for trial in trials}) < 2:
+        """Both have drawn, and a trial of the doomed one has some of its epochs."""
+        trials = shared_trials(postgres.url("optuna")) if len(list(store.glob(DRIVERS))) == 2 else []
+        if len({trial.user_attrs.get("driver") for trial in trials} - {None}) < 2:
             return False
-        own = [trial for trial in trials if trial.state.name == "RUNNING" and trial.user_attrs.get("driver") == first]
+        processes = {json.loads(path.read_text())["process"]: path.stem for path in store.glob(DRIVERS)}
+        one = processes[doomed.process.pid]
+        own = [trial for trial in trials if trial.state.name == "RUNNING" and trial.user_attrs.get("driver") == one]
         folders = [store / "trials" / trial.user_attrs.get("trial_id", "none yet") for trial in own]
         return any((one / "metrics.jsonl").exists() and not (one / "result.json").exists() for one in folders)
 
-    with running(words, tmp_path) as doomed:
-        wait_until(lambda: bool(list(store.glob(".shared@quick.drivers/*.json"))), doomed)
-        with running([*words, "--join"], tmp_path) as command:
-            wait_until(in_the_middle, doomed, command)
-            doomed.kill()
-            assert command.end() == 0, command.text()
+    with running([*words, "--join"], tmp_path) as doomed, running([*words, "--join"], tmp_path) as command:
+        wait_until(in_the_middle, doomed, command)
+        doomed.kill()
+        assert command.end() == 0, command.text()
     assert "Traceback" not in doomed.text() + command.text()
     with running(words, tmp_path) as again:
         assert again.end() == 0, again.text()
