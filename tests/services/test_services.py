@@ -191,7 +191,7 @@ def wait_until(ready: Callable[[], bool], *commands: Command) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("racing", ["null", "4"])
+@pytest.mark.parametrize("racing", ["null", "{seeds: 4}"])
 def test_two_drivers_share_a_search_and_one_is_killed(postgres: Postgres, tmp_path: Path, racing: str) -> None:
     """Each draws and trains configurations of its own; the one that lives adopts the other's trials in the same run."""
     study, store = tmp_path / "shared.yaml", tmp_path / "runs"
