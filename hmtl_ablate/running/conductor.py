@@ -348,7 +348,7 @@ class Conductor:
         """Wait while other drivers train the search's last trials. True when there is something to train for this one,
         False when the search is over, or the run is to end. Call it when all jobs are over."""
         said = False
-        while self.drivers.met and self.searches and not (self._held or stopped()):
+        while self.drivers.met and self.searches and not (self._held or self.queue or stopped()):  # out of time
             before = self.drivers.elsewhere()
             if any(self.database.ask(search.ready) for search in self.searches.values()):
                 return True
