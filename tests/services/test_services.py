@@ -168,7 +168,7 @@ seeds: [0, 1]
 search:
   space: {training.lr: {loguniform: [0.001, 0.01]}}
   sampler: random
-  trials: 8
+  trials: TOTAL
   racing: RACING
   confirm: 1
 """
@@ -191,11 +191,13 @@ def wait_until(ready: Callable[[], bool], *commands: Command) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("racing", ["null", "{seeds: 4}"])
-def test_two_drivers_share_a_search_and_one_is_killed(postgres: Postgres, tmp_path: Path, racing: str) -> None:
+@pytest.mark.parametrize(("racing", "total"), [("null", 8), ("{seeds: 4}", 4)])
+def test_two_drivers_share_a_search_and_one_is_killed(
+    postgres: Postgres, tmp_path: Path, racing: str, total: int
+) -> None:
     """Each draws and trains configurations of its own; the one that lives adopts the other's trials in the same run."""
     study, store = tmp_path / "shared.yaml", tmp_path / "runs"
-    study.write_text(SHARED.replace("RACING", racing))
+    study.write_text(SHARED.replace("RACING", racing).replace("TOTAL", str(total)))
     words = ["run", study, "--engine", "local", "--storage", postgres.url("optuna")]
     words += ["--tracking-uri", postgres.url("mlflow")]
 
@@ -213,20 +215,21 @@ def test_two_drivers_share_a_search_and_one_is_killed(postgres: Postgres, tmp_pa
     with running([*words, "--join"], tmp_path) as doomed, running([*words, "--join"], tmp_path) as command:
         wait_until(in_the_middle, doomed, command)
         doomed.kill()
+        command.longest_pause()  # waits for as long as something is trained
         assert command.end() == 0, command.text()
     assert "Traceback" not in doomed.text() + command.text()
     with running(words, tmp_path) as again:
         assert again.end() == 0, again.text()
         assert "trials: 0 trained" in again.text()
-    check_shared(postgres, store)
+    check_shared(postgres, store, total)
 
 
-def check_shared(postgres: Postgres, store: Path) -> None:
+def check_shared(postgres: Postgres, store: Path, total: int) -> None:
     """The search has its total; no trial is twice in Optuna, in the folders, or in MLflow."""
     trials = shared_trials(postgres.url("optuna"))
     counted = [trial for trial in trials if "repeats" not in trial.user_attrs and trial.state.name != "FAIL"]
-    assert [trial.state.name for trial in counted] == ["COMPLETE"] * 8
-    assert len({trial.user_attrs["trial_id"] for trial in counted}) == 8
+    assert [trial.state.name for trial in counted] == ["COMPLETE"] * total
+    assert len({trial.user_attrs["trial_id"] for trial in counted}) == total
     assert len({trial.user_attrs["driver"] for trial in counted}) == 2
     folders = [path for path in store.glob("trials/*") if path.is_dir()]
     for folder in folders:
