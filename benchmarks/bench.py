@@ -57,6 +57,8 @@ class Record:
     question: str
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
+    curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Name of a curve → its points, for a figure next to the table."""
 
 
 def stamped(record: Record, repeats: int, seconds: float) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def stamped(record: Record, repeats: int, seconds: float) -> dict[str, Any]:
         "question": record.question,
         "rows": [{**asdict(row), "reached": row.reached} for row in record.rows],
         "notes": record.notes,
+        **({"curves": record.curves} if record.curves else {}),
         "repeats": repeats,
         "seconds": round(seconds, 1),
         "commit": revision().commit[:7] + (DIRTY if revision().diff else ""),

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.errors import ConfigError, SearchError
+from hmtl_ablate.running.search_cache import DriverCache
 from hmtl_ablate.study import SAMPLERS, Parameter, Search
 from hmtl_ablate.study.racing import FIRST
 from hmtl_ablate.tracking.address import hidden, shown
@@ -46,8 +47,11 @@ class Draw:
     """Arm of the search."""
 
 
-def connect(url: str | None, store: Path) -> optuna.storages.BaseStorage:
-    """Optuna's storage; SQLite in the store by default. Raises SearchError when it can't be used."""
+def connect(url: str | None, store: Path, shared: Callable[[], bool] = lambda: False) -> optuna.storages.BaseStorage:
+    """Optuna's storage; SQLite in the store by default. Raises SearchError when it can't be used.
+
+    shared: whether other drivers write to the same searches.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     url = url or f"sqlite:///{store / 'optuna.db'}"
@@ -64,7 +68,7 @@ def connect(url: str | None, store: Path) -> optuna.storages.BaseStorage:
         )
     try:
         with one_at_a_time(url):
-            return optuna.storages.RDBStorage(url, engine_kwargs=options)
+            return DriverCache(optuna.storages.RDBStorage(url, engine_kwargs=options), shared)
     except Exception as error:  # SQLAlchemy's, the driver's, or an ImportError of the driver
         raise SearchError(
             f"--storage {shown(url)}: can't be used ({hidden(_first_line(error), url)}); start the database, or leave "
@@ -157,9 +161,10 @@ class OptunaSearch:
     def next(self) -> Draw | None:
         """A draw to train, or None when the total is reached, running draws included, or the space is exhausted."""
         for _ in range(MAX_FRUITLESS):
-            if self.search.trials is not None and self._taken() >= self.search.trials:
+            trials = self._trials()
+            if self.search.trials is not None and self._taken(trials) >= self.search.trials:
                 return None
-            asked = self._ask()
+            asked = self._ask(trials)
             if asked is not None:
                 return asked
             if self._sampler.exhaustive and not self._grid_left():
@@ -191,9 +196,9 @@ class OptunaSearch:
 
     # ----------------------------------------------------------------------------------------------------------
 
-    def _taken(self) -> int:
+    def _taken(self, trials: Sequence[optuna.trial.FrozenTrial]) -> int:
         """Places of the total that are taken: trials that count, and those that run, of every driver."""
-        return sum(_counts(t) or (t.state == TrialState.RUNNING and _is_drawn(t)) for t in self._trials())
+        return sum(_counts(t) or (t.state == TrialState.RUNNING and _is_drawn(t)) for t in trials)
 
     def _trials(self) -> list[optuna.trial.FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
@@ -205,13 +210,14 @@ class OptunaSearch:
     def _draw(self, trial: optuna.Trial, config: TrialConfig, kind: str) -> Draw:
         return Draw(trial, config, self.identify(config), kind, self.search.arm)
 
-    def _ask(self) -> Draw | None:
+    def _ask(self, trials: Sequence[optuna.trial.FrozenTrial]) -> Draw | None:
+        """Draw a configuration; None for a repeat or an impossible one. trials: all that there are."""
         if self._sampler.exhaustive:
             left = self._grid_left()
             if not left:
                 return None
             self.study.enqueue_trial({key: _encoded(value) for key, value in left[0].items()})
-        before = [t for t in self._trials() if t.state != TrialState.WAITING and GIVEN not in t.user_attrs]
+        before = [t for t in trials if t.state != TrialState.WAITING and GIVEN not in t.user_attrs]
         kind: str = self._sampler.drawn(len(before))
         self.study.sampler = self._informed if kind == "sampler" else self._random
         trial = self.study.ask()
@@ -229,7 +235,7 @@ class OptunaSearch:
             self.study.tell(trial, state=TrialState.FAIL)
             return None
         identity = self.identify(config)
-        known = [t for t in self._trials() if "values" in t.user_attrs]  # without those killed while they were stored
+        known = [t for t in trials if "values" in t.user_attrs]  # without those killed while they were stored
         twin = next((t for t in known if t.user_attrs.get("trial_id") == identity), None)
         if twin is not None:  # first, so that it never counts, whenever this process is killed
             trial.set_user_attr("repeats", twin.number)

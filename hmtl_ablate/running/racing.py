@@ -40,6 +40,8 @@ class Racer:
         self.race = Race(optuna_search.seeds, self.search.direction)
         self.scores: dict[int, dict[int, float]] = {}
         """Number of each configuration → seed → score."""
+        self._first: dict[int, dict[int, float]] = {}
+        """Those of `scores` that are in their first round."""
         self.others: dict[int, list[float]] = {}
         """Number of a configuration → its values of `search.others`, with the first seed."""
         self.out: dict[int, str] = {}
@@ -48,6 +50,8 @@ class Racer:
         self._passes: dict[Run, float] = {}
         """Image passes of the runs that ended, and, so far, of those under way."""
         self._folders: dict[Run, TrialFolder] = {}
+        self._reported: dict[Run, set[int]] = {}
+        """Epochs of a run under way that this driver has passed on."""
         self._running: set[Run] = set()
         self._left: set[Run] = set()
         """Runs without a result that this driver does not try again."""
@@ -132,10 +136,11 @@ class Racer:
     def effort(self) -> tuple[float, int]:
         """Image passes spent, with those under way at the mean of the others, and the number of runs."""
         running = self._running | self._elsewhere
-        ended = [passes for run, passes in self._passes.items() if run not in running]
-        usual = fmean(ended) if ended else 0.0
+        begun = [self._passes[run] for run in running if run in self._passes]
+        spent, ended = sum(self._passes.values()) - sum(begun), len(self._passes) - len(begun)
+        usual = spent / ended if ended else 0.0
         under_way = sum(max(self._passes.get(run, 0.0), usual) for run in running)
-        return sum(ended) + under_way, len(ended) + len(running)
+        return spent + under_way, ended + len(running)
 
     @property
     def ended_before(self) -> int:
@@ -149,9 +154,9 @@ class Racer:
             return begun + math.ceil(max(self.search.budget - spent, 0.0) * begun / spent) * (not self._closed)
         first = min(FIRST, len(self.race.seeds))
         to_come = 0 if self._closed or self.search.trials is None else max(self.search.trials - len(self._draws), 0)
-        unfinished = sum(first - len(own) for n, own in self.scores.items() if n not in self.out and len(own) < first)
+        unfinished = sum(max(first - len(own), 0) for own in self._first.values())
         running = self._running | self._elsewhere
-        ended = sum(run not in running for run in self._passes)
+        ended = len(self._passes) - sum(run in self._passes for run in running)
         further = sum(
             self._draws[n].config.seed != seed and seed in self.race.seeds[first:] for n, seed in self._open()
         )
@@ -163,7 +168,9 @@ class Racer:
         return self._optuna.counted()
 
     def _open(self) -> list[Run]:
-        runs = wanted(self.scores, self.race, out=self.out, earlier=self._promoted, closed=self._closed)
+        # without a race there are no runs after the first round, whose members alone need to be looked through
+        scores = self.scores if len(self.race.seeds) > FIRST else self._first
+        runs = wanted(scores, self.race, out=self.out, earlier=self._promoted, closed=self._closed)
         return [run for run in runs if self._free(run)]
 
     def _free(self, run: Run) -> bool:
@@ -238,7 +245,9 @@ class Racer:
             self._passes[run] = metrics.get("image_passes", 0.0)
         value = metrics.get(self.search.metric, math.nan)
         first = draw.config.seed == self.race.seeds[0]
-        return first and math.isfinite(value) and self._optuna.report(draw, epoch, value)
+        stop = first and math.isfinite(value) and self._optuna.report(draw, epoch, value)
+        self._reported.setdefault(run, set()).add(epoch)
+        return stop
 
     def end(self, draw: Draw, result: TrialResult, history: Sequence[Mapping[str, float]]) -> str:
         """Take a draw's result, and tell Optuna what its configuration has come to. It may be called twice.
@@ -246,10 +255,13 @@ class Racer:
         Returns a warning, or "". Raises what the search's database does.
         """
         number = draw.trial.number
-        for row in history:  # what a killed driver did not pass on; known epochs stay as they are
-            self.report(draw, int(row["epoch"]), row)
+        run = number, draw.config.seed
+        known = self._reported.pop(run, set())
+        for row in history:  # what was not passed on while the database was away, or by a killed driver
+            if row["epoch"] not in known:
+                self.report(draw, int(row["epoch"]), row)
         self._note(number, draw.config.seed, result, history)
-        self._running.discard((number, draw.config.seed))
+        self._running.discard(run)
         value = told(self.scores[number], self.race)
         if number not in self._told and (number in self.out or value is not None):
             if number in self.out:
@@ -269,6 +281,7 @@ class Racer:
         """Leave a run without a result to the next driver; its configuration takes up a place in the total."""
         run = draw.trial.number, draw.config.seed
         self._running.discard(run)
+        self._reported.pop(run, None)
         self._passes.pop(run, None)
         self._left.add(run)
         self._drivers.drop(self._key(run))
@@ -301,8 +314,9 @@ class Racer:
         return front(known, list(self.search.objectives.values()))
 
     def _add(self, draw: Draw) -> None:
-        self._draws[draw.trial.number] = draw
-        self.scores.setdefault(draw.trial.number, {})
+        number = draw.trial.number
+        self._draws[number] = draw
+        self._first[number] = self.scores.setdefault(number, {})
 
     def _recall(self, draw: Draw, state: TrialState, values: Sequence[float] | None) -> list[Run]:
         """Take a configuration that Optuna knows to have ended its first round, with all of its runs in the store that
@@ -327,9 +341,19 @@ class Racer:
         elif len(self.race.seeds) == 1 and values is not None and not folder.damage():  # folders may be removed
             self.scores[number].setdefault(self.race.seeds[0], values[0])
             self.others.setdefault(number, list(values[1:]))
+        self._end_first(number)
         return found
 
+    def _end_first(self, number: int) -> None:
+        """Note whether a configuration has ended its first round."""
+        if number in self.out or told(self.scores[number], self.race) is not None:
+            self._first.pop(number, None)
+
     def _note(self, number: int, seed: int, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
+        self._take(number, seed, result, history)
+        self._end_first(number)
+
+    def _take(self, number: int, seed: int, result: TrialResult, history: Sequence[Mapping[str, float]]) -> None:
         self._passes[number, seed] = result.image_passes
         if result.status != "finished":
             self.out[number] = "stopped early" if result.status == "pruned" else "diverged"

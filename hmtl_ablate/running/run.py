@@ -172,7 +172,7 @@ def _searches(study: Study, packs: Packs, store: Path, storage: str | None, driv
     found = []
     about = {"study": study.name, "profile": study.profile, "question": study.question}
     with database_errors():
-        database = connect(storage, store)
+        database = connect(storage, store, lambda: drivers.met)
         for search in study.searches:
             # Scores of other numerics or data say nothing about this search's: it begins anew.
             identity = [config.NUMERICS_VERSION, *packs.identities(config.parse_config(search.base).tasks)]
