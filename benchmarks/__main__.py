@@ -1,7 +1,7 @@
 """python -m benchmarks [NAME…] [--repeats N] [--output DIR] [--tiny]: run benchmarks by name, or all of them.
 
 Each prints its table and one JSON line; with --output the same JSON is DIR/NAME.json, from which
-`python -m benchmarks.page DIR PAGE.md` makes the page.
+`python -m benchmarks.page DIR PAGE.md` makes the page. One with curves draws them in DIR/NAME.svg.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from benchmarks import (
     memory,
     overhead,
     plan,
+    ray_share,
     report,
+    scale,
     sequential,
     startup,
     training,
@@ -33,6 +35,7 @@ from benchmarks import (
     workers,
 )
 from benchmarks.bench import Record, stamped, table
+from benchmarks.curve import write_curve
 
 BENCHMARKS: dict[str, Callable[[int, bool], Record]] = {
     "training": training.training,
@@ -48,6 +51,8 @@ BENCHMARKS: dict[str, Callable[[int, bool], Record]] = {
     "workers": workers.workers,
     "tuning": tuning.tuning,
     **growth.CURVES,
+    "scale": scale.scale,
+    "ray_share": ray_share.ray_share,
     "sequential": sequential.sequential,
     "gpu": gpu.gpu,
 }
@@ -90,6 +95,8 @@ def main(arguments: Sequence[str]) -> int:
         if options.output:
             options.output.mkdir(parents=True, exist_ok=True)
             (options.output / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+            if record.curves:
+                write_curve(found, options.output / f"{name}.svg")
     return 0
 
 

@@ -26,6 +26,8 @@ def page(folder: Path) -> str:
     for file in sorted(folder.glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
         sections.append(_section(record))
+        if (figure := file.with_suffix(".svg")).exists():
+            sections.append(f"![{record['question']}]({folder.name}/{figure.name})\n")
         own = file.with_suffix(".md")
         if own.exists():
             sections.append(own.read_text(encoding="utf-8"))
@@ -51,11 +53,15 @@ def _section(record: Mapping[str, Any]) -> str:
         "",
         *record["notes"],
         "",
-        f"`python -m benchmarks {record['benchmark']} --repeats {record['repeats']}`: commit {record['commit']}, "
+        f"`{record.get('command') or _command(record)}`: commit {record['commit']}, "
         f"{record['hardware']}, {versions}; {record['seconds'] / 60:.0f} min.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _command(record: Mapping[str, Any]) -> str:
+    return f"python -m benchmarks {record['benchmark']} --repeats {record['repeats']}"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,6 +1,6 @@
 """A driver at scale: what the conductor spends per trial, with 1,000 trials in flight and up to 10,000 of them.
 
-python -m benchmarks.scale [CASE…] [--trials N] [--slots N] [--seconds N] [--output DIR]
+python -m benchmarks.scale [CASE…] [--trials N] [--slots N] [--before N] [--seconds N] [--output DIR]
 
 The engine is simulated: a queue of events in simulated time, and a trainer that writes a real trial folder. All else
 is real: conductor, Optuna's SQLite, MLflow's SQLite, and the folders. Each case runs in a process of its own.
@@ -13,6 +13,7 @@ import heapq
 import json
 import math
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -86,6 +87,8 @@ class Found:
     case: str
     trials: int
     slots: int
+    before: int
+    """Finished trials that the search had at the start."""
     start: float
     """Seconds until the conductor is ready."""
     fill: float
@@ -98,20 +101,21 @@ class Found:
 
 
 class Clock:
-    """Seconds and calls, summed up over some methods of an object."""
+    """Seconds, CPU seconds and calls, summed up over some methods of an object or a class."""
 
     def __init__(self, owner: Any = None, methods: Sequence[str] = ()) -> None:
-        self.seconds, self.calls = 0.0, 0
+        self.seconds, self.cpu, self.calls = 0.0, 0.0, 0
         for name in methods:
             setattr(owner, name, self.timed(getattr(owner, name)))
 
     def timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             try:
                 return method(*arguments, **options)
             finally:
                 self.seconds += time.perf_counter() - started
+                self.cpu += time.process_time() - cpu
                 self.calls += 1
 
         return call
@@ -133,10 +137,10 @@ class Listener:
 class Trainer:
     """Writes a trial's folder as training does, epoch by epoch, from a curve that depends on the trial's id."""
 
-    def __init__(self, task: TrialTask, job: Job) -> None:
-        self.task, self.folder, self.trial_id = task, TrialFolder(task.folder), job.trial_id
+    def __init__(self, task: TrialTask, trial_id: str) -> None:
+        self.task, self.folder, self.trial_id = task, TrialFolder(task.folder), trial_id
         self.config: TrialConfig = parse_config(task.config)
-        self.value = int(job.trial_id[:8], 16) / 2**32
+        self.value = int(trial_id[:8], 16) / 2**32
         """From 0 to 1."""
         self.folder.write_config(self.config)
         self.folder.log("started")
@@ -181,13 +185,12 @@ class Slots:
     def __init__(self, conductor: Conductor, slots: int, stop: Path) -> None:
         self.conductor, self.slots, self.stop = conductor, slots, stop
         self.driver, self.started, self.ended = Clock(), 0, 0
-        self.cpu = 0.0
         self._events: list[tuple[float, int, int, Job, Trainer]] = []
 
     def fill(self, now: float = 0.0) -> None:
         """Start trials until no slot is free, or the conductor has none."""
         while len(self._events) < self.slots and (job := self._ask(self.conductor.next)) is not None:
-            trainer = Trainer(self._ask(lambda job=job: self.conductor.task(job, self.stop)), job)
+            trainer = Trainer(self._ask(lambda job=job: self.conductor.task(job, self.stop)), job.trial_id)
             self.started += 1
             heapq.heappush(self._events, (now + trainer.pace, self.started, 1, job, trainer))
 
@@ -208,15 +211,15 @@ class Slots:
         return True
 
     def _ask(self, question: Callable[[], Any]) -> Any:
-        cpu = time.process_time()
-        try:
-            return self.driver.timed(question)()
-        finally:
-            self.cpu += time.process_time() - cpu
+        return self.driver.timed(question)()
 
 
-def simulate(case: str, trials: int, slots: int, place: Path, seconds: float = math.inf) -> Found:
-    """Run one case in the store `place`; after so many seconds it ends with what it has."""
+def simulate(case: str, trials: int, slots: int, place: Path, *, seconds: float = math.inf, before: int = 0) -> Found:
+    """Run one case in the store `place`.
+
+    seconds: ends with what it has once these are over. before: trials that Optuna's database has at the start; MLflow
+    and the folder of trials do not have them.
+    """
     from hmtl_ablate.data.build import open_pack
     from hmtl_ablate.running.optuna_search import OptunaSearch, connect
     from hmtl_ablate.running.racing import Racer
@@ -227,15 +230,19 @@ def simulate(case: str, trials: int, slots: int, place: Path, seconds: float = m
 
     began = time.perf_counter()
     file = place / "scale.yaml"
-    file.write_text(json.dumps(declared(case, trials + slots)))  # JSON is YAML
+    file.write_text(json.dumps(declared(case, before + trials + slots)))  # JSON is YAML
     study: Study = load_study(file)
     pack = open_pack(DataConfig(images=64, size=32), None, place)
     packs = Packs({Packs.key(data): pack for data in data_configs(study)})
     tracking, listener = open_tracking(None, place), Listener()
-    searches = [
-        OptunaSearch(search, "scale", study.seeds[:1], connect(None, place), Resolver(study, packs).identify)
-        for search in study.searches
-    ]
+
+    def opened() -> list[OptunaSearch]:
+        identify = Resolver(study, packs).identify
+        return [OptunaSearch(one, "scale", study.seeds[:1], connect(None, place), identify) for one in study.searches]
+
+    if before:
+        _finish(opened()[0], before, place / "optuna.db")
+    searches = opened()
     keeper = Timekeeper(place, study.resources, "local", at_once=slots)
     started = time.perf_counter()
     racers = [Racer(one, place) for one in searches]
@@ -252,7 +259,7 @@ def simulate(case: str, trials: int, slots: int, place: Path, seconds: float = m
     size = max(min(500, trials // 10), 1)
     while engine.ended < trials and time.perf_counter() - began < seconds:
         before = {name: clock.seconds for name, clock in clocks.items()}
-        driver, cpu, wrote, ended = engine.driver.seconds, engine.cpu, writes.calls, engine.ended
+        driver, cpu, wrote, ended = engine.driver.seconds, engine.driver.cpu, writes.calls, engine.ended
         if not engine.until(min(engine.ended + size, trials)):
             break
         each = 1000 / (engine.ended - ended)
@@ -264,7 +271,7 @@ def simulate(case: str, trials: int, slots: int, place: Path, seconds: float = m
             Window(
                 ended=engine.ended,
                 driver=whole,
-                cpu=each * (engine.cpu - cpu),
+                cpu=each * (engine.driver.cpu - cpu),
                 rest=whole - sum(parts.values()),
                 writes_per_second=each * (writes.calls - wrote) / parts["mlflow"],
                 forecast=1000 * clock.seconds,
@@ -273,7 +280,42 @@ def simulate(case: str, trials: int, slots: int, place: Path, seconds: float = m
             )
         )
         print(json.dumps({"case": case, "ended": engine.ended, "driver": round(whole, 1)}), file=sys.stderr, flush=True)
-    return Found(case, trials, slots, start, fill, memory, listener.warned[:3], windows)
+    return Found(case, trials, slots, before, start, fill, memory, listener.warned[:3], windows)
+
+
+def _finish(search: Any, count: int, database: Path) -> None:
+    """Have Optuna's database hold so many finished trials: one by Optuna, and copies of it with other values."""
+    from optuna.trial import TrialState
+
+    draw = search.next()
+    for epoch in range(1, EPOCHS + 1):
+        search.report(draw, epoch, epoch / 10)
+    search.tell(draw, TrialState.COMPLETE, [EPOCHS / 10])
+    chance = "(0.5 + random() / 18446744073709551616.0)"
+    with sqlite3.connect(database) as connection:
+        connection.execute(
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x + 1 < ?) "
+            "INSERT INTO trials (number, study_id, state, datetime_start, datetime_complete) "
+            "SELECT x, study_id, state, datetime_start, datetime_complete FROM trials, n WHERE number = 0",
+            [count],
+        )
+        for table in ("params", "values", "intermediate_values", "user_attributes", "system_attributes"):
+            known = [row[1] for row in connection.execute(f"PRAGMA table_info(trial_{table})")][1:]
+            columns = ", ".join(name for name in known if name != "trial_id")
+            connection.execute(
+                f"INSERT INTO trial_{table} (trial_id, {columns}) SELECT trials.trial_id, "
+                f"{columns} FROM trials, (SELECT {columns} FROM trial_{table}) WHERE number > 0"
+            )
+        for key, one in SPACE.items():
+            low, high = next(iter(one.values()))[:2]
+            if "choice" not in one:
+                words = f"UPDATE trial_params SET param_value = {low} + {high - low} * {chance} WHERE param_name = ?"
+                connection.execute(words, [key])
+        connection.execute(f"UPDATE trial_values SET value = {chance}")
+        connection.execute(
+            "UPDATE trial_user_attributes SET value_json = '\"' || trial_id || '\"' WHERE key = 'trial_id'"
+        )
+    connection.close()
 
 
 def declared(case: str, trials: int) -> dict[str, Any]:
@@ -304,7 +346,7 @@ def resident() -> float:
 def scale(repeats: int, tiny: bool) -> Record:
     """All cases, one after another."""
     trials, slots = (60, 20) if tiny else (10_000, 1_000)
-    return record_of([_apart(case, trials, slots, math.inf) for case in CASES])
+    return record_of([_apart(case, trials, slots) for case in CASES])
 
 
 def record_of(cases: Sequence[Found]) -> Record:
@@ -381,9 +423,10 @@ def near(found: Found, mark: int) -> list[Window]:
     return [one for one in found.windows if mark - found.trials / 10 < one.ended <= mark]
 
 
-def _apart(case: str, trials: int, slots: int, seconds: float) -> Found:
+def _apart(case: str, trials: int, slots: int, seconds: float = math.inf, before: int = 0) -> Found:
     """Simulate a case in a process of its own, so that its memory is that of the case alone."""
     words = [case, "--here", "--trials", str(trials), "--slots", str(slots), "--seconds", str(seconds)]
+    words += ["--before", str(before)]
     done = subprocess.run([sys.executable, "-m", "benchmarks.scale", *words], stdout=subprocess.PIPE, check=True)
     return read(json.loads(done.stdout.splitlines()[-1]))
 
@@ -398,6 +441,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--slots", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=math.inf, help="time limit of each case")
+    parser.add_argument("--before", type=int, default=0, help="finished trials of the search at the start")
     parser.add_argument("--output", type=Path, help="folder for scale.json and scale.svg")
     parser.add_argument("--here", action="store_true", help="one case in this process; prints what it has found")
     options = parser.parse_args(arguments)
@@ -406,12 +450,15 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"there is no case {min(unknown)!r}; choose of {', '.join(CASES)}")
     if options.here:
         with tempfile.TemporaryDirectory() as name:
-            found = simulate(cases[0], options.trials, options.slots, Path(name), options.seconds)
+            found = simulate(
+                cases[0], options.trials, options.slots, Path(name), seconds=options.seconds, before=options.before
+            )
         print(json.dumps({**vars(found), "windows": [vars(one) for one in found.windows]}), flush=True)
         return 0
     started = time.perf_counter()
-    record = record_of([_apart(case, options.trials, options.slots, options.seconds) for case in cases])
+    record = record_of([_apart(case, options.trials, options.slots, options.seconds, options.before) for case in cases])
     content = stamped(record, 1, time.perf_counter() - started)
+    content["command"] = " ".join(["python -m benchmarks.scale", *arguments])
     print(json.dumps(content, indent=2))
     if options.output:
         from benchmarks.curve import write_curve

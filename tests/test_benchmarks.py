@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench import Turns, alone, difference, in_turns, ratio  # type: ignore[import-not-found]
+from benchmarks.bench import Turns, alone, difference, in_turns, ratio, stamped  # type: ignore[import-not-found]
+from benchmarks.curve import write_curve  # type: ignore[import-not-found]
+from benchmarks.page import page  # type: ignore[import-not-found]
+from benchmarks.scale import CASES, PARTS, record_of, simulate  # type: ignore[import-not-found]
 from tests.conftest import ROOT  # type: ignore[import-not-found]
 
 
@@ -60,6 +63,25 @@ def test_a_function_goes_on_from_call_back_to_call_back() -> None:
     assert seen == [0, 1]
     with pytest.raises(ValueError, match="over"):
         turns.advance()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_driver_is_simulated_with_many_trials_in_flight(case: str, tmp_path: Path) -> None:
+    store, pages = tmp_path / "store", tmp_path / "performance"
+    store.mkdir()
+    pages.mkdir()
+    found = simulate(case, 12, 6, store, before=5 if case == "tpe" else 0)
+    assert found.windows[-1].ended == 12
+    assert len(list((store / "trials").glob("*/result.json"))) == 12
+    assert len(list((store / "trials").glob("*/config.json"))) == 18  # six are in flight
+    assert found.warnings == []
+    for window in found.windows:
+        assert window.driver == pytest.approx(sum(getattr(window, part) for part in (*PARTS, "rest")))
+    content = stamped(record_of([found]), 1, 1.0)
+    (pages / "scale.json").write_text(json.dumps(content))
+    write_curve(content, pages / "scale.svg")
+    assert "![What does the driver spend per trial with 6 in flight?](performance/scale.svg)" in page(pages)
+    assert f"{case}, MLflow: trial 12" in page(pages)
 
 
 @pytest.mark.slow

@@ -256,12 +256,13 @@ class Racer:
         """
         number = draw.trial.number
         run = number, draw.config.seed
-        known = self._reported.pop(run, set())
+        known = self._reported.get(run, set())
         for row in history:  # what was not passed on while the database was away, or by a killed driver
             if row["epoch"] not in known:
                 self.report(draw, int(row["epoch"]), row)
         self._note(number, draw.config.seed, result, history)
         self._running.discard(run)
+        self._reported.pop(run, None)
         value = told(self.scores[number], self.race)
         if number not in self._told and (number in self.out or value is not None):
             if number in self.out:

@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from hmtl_ablate.config import TrialConfig
 from hmtl_ablate.running.job import Job
+from hmtl_ablate.running.optuna_search import Draw, OptunaSearch
 from tests.running.conftest import StubTrainer, read_study, trial_runs, write_result  # type: ignore[import-not-found]
 from tests.running.test_conductor import BASE, CODE, Bench, bench, shared, take, train  # type: ignore[import-not-found]
 
@@ -173,3 +174,17 @@ def test_a_budget_ends_each_arm_alone(bench) -> None:
     arms = Counter("SL + puzzling" if job.config.pretext else "SL" for job in jobs)
     assert arms == {"SL": 4, "SL + puzzling": 4}  # 900 passes are below the budget, 1,200 are not
     assert run(made, StubTrainer()) == []
+
+
+def test_each_epoch_is_passed_on_to_optuna_once(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[int] = []
+    report = OptunaSearch.report
+
+    def noted(search: OptunaSearch, draw: Draw, epoch: int, value: float) -> bool:
+        passed.append(epoch)
+        return report(search, draw, epoch, value)
+
+    monkeypatch.setattr(OptunaSearch, "report", noted)
+    conductor = bench(RACE).conductor()
+    train(conductor, take(conductor), StubTrainer(noisy))
+    assert passed == [1, 2, 3, 4, 5]
