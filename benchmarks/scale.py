@@ -51,7 +51,7 @@ NAMES = {
 FLAT = 1.25
 """Goal: the cost of a trial at half of the trials, relative to that of the first tenth."""
 BASE: dict[str, Any] = {"data": {"images": 64, "size": 32}, "training": {"epochs": EPOCHS, "warmup_epochs": 0}}
-SPACE = {
+SPACE: dict[str, dict[str, list[float]]] = {
     "pretext.puzzling.weight": {"loguniform": [0.1, 10.0]},
     "pretext.puzzling.grid": {"choice": [2, 3, 4]},
     "training.lr": {"loguniform": [1e-4, 1e-2]},
@@ -190,7 +190,7 @@ class Slots:
     def fill(self, now: float = 0.0) -> None:
         """Start trials until no slot is free, or the conductor has none."""
         while len(self._events) < self.slots and (job := self._ask(self.conductor.next)) is not None:
-            trainer = Trainer(self._ask(lambda job=job: self.conductor.task(job, self.stop)), job.trial_id)
+            trainer = Trainer(self._ask(self.conductor.task, job, self.stop), job.trial_id)
             self.started += 1
             heapq.heappush(self._events, (now + trainer.pace, self.started, 1, job, trainer))
 
@@ -201,17 +201,17 @@ class Slots:
                 return False
             now, number, epoch, job, trainer = heapq.heappop(self._events)
             trainer.epoch(epoch)
-            self._ask(lambda job=job, epoch=epoch: self.conductor.epoch(job, epoch))
+            self._ask(self.conductor.epoch, job, epoch)
             if trainer.over(epoch):
-                self._ask(lambda job=job: self.conductor.end(job))
+                self._ask(self.conductor.end, job)
                 self.ended += 1
                 self.fill(now)
             else:
                 heapq.heappush(self._events, (now + trainer.pace, number, epoch + 1, job, trainer))
         return True
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        return self.driver.timed(question)()
+    def _ask(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        return self.driver.timed(method)(*arguments)
 
 
 def simulate(case: str, trials: int, slots: int, place: Path, *, seconds: float = math.inf, before: int = 0) -> Found:
@@ -258,12 +258,12 @@ def simulate(case: str, trials: int, slots: int, place: Path, *, seconds: float 
     fill = 1000 * engine.driver.seconds / max(engine.started, 1)
     size = max(min(500, trials // 10), 1)
     while engine.ended < trials and time.perf_counter() - began < seconds:
-        before = {name: clock.seconds for name, clock in clocks.items()}
+        spent = {name: clock.seconds for name, clock in clocks.items()}
         driver, cpu, wrote, ended = engine.driver.seconds, engine.driver.cpu, writes.calls, engine.ended
         if not engine.until(min(engine.ended + size, trials)):
             break
         each = 1000 / (engine.ended - ended)
-        parts = {name: each * (clock.seconds - before[name]) for name, clock in clocks.items()}
+        parts = {name: each * (clock.seconds - spent[name]) for name, clock in clocks.items()}
         parts = {name: parts.get(name, 0.0) for name in PARTS}
         whole, clock = each * (engine.driver.seconds - driver), Clock()
         clock.timed(conductor.time_left)(trials - engine.started)
@@ -325,7 +325,7 @@ def declared(case: str, trials: int) -> dict[str, Any]:
         weights = range(math.ceil(trials / count))
         variants = {f"weight {n}": {"pretext": {"puzzling": {"weight": 1 + n / 100}}} for n in weights}
         return {"name": "scale", "question": "Scale?", "base": BASE, "variants": variants, "seeds": list(range(count))}
-    search = {
+    search: dict[str, Any] = {
         "racing": None,
         "base": {"pretext": {"puzzling": {}}},
         "space": SPACE,

@@ -70,18 +70,18 @@ def test_the_driver_is_simulated_with_many_trials_in_flight(case: str, tmp_path:
     store, pages = tmp_path / "store", tmp_path / "performance"
     store.mkdir()
     pages.mkdir()
-    found = simulate(case, 12, 6, store, before=5 if case == "tpe" else 0)
-    assert found.windows[-1].ended == 12
-    assert len(list((store / "trials").glob("*/result.json"))) == 12
-    assert len(list((store / "trials").glob("*/config.json"))) == 18  # six are in flight
+    found = simulate(case, 6, 3, store, before=5 if case == "tpe" else 0)
+    assert found.windows[-1].ended == 6
+    assert len(list((store / "trials").glob("*/result.json"))) == 6
+    assert len(list((store / "trials").glob("*/config.json"))) == 9  # three are in flight
     assert found.warnings == []
     for window in found.windows:
         assert window.driver == pytest.approx(sum(getattr(window, part) for part in (*PARTS, "rest")))
     content = stamped(record_of([found]), 1, 1.0)
     (pages / "scale.json").write_text(json.dumps(content))
     write_curve(content, pages / "scale.svg")
-    assert "![What does the driver spend per trial with 6 in flight?](performance/scale.svg)" in page(pages)
-    assert f"{case}, MLflow: trial 12" in page(pages)
+    assert "![What does the driver spend per trial with 3 in flight?](performance/scale.svg)" in page(pages)
+    assert f"{case}, MLflow: trial 6" in page(pages)
 
 
 @pytest.mark.slow
