@@ -30,10 +30,10 @@ def write_curve(record: Mapping[str, Any], target: Path) -> None:
             parts = {part: text for part, text in PARTS.items() if any(point[part] for point in points)}
             heights = [[point[part] for point in points] for part in parts]
             panel.stackplot(ended, heights, labels=parts.values(), colors=COLOURS, alpha=0.75)
-            panel.plot(ended, [point["cpu"] for point in points], color="black", linewidth=1.2, label="CPU time")
-            panel.set(title=name, ylabel="ms per trial", xlim=(0, ended[-1]), ylim=(0, None))
+            panel.plot(ended, [point["cpu"] for point in points], "o-k", markersize=3, linewidth=1.2, label="CPU time")
+            panel.set(title=name, ylabel="ms per trial", xlim=(0, max(*ended, 1)), ylim=(0, None))
             panel.legend(fontsize=7, loc="upper left", ncols=2)
-        panels[-1].set_xlabel("trials that have ended")
+        panels[-1].set_xlabel("trials that have ended before")
         figure.savefig(target, format="svg", metadata={"Date": None})
     text = target.read_text(encoding="utf-8")
     target.write_text("".join(line.rstrip() + "\n" for line in text.splitlines()), encoding="utf-8")
