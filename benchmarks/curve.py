@@ -22,7 +22,7 @@ def write_curve(record: Mapping[str, Any], target: Path) -> None:
     time as a line. target: an SVG file."""
     from hmtl_ablate.reporting.figures.style import COLOURS, new_figure, style
 
-    curves = {name: points for name, points in record["curves"].items() if points}
+    curves = {name: points for name, points in record["curves"].items() if len(points) > 1}
     with style():
         figure, panels = new_figure(0.6 + 2.1 * max(len(curves), 1), max(len(curves), 1))
         for panel, (name, points) in zip(panels, curves.items(), strict=False):
