@@ -484,8 +484,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     started = time.perf_counter()
     size = options.trials, options.slots, options.seconds
-    found = [_apart(case, *size, before) for case in cases for before in options.before or [0]]
-    record = points_of(found) if options.before else record_of(found)
+    every = [_apart(case, *size, before) for case in cases for before in options.before or [0]]
+    record = points_of(every) if options.before else record_of(every)
     content = stamped(record, 1, time.perf_counter() - started)
     content["command"] = " ".join(["python -m benchmarks.scale", *arguments])
     print(json.dumps(content, indent=2))
