@@ -157,7 +157,7 @@ def test_a_step_of_several_workers_waits_for_nothing(
 class _Alone(torch.nn.Module):
     """In the place of DDP, which needs a process group."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, **options: object) -> None:
         super().__init__()
         self.module = model
 
