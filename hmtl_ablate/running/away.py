@@ -38,13 +38,12 @@ def train_away(task: TrialTask, report: Report, train: Callable[[TrialTask, Repo
     """
     objects = Objects(task.remote)
     with _scratch() as root, ExitStack() as stack:
-        place = _Place(objects, root, task, writes=rank == 0)
-        lease = stack.enter_context(Lease(objects, f"{place.prefix}/.lease")) if rank == 0 else None
+        lease = stack.enter_context(Lease(objects, f"trials/{task.folder.name}/.lease")) if rank == 0 else None
+        place = _Place(objects, root, task, lease)
         # All workers see the folder as the one that holds the lease does, so they wait for it.
         if not _shared(lease is not None and _taken(lease, place), task.workers):
             raise TrialInterrupted("stopped before it started; run the same command again")
         patiently(place.bring, PATIENCE, place.stopped)
-        stack.enter_context(place.followed(lease))
         here = replace(task, remote="", folder=place.folder, pack=place.pack(), stop=place.stop)
 
         def on_epoch(metrics: Mapping[str, float]) -> None:
@@ -53,14 +52,16 @@ def train_away(task: TrialTask, report: Report, train: Callable[[TrialTask, Repo
             place.look_for_prune()
 
         try:
-            train(here, on_epoch)
+            with place.followed():
+                train(here, on_epoch)
         except TrialInterrupted:
-            if lease is not None and lease.lost:
-                raise StoreError(
-                    f"{task.remote}/{place.prefix}: another process has taken the trial over, since it saw no sign of "
-                    "life of this one; its result counts"
-                ) from None
-            raise
+            if not place.lost:
+                raise
+        if place.lost:
+            raise StoreError(
+                f"{task.remote}/{place.prefix}: another process has taken the trial over, since it saw no sign of life "
+                "of this one; its result counts"
+            )
 
 
 @contextmanager
@@ -101,14 +102,20 @@ def _shared(own: bool, workers: int) -> bool:
 class _Place:
     """The folder of a trial on its node, and the objects of which it is a copy."""
 
-    def __init__(self, objects: Objects, root: Path, task: TrialTask, *, writes: bool) -> None:
-        self.objects, self.root, self.task, self.writes = objects, root, task, writes
+    def __init__(self, objects: Objects, root: Path, task: TrialTask, lease: Lease | None) -> None:
+        """lease: of the worker that sends; None for the others."""
+        self.objects, self.root, self.task, self._lease = objects, root, task, lease
         self.prefix = f"trials/{task.folder.name}"
         self.folder, self.stop = root / self.prefix, root / task.stop.name
         self.folder.mkdir(parents=True)
         self._sent: dict[str, tuple[int, int]] = {}
         """Name of a file that the store has → its time of change and size here when it was brought or sent."""
         self._lock = threading.Lock()
+
+    @property
+    def lost(self) -> bool:
+        """Whether another process has taken the trial over."""
+        return self._lease is not None and self._lease.lost
 
     def bring(self) -> None:
         """Bring the trial's own folder, and those of the trials that it starts from."""
@@ -148,13 +155,13 @@ class _Place:
             self._download(key, folder / key.removeprefix(f"{prefix}/"))
 
     @contextmanager
-    def followed(self, lease: Lease | None) -> Iterator[None]:
+    def followed(self) -> Iterator[None]:
         """A thread sends what changes, and looks for a request to stop; at the end all is sent."""
         over = threading.Event()
 
         def run() -> None:
             while not over.wait(LOOK):
-                if self.stopped() or (lease is not None and lease.lost):
+                if self.stopped() or self.lost:
                     self.stop.touch()
                 self.send_if_possible()
 
@@ -165,9 +172,8 @@ class _Place:
         except BaseException:
             over.set()
             thread.join()
-            if lease is None or not lease.lost:
-                with suppress(StoreError):  # what the trial died of is what counts
-                    patiently(self.send, LOOK * 5)
+            with suppress(StoreError):  # what the trial died of is what counts
+                patiently(self.send, LOOK * 5)
             raise
         over.set()
         thread.join()
@@ -181,7 +187,7 @@ class _Place:
 
     def look_for_prune(self) -> None:
         """Pass on a request of the command to end after this epoch."""
-        if self.writes:
+        if self._lease is not None:
             with suppress(StoreError):
                 if self.objects.entry(f"{self.prefix}/{PRUNE}") is not None:
                     (self.folder / PRUNE).touch()
@@ -198,7 +204,7 @@ class _Place:
         A checkpoint is never sent before the best weights that it counts on, and result.json comes last. The checkpoint
         is read first: best weights of a later epoch are written again, the same, by the trial that resumes from it.
         """
-        if not self.writes:
+        if self._lease is None or self.lost:
             return
         with self._lock:
             found = {name: sign for name, sign in self._files() if sign != self._sent.get(name)}

@@ -15,6 +15,7 @@ from time import sleep
 from typing import Any
 
 from hmtl_ablate.config import TrialConfig, in_percent, parse_config, trial_id
+from hmtl_ablate.errors import RunLost
 from hmtl_ablate.planning.budget import Waiting, choose
 from hmtl_ablate.planning.cost import Work, search_configs, work_of
 from hmtl_ablate.reporting.statistics import paired_difference
@@ -312,12 +313,15 @@ class Conductor:
             self.mirror.bring(f"trials/{job.trial_id}")
 
     def _wait_for_store(self, do: Callable[[], None]) -> None:
-        """Do something that a store which is away prevents, as soon as it is back. Raises StoreError in the end."""
+        """Do something that a store which is away prevents, as soon as it is back. Raises RunLost in the end."""
         try:
             do()
         except StoreAway as error:
             self.progress.warn(f"{error}: the run waits for it, and the running trials train on")
-            patiently(do, STORE_PATIENCE)
+            try:
+                patiently(do, STORE_PATIENCE)
+            except StoreAway:
+                raise RunLost(f"{error}, for {STORE_PATIENCE / 60:.0f} minutes; the same command resumes") from error
 
     def _ask_to_end(self, job: Job) -> None:
         """Ask a trial to end after its current epoch."""
