@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hmtl_ablate.errors import StoreError
-from hmtl_ablate.storage.lease import EXPIRY, GIVEN_BACK, Lease
+from hmtl_ablate.storage.lease import EXPIRY, GIVEN_BACK, Lease, has_flock
 from hmtl_ablate.storage.objects import SCHEMES, Entry, Objects, StoreAway, Taken, is_address
 
 ADDRESS_FILE, STATE = ".address.json", ".mirror.json"
@@ -167,10 +167,13 @@ class Mirror:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder / ADDRESS_FILE, json.dumps({"address": address}).encode())
+            problem = "" if has_flock(folder) else "its file system has no file locks (flock)"
         except OSError as error:
+            problem = str(error.strerror)
+        if problem:
             raise StoreError(
-                f"{folder}: {error.strerror}; the local copy of {address} is there, set XDG_CACHE_HOME to another place"
-            ) from error
+                f"{folder}: {problem}; the local copy of {address} is there, set XDG_CACHE_HOME to another place"
+            )
         found = mirror_of(folder)
         if found is None:
             raise StoreError(f"{folder}: the local copy of {address} can't be read")

@@ -169,5 +169,9 @@ def test_an_address_given_as_a_path_is_refused() -> None:
 def test_a_local_copy_that_can_not_be_made(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(StoreError, match="set XDG_CACHE_HOME to another place"):
+    with pytest.raises(StoreError, match=r"Not a directory; the local copy of .* set XDG_CACHE_HOME to another place"):
+        Mirror.at(address)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(mirror, "has_flock", lambda folder: False)
+    with pytest.raises(StoreError, match=r"has no file locks .* set XDG_CACHE_HOME to another place"):
         Mirror.at(address)
