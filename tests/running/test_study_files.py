@@ -66,10 +66,9 @@ def test_every_study_file_runs_and_every_declared_row_is_reported(
     assert rows.keys() >= {variant.name for variant in study.variants}
     epochs = {variant.name: variant.config(0).training.epochs for variant in study.variants}  # 1, but of a control
     for name, row in rows.items():
-        assert (row["n_seeds"], row["mean"]) == (
-            len(study.seeds),
-            pytest.approx(0.1 * epochs.get(name, 1)),
-        )  # the stub's scores
+        # with `decide` a comparison ends with fewer seeds than there may be
+        assert len(study.first_seeds) <= row["n_seeds"] <= len(study.seeds)
+        assert row["mean"] == pytest.approx(0.1 * epochs.get(name, 1))  # the stub's scores
         assert row["image_passes"] == 100 * epochs.get(name, 1)
     if study.search is not None:
         tags = [run.data.tags for run in trial_runs(store, study.name)]
