@@ -37,6 +37,13 @@ and the augmentation have changed since. In version 1 the steps of an augmentati
 with `weak`, nearly all colour jitter fell on flipped faces and none on the others. "Plurality labels": faces of FER+
 whose raters disagree were used too, which FER+'s own majority rule leaves out. All variants of a section were affected
 equally, but the numbers are not comparable with newer ones.
+
+**Under way.** `ferplus_attribution` asks where puzzling's gain on FER+ comes from; its rule was committed before its
+first trial. Its trials so far are in `docs/results/ferplus_attribution.hmtl.zip` (commit 9662aa7, two CPU cores). Until
+the rule has decided there is no result. To continue:
+
+    hmtl-ablate import docs/results/ferplus_attribution.hmtl.zip
+    hmtl-ablate run search_spaces/ferplus_attribution.yaml --profile standin --data ferplus=PATH
 """
 OLDER_NUMERICS = {
     **dict.fromkeys(("bd1bc58", "b31793e", "6f77e1a"), "older numerics (version 1)"),
