@@ -132,15 +132,16 @@ class Drivers:
 def taking_part(study: Study, store: Path, *, join: bool) -> Iterator[Drivers]:
     """This process as a driver of the study. Raises StoreError when there is another one, unless it joins."""
     folder = store / f".{study.name}@{study.profile}.drivers"
-    folder.mkdir(exist_ok=True)
-    if join and (mirror_of(store) is not None or not has_flock(folder)):
+    shareable = has_flock(store)
+    if join and (mirror_of(store) is not None or not shareable):
         raise StoreError(
             f"--join: {address_of(store)} has no file locks (flock), by which commands share a study; use a shared "
             "folder that has them"
         )
-    if not has_flock(folder):
+    if not shareable:
         yield Drivers()
         return
+    folder.mkdir(exist_ok=True)
     drivers = Drivers(folder)
     with ExitStack() as stack:
         with drivers.turn():

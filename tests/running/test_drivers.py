@@ -63,6 +63,17 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*@*.drivers/*") if path.suffix != ".lock")
 
 
+def test_where_there_is_no_flock_nothing_is_shared(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hmtl_ablate.running.drivers.has_flock", lambda folder: False)
+    with taking_part(study, tmp_path, join=False) as alone:
+        assert not alone.met
+    assert list(tmp_path.glob(".*.drivers")) == []  # `clean` would lock the files of a folder of drivers
+    with pytest.raises(StoreError, match="has no file locks"), taking_part(study, tmp_path, join=True):
+        pass
+
+
 def test_a_second_driver_is_refused_unless_it_joins(study: Study, tmp_path: Path) -> None:
     with taking_part(study, tmp_path, join=False) as first:
         assert (first.met, first.offset) == (False, 0)
