@@ -55,8 +55,9 @@ def best(study: str, store: str | Path = "runs", *, tracking_uri: str | None = N
     Raises:
         StoreError: there is no store, no such study, or no finished trial of it.
     """
-    require_runs(tracking_uri, store_folder(store))
-    results = load_results(tracking_uri, store_folder(store))
+    place = store_folder(store)
+    require_runs(tracking_uri, place)
+    results = load_results(tracking_uri, place)
     row = best_trial(study, results)
     parent = next(one for one in results.studies.to_dict("records") if one["run_id"] == row["parent"])
     metric = selection_metric(parent["metric"])

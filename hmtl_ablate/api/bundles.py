@@ -48,9 +48,10 @@ def bundle(
     from hmtl_ablate.bundles.writing import write_bundle
     from hmtl_ablate.reporting.results import require_runs
 
-    require_runs(tracking_uri, store_folder(store))
+    place = store_folder(store)
+    require_runs(tracking_uri, place)
     path = Path(output) if output is not None else Path(f"{_file_name(study)}{ENDING}")
-    write_bundle(study, store_folder(store), path, tracking_uri)
+    write_bundle(study, place, path, tracking_uri)
     return path
 
 

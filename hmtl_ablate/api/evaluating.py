@@ -131,8 +131,9 @@ def evaluate(
         HmtlError: there is no such model or dataset, the dataset has no label for any of its tasks or other classes, or
             the split has no image.
     """
-    subject = _subject(model, store_folder(store), device)
-    config, pack = _data(subject, data, _store(subject, store_folder(store)))
+    place = store_folder(store)
+    subject = _subject(model, place, device)
+    config, pack = _data(subject, data, _store(subject, place))
     present = tuple(task for task in subject.classes if task in pack.labels)
     if not present:
         raise DataError(

@@ -198,8 +198,9 @@ def stored(store: str | Path | Results, tracking_uri: str | None) -> Results:
 
     if isinstance(store, Results):
         return store
-    require_runs(tracking_uri, store_folder(store))
-    return load_results(store, tracking_uri=tracking_uri)
+    place = store_folder(store)
+    require_runs(tracking_uri, place)
+    return load_results(place, tracking_uri=tracking_uri)
 
 
 def report(

@@ -21,8 +21,9 @@ from hmtl_ablate.errors import StoreError, TrialInterrupted
 from hmtl_ablate.running.scratch import drop, own_folder
 from hmtl_ablate.running.task import PRUNE, Report, TrialTask
 from hmtl_ablate.storage.lease import Lease
-from hmtl_ablate.storage.mirror import HEAVY, OWN, patiently
+from hmtl_ablate.storage.mirror import HEAVY, is_sent, patiently
 from hmtl_ablate.storage.objects import Objects, StoreAway
+from hmtl_ablate.training.workers import Workers
 
 LAST, BEST, RESULT = HEAVY[0], HEAVY[1], "result.json"
 LOOK = 2.0
@@ -41,7 +42,7 @@ def train_away(task: TrialTask, report: Report, train: Callable[[TrialTask, Repo
         lease = stack.enter_context(Lease(objects, f"trials/{task.folder.name}/.lease")) if rank == 0 else None
         place = _Place(objects, root, task, lease)
         # All workers see the folder as the one that holds the lease does, so they wait for it.
-        if not _shared(lease is not None and _taken(lease, place), task.workers):
+        if not Workers(rank, task.workers).share(lease is not None and _taken(lease, place)):
             raise TrialInterrupted("stopped before it started; run the same command again")
         patiently(place.bring, PATIENCE, place.stopped)
         here = replace(task, remote="", folder=place.folder, pack=place.pack(), stop=place.stop)
@@ -88,17 +89,6 @@ def _taken(lease: Lease, place: _Place) -> bool:
         time.sleep(LOOK / 2)
 
 
-def _shared(own: bool, workers: int) -> bool:
-    """What worker 0 says, for all of them."""
-    if workers == 1:
-        return own
-    import torch.distributed
-
-    said = [own]
-    torch.distributed.broadcast_object_list(said, src=0)
-    return said[0]
-
-
 class _Place:
     """The folder of a trial on its node, and the objects of which it is a copy."""
 
@@ -121,12 +111,12 @@ class _Place:
         """Bring the trial's own folder, and those of the trials that it starts from."""
         for key in self.objects.entries(self.prefix):
             name = key.removeprefix(f"{self.prefix}/")
-            if not _is_own(name):
+            if is_sent(name):
                 self._download(key, self.folder / name)
                 self._sent[name] = _sign(self.folder / name)
         for source in _sources(self.task.config):
             for key in self.objects.entries(f"trials/{source}"):
-                if not key.endswith(f"/{LAST}") and not _is_own(key.rpartition("/")[2]):
+                if not key.endswith(f"/{LAST}") and is_sent(key):
                     self._download(key, self.root / key)
 
     def pack(self) -> Path:
@@ -225,7 +215,7 @@ class _Place:
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
             with suppress(FileNotFoundError):
-                if path.is_file() and not _is_own(name):
+                if path.is_file() and is_sent(name):
                     yield name, _sign(path)
 
     def _download(self, key: str, path: Path) -> None:
@@ -246,11 +236,6 @@ def _sources(config: Mapping[str, Any]) -> list[str]:
             elif isinstance(value, str) and value.startswith("trial:"):
                 found.append(value.removeprefix("trial:"))
     return sorted(set(found))
-
-
-def _is_own(name: str) -> bool:
-    """Whether a file is of this machine, or half written."""
-    return any(part.startswith(".") for part in name.split("/")) or name in OWN
 
 
 def _sign(path: Path) -> tuple[int, int]:

@@ -217,7 +217,7 @@ class Mirror:
         files = [top] if top.is_file() else [path for path in sorted(top.rglob("*")) if path.is_file()]
         keys = [path.relative_to(self.folder).as_posix() for path in files if not path.is_symlink()]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(self._send_one, [key for key in keys if _is_sent(key)]))
+            list(pool.map(self._send_one, [key for key in keys if is_sent(key)]))
 
     def send_database(self, name: str) -> None:
         """Send a copy of a SQLite database that may be in use, if it has changed."""
@@ -247,10 +247,11 @@ class Mirror:
         Raises StoreError.
         """
         key = f".{name}.lease"
-        self._look_at_leases()
         lease = Lease(self.objects, key, seen=self._leases.get(key))
-        if not lease.wait(EXPIRY + 15, say):
-            raise StoreError(f"--runs {self.address}: another command ({lease.holder}) has {what}")
+        if not lease.take():
+            self._look_at_leases()
+            if not lease.wait(EXPIRY + 15, say):
+                raise StoreError(f"--runs {self.address}: another command ({lease.holder}) has {what}")
         with lease:
             self._end_dead_leases()
             yield lease
@@ -339,7 +340,8 @@ class _Courier:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror, self._over = mirror, threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="hmtl-ablate-courier")
-        self._stops: dict[str, bool] = {}
+        self._stops: set[str] = set()
+        """Requests to stop that the store has."""
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -366,12 +368,12 @@ class _Courier:
     def _signal_stops(self) -> None:
         """Files that ask the trials of a study to stop: the trials see the objects alone."""
         present = {path.name for path in self._mirror.folder.glob(".*.stop")}
-        for name in present - self._stops.keys():
+        for name in present - self._stops:
             self._mirror.objects.write(name, b"")
-            self._stops[name] = True
-        for name in self._stops.keys() - present:
+            self._stops.add(name)
+        for name in self._stops - present:
             self._mirror.objects.delete([name])
-            del self._stops[name]
+            self._stops.remove(name)
 
     def _all(self) -> None:
         self._signal_stops()
@@ -400,7 +402,7 @@ def _is_heavy(key: str) -> bool:
     return key.startswith("packs/") or key.rpartition("/")[2] in HEAVY
 
 
-def _is_sent(key: str) -> bool:
+def is_sent(key: str) -> bool:
     """Whether a file of the folder is one of the store: no lock, no half-written file, none of this machine's own."""
     parts = key.split("/")
     side = parts[-1].startswith(tuple(f"{name}-" for name in DATABASES))
@@ -409,7 +411,7 @@ def _is_sent(key: str) -> bool:
 
 def _is_safe(key: str) -> bool:
     """Whether an object's key is the path of a file in the folder, and none that the folder has for itself."""
-    return _is_sent(key) and "\\" not in key and "\0" not in key and ".." not in key.split("/") and key[:1] != "/"
+    return is_sent(key) and "\\" not in key and "\0" not in key and ".." not in key.split("/") and key[:1] != "/"
 
 
 def _below(key: str, prefix: str) -> bool:

@@ -436,11 +436,11 @@ def _written(path: Path) -> Written:
 
 def _unchanged(path: Path, written: Written, whole: bool) -> bool:
     try:
-        if not path.exists():
-            return size_elsewhere(path) == written.bytes
         if path.stat().st_size != written.bytes or not path.is_file():
             return False
         return _written(path) == written if whole or written.bytes <= SMALL else True
+    except FileNotFoundError:
+        return size_elsewhere(path) == written.bytes
     except OSError:
         return False
 
