@@ -27,6 +27,9 @@ def main() -> int:
         return 130
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the exit code is known; another Ctrl-C would be a traceback
+        # Python keeps for its end whether Ctrl-C left the last text that it ran as code (by `exec` or `eval`, as
+        # dataclasses and typer do), though it was caught since; with -m it would then die of SIGINT in place of 130.
+        exec("")
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

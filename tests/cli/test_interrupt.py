@@ -76,6 +76,19 @@ def test_ctrl_c_while_the_command_line_is_parsed(
     assert capsys.readouterr() == ("", "interrupted; run the same command again to resume\n")
 
 
+def test_ctrl_c_in_code_that_was_a_text_ends_with_the_exit_code(tmp_path: Path) -> None:
+    """Python itself notes where it was, and would end the process by the signal."""
+    (tmp_path / "edge_program.py").write_text(
+        "import sys\nimport typer.core\nfrom hmtl_ablate.__main__ import main\n\n"
+        "def interrupted(*args, **options):\n    exec('raise KeyboardInterrupt')\n\n"
+        "typer.core.TyperGroup.make_context = interrupted\nsys.exit(main())\n"
+    )
+    words = [sys.executable, "-m", "edge_program", "schema"]
+    ended = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert ended.stderr == "interrupted; run the same command again to resume\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.5, 1.5, 4.0, 9.0])
 def test_ctrl_c_before_any_trial(seconds: float, tiny: Path, tmp_path: Path) -> None:
