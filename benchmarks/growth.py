@@ -18,7 +18,8 @@ from benchmarks.loading import STORED, write_faces
 from benchmarks.training import config, faces, platform_side
 from hmtl_ablate.config import DataConfig
 from hmtl_ablate.data.build import open_pack
-from hmtl_ablate.training.folder import TrialResult, write_atomically
+from hmtl_ablate.storage.files import write_atomically
+from hmtl_ablate.training.folder import TrialResult
 
 WINDOW = 10
 """Trials around a mark that its figure is the median of."""

@@ -238,7 +238,7 @@ def _print_reach(study: Study, runs: Path) -> None:
 def _page(study: str, runs: Path, tracking_uri: str | None, pictures: bool) -> Path:
     """Writes the study's report as a page into the store."""
     from hmtl_ablate.api import studies
-    from hmtl_ablate.training.folder import write_atomically
+    from hmtl_ablate.storage.files import write_atomically
 
     page = runs / f"{study}.html"
     text = studies.report(runs, "html", study=study, tracking_uri=tracking_uri, pictures=pictures)

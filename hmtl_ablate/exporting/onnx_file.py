@@ -21,7 +21,7 @@ from torch.export import ExportedProgram
 
 from hmtl_ablate.errors import CheckpointError, first_line
 from hmtl_ablate.exporting.description import KEY, Description, parse
-from hmtl_ablate.training.folder import write_atomically
+from hmtl_ablate.storage.files import write_atomically
 
 INPUT, OUTPUT = "images", "outputs"
 LARGEST = (1 << 31) - 1

@@ -24,7 +24,7 @@ from hmtl_ablate.errors import CheckpointError, first_line
 from hmtl_ablate.exporting.description import KEY, LONGEST, Description, parse
 from hmtl_ablate.exporting.network import LARGEST, filled
 from hmtl_ablate.model import InferenceModel
-from hmtl_ablate.training.folder import write_atomically
+from hmtl_ablate.storage.files import write_atomically
 
 CONFIG_BYTES = 1 << 24
 """Largest table of weights that is read."""

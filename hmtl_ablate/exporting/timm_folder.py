@@ -22,8 +22,8 @@ from hmtl_ablate.exporting.card import card
 from hmtl_ablate.exporting.description import KEY, LONGEST, Description, checked
 from hmtl_ablate.exporting.network import LARGEST, filled
 from hmtl_ablate.model import InferenceModel
+from hmtl_ablate.storage.files import write_atomically
 from hmtl_ablate.training.checkpoint import load_tensors, save_tensors
-from hmtl_ablate.training.folder import write_atomically
 
 CONFIG, WEIGHTS, HEAD, CARD = "config.json", "model.safetensors", "head.safetensors", "README.md"
 

@@ -19,8 +19,8 @@ from pydantic import Field, ValidationError
 
 from hmtl_ablate.config import Frozen
 from hmtl_ablate.planning.cost import Work
+from hmtl_ablate.storage.files import write_atomically
 from hmtl_ablate.storage.lease import lock
-from hmtl_ablate.training.folder import write_atomically
 
 FILE = "calibration.json"
 VERSION = 1

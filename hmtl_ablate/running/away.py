@@ -20,6 +20,7 @@ from typing import Any
 from hmtl_ablate.errors import StoreError, TrialInterrupted
 from hmtl_ablate.running.scratch import drop, own_folder
 from hmtl_ablate.running.task import PRUNE, Report, TrialTask
+from hmtl_ablate.storage.files import replacing
 from hmtl_ablate.storage.lease import Lease
 from hmtl_ablate.storage.mirror import HEAVY, is_sent, patiently
 from hmtl_ablate.storage.objects import Objects, StoreAway
@@ -220,10 +221,8 @@ class _Place:
 
     def _download(self, key: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.new")
-        with suppress(FileNotFoundError):  # removed a moment ago
+        with suppress(FileNotFoundError), replacing(path) as new:  # it may have been removed a moment ago
             self.objects.download(key, new)
-            os.replace(new, path)
 
 
 def _sources(config: Mapping[str, Any]) -> list[str]:

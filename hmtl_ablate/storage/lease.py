@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
 from hmtl_ablate.errors import StoreError
+from hmtl_ablate.storage.files import write_atomically
 from hmtl_ablate.storage.objects import StoreAway, Taken
 
 BEAT, EXPIRY = 5.0, 60.0
@@ -70,10 +71,7 @@ class FolderRecords:
     def replace(self, key: str, content: bytes, tag: str) -> str:
         with suppress(FileNotFoundError):
             if self.read(key)[1] == tag:
-                handle, name = tempfile.mkstemp(dir=self.folder, prefix=f".{key}.")
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
-                os.replace(name, self.folder / key)
+                write_atomically(self.folder / key, content)
                 return _tag(content)
         raise Taken(key)
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hmtl_ablate.errors import StoreError
+from hmtl_ablate.storage.files import replacing, write_atomically
 from hmtl_ablate.storage.lease import EXPIRY, GIVEN_BACK, Lease, has_flock
 from hmtl_ablate.storage.objects import SCHEMES, Entry, Objects, StoreAway, Taken, is_address
 
@@ -166,7 +167,7 @@ class Mirror:
         folder = base / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / ADDRESS_FILE, json.dumps({"address": address}).encode())
+            write_atomically(folder / ADDRESS_FILE, json.dumps({"address": address}).encode())
             problem = "" if has_flock(folder) else "its file system has no file locks (flock)"
         except OSError as error:
             problem = str(error.strerror)
@@ -238,7 +239,7 @@ class Mirror:
         """Write down what was brought and sent."""
         with self._lock, suppress(OSError):  # without it everything is compared anew
             known = {key: [k.entry.tag, k.entry.size, k.changed, k.size] for key, k in self._known.items()}
-            _write(self.folder / STATE, json.dumps(known).encode())
+            write_atomically(self.folder / STATE, json.dumps(known).encode())
 
     @contextmanager
     def lease(self, name: str, what: str, say: Say = lambda text: None) -> Iterator[Lease]:
@@ -303,15 +304,8 @@ class Mirror:
         path = self.folder / key
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            os.close(handle)
-            try:
-                entry = self.objects.download(key, Path(name))
-                os.chmod(name, 0o644)
-                os.replace(name, path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            with replacing(path) as new:
+                entry = self.objects.download(key, new)
         except FileNotFoundError:  # it was removed a moment ago
             return
         except OSError as error:
@@ -417,13 +411,6 @@ def _is_safe(key: str) -> bool:
 def _below(key: str, prefix: str) -> bool:
     prefix = prefix.rstrip("/")
     return not prefix or key == prefix or key.startswith(f"{prefix}/")
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    os.replace(name, path)
 
 
 _mirrors: dict[str, Mirror] = {}

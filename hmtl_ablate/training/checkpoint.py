@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hmtl_ablate.errors import CheckpointError
-from hmtl_ablate.training.folder import replacing
+from hmtl_ablate.storage.files import replacing
 
 
 def save_state(path: Path, state: Any) -> None:

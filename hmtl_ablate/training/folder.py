@@ -36,6 +36,7 @@ from pydantic import ValidationError
 
 from hmtl_ablate.config import Frozen, TrialConfig, parse_config
 from hmtl_ablate.errors import CheckpointError, ConfigError, StoreError
+from hmtl_ablate.storage.files import write_atomically
 from hmtl_ablate.storage.lease import Lease, locked
 from hmtl_ablate.storage.mirror import size_elsewhere
 
@@ -398,31 +399,6 @@ def passes_before(config: TrialConfig, trials: Path) -> int:
             "stage or variant of the study, or a trial of this store"
         )
     return result.image_passes
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file for the caller to write; it replaces `path` at the end of the block.
-
-    So `path` is complete or unchanged, even after a power cut.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        yield Path(name)
-        with open(name, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is complete or unchanged."""
-    with replacing(path) as new:
-        new.write_bytes(content)
 
 
 def _written(path: Path) -> Written:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from hmtl_ablate.training.folder import write_atomically
+from hmtl_ablate.storage.files import write_atomically
 
 GAP = 4
 SCALE = 0.4

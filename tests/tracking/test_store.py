@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from hmtl_ablate.errors import TrackingError
+from hmtl_ablate.storage.files import write_atomically
 from hmtl_ablate.tracking import Registration, Tracking, TrialRecord, open_tracking
-from hmtl_ablate.training.folder import write_atomically
 
 Maker = Callable[..., Any]
 Steps = Callable[[Tracking, str, str], list[int]]

@@ -16,8 +16,6 @@ from hmtl_ablate.training.folder import (
     import_trials,
     is_complete,
     passes_before,
-    replacing,
-    write_atomically,
 )
 
 ID = "0123456789abcdef"
@@ -77,17 +75,6 @@ def test_a_lock_is_exclusive_and_is_released(tmp_path: Path) -> None:
     assert not folder.busy()
     with folder.lock():
         assert folder.busy()
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    write_atomically(path, b"old")
-    with pytest.raises(FileNotFoundError), replacing(path) as new:  # the temporary file is lost
-        new.unlink()
-    assert path.read_bytes() == b"old"
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert [file.name for file in tmp_path.iterdir()] == ["x"]
 
 
 @pytest.mark.parametrize(
