@@ -475,16 +475,17 @@ def main(arguments: Sequence[str]) -> int:
     cases = options.cases or list(CASES)
     if unknown := set(cases) - set(CASES):
         parser.error(f"there is no case {min(unknown)!r}; choose of {', '.join(CASES)}")
+    starts = options.before or [0]
     if options.here:
         with tempfile.TemporaryDirectory() as name:
             found = simulate(
-                cases[0], options.trials, options.slots, Path(name), seconds=options.seconds, before=options.before
+                cases[0], options.trials, options.slots, Path(name), seconds=options.seconds, before=starts[0]
             )
         print(json.dumps({**vars(found), "windows": [vars(one) for one in found.windows]}), flush=True)
         return 0
     started = time.perf_counter()
     size = options.trials, options.slots, options.seconds
-    every = [_apart(case, *size, before) for case in cases for before in options.before or [0]]
+    every = [_apart(case, *size, before) for case in cases for before in starts]
     record = points_of(every) if options.before else record_of(every)
     content = stamped(record, 1, time.perf_counter() - started)
     content["command"] = " ".join(["python -m benchmarks.scale", *arguments])

@@ -81,7 +81,8 @@ class Arm:
 class SearchCost:
     """The most, and the least, that a search's trials cost; finished ones are not subtracted."""
 
-    trials: int
+    trials: int | None
+    """At most; None when a budget of passes alone bounds them, and the images are not counted."""
     image_passes: tuple[int, int] | None
     """Of all its trials, at the cheapest and at the costliest configuration; pruning makes it less."""
     seconds: tuple[float, float] | None
@@ -298,38 +299,42 @@ def _search(study: Study, search: Search, cost: Callable[[TrialConfig, bool], _C
     """Its trials at the cheapest and at the costliest of the configurations that it can draw, and the confirmation of
     the costliest, whose trials look at the test split too."""
     configs = search_configs(search, study.seeds[0])
-    costs = [cost(config, False) for config in configs]
-    passes = [one.work.passes for one in costs if one is not None]
-    seconds = [one.expected.seconds for one in costs if one is not None and one.expected is not None]
-    seeds = len(study.seeds[1:] or study.seeds) if search.confirm else 0
+    costs = [one for config in configs if (one := cost(config, False)) is not None]
+    passes = [one.work.passes for one in costs]
+    times = [(one.expected.seconds, one.work.passes) for one in costs if one.expected is not None]
     most = max(configs, key=lambda one: c.work.passes if (c := cost(one, False)) is not None else 0)
-    winners = _winners(most)
-    confirming = [cost(one, True) for one in winners]
-    times = [None if one is None or one.expected is None else one.expected.seconds for one in confirming]
-    low, high = _runs(search, min(passes, default=None))
-    known = len(passes) == len(configs)
+    confirming = [cost(one, True) for one in _confirmed(search, most)]
+    seeds = len(study.seeds[1:] or study.seeds)
+    runs = _runs(search, min(passes, default=None))
+    low, high = runs or (0, 0)
+    costliest = high * max(passes, default=0)
+    if search.budget is not None:  # the last run starts before it is spent
+        costliest = min(costliest, math.ceil(search.budget) + max(passes, default=0))
+    longest = min(high * max(times)[0], costliest * max(took / each for took, each in times)) if times else 0.0
     return SearchCost(
-        trials=high,
-        image_passes=(low * min(passes), high * max(passes)) if known else None,
-        seconds=(low * min(seconds), high * max(seconds)) if len(seconds) == len(configs) else None,
-        confirmation=search.confirm * seeds * len(winners),
-        confirmation_passes=_times(
-            _total(None if one is None else one.work.passes for one in confirming), search.confirm * seeds
-        ),
-        confirmation_seconds=_times(_total(times), search.confirm * seeds),
+        trials=None if runs is None else high,
+        image_passes=(low * min(passes), costliest) if len(passes) == len(configs) else None,
+        seconds=(low * min(times)[0], longest) if len(times) == len(configs) else None,
+        confirmation=seeds * len(confirming),
+        confirmation_passes=_times(_total(None if one is None else one.work.passes for one in confirming), seeds),
+        confirmation_seconds=_times(_total(_seconds(one) for one in confirming), seeds),
     )
 
 
-def _runs(search: Search, cheapest: int | None) -> tuple[int, int]:
-    """Training runs of a search, at least and at most. cheapest: image passes of its cheapest, by which a budget bounds
-    them."""
+def _runs(search: Search, cheapest: int | None) -> tuple[int, int] | None:
+    """Training runs of a search, at least and at most; None when only its budget bounds them, and `cheapest` is None.
+
+    cheapest: image passes of its cheapest configuration.
+    """
     if search.budget is not None and cheapest:
         most = max(math.ceil(search.budget / cheapest), 1)
         if search.trials is None:
             return 1, most
+    elif search.trials is None:
+        return None
     else:
         most = sys.maxsize
-    trials, first = search.trials or 1, min(FIRST, search.racing)
+    trials, first = search.trials, min(FIRST, search.racing)
     further = max(math.ceil(trials / REDUCTION), min(trials, 2)) * (search.racing - first)
     return min(trials * first, most), min(trials * first + further, most)
 
@@ -344,7 +349,7 @@ def _sum(costs: Sequence[SearchCost]) -> SearchCost | None:
         return (sum(low for low, _ in known), sum(high for _, high in known)) if len(known) == len(values) else None
 
     return SearchCost(
-        trials=sum(one.trials for one in costs),
+        trials=_total(one.trials for one in costs),
         image_passes=pair([one.image_passes for one in costs]),
         seconds=pair([one.seconds for one in costs]),
         confirmation=sum(one.confirmation for one in costs),
@@ -353,14 +358,16 @@ def _sum(costs: Sequence[SearchCost]) -> SearchCost | None:
     )
 
 
-def _winners(best: TrialConfig) -> list[TrialConfig]:
-    """A configuration with what it is compared with when it is confirmed, by cost: SL with one view, and with as many
-    as it has (`running.continuing.winners_of`)."""
-    if not best.pretext or not best.training.supervised:
-        return [best]
+def _confirmed(search: Search, best: TrialConfig) -> list[TrialConfig]:
+    """What a search's confirmation trains with each seed, by cost (`running.continuing.Confirmation`): its best
+    configurations and, without arms, what the best one is compared with: SL with one view, and with as many as it has.
+    """
+    found = [best] * search.confirm
+    if not found or search.arm or not best.pretext or not best.training.supervised:
+        return found
     alone = best.replaced({("pretext",): {}, ("loss", "combine"): "sum"})
     views = best.passes_per_image
-    return [alone, *([alone.replaced({("data", "views"): views})] if views > best.data.views else []), best]
+    return [alone, *([alone.replaced({("data", "views"): views})] if views > best.data.views else []), *found]
 
 
 def _busy(
@@ -383,8 +390,8 @@ def _elapsed(
 ) -> float | None:
     times = [_seconds(costs[one.variant, one.seed]) for one in own]
     if search is not None:
-        most = search.seconds and search.seconds[1] / search.trials
-        times += [most] * search.trials
+        trials = search.trials or 1
+        times += [search.seconds and search.seconds[1] / trials] * trials
         if search.confirmation:
             each = search.confirmation_seconds
             times += [each and each / search.confirmation] * search.confirmation

@@ -114,7 +114,7 @@ def _lines(estimate: Estimate) -> list[str]:
 
 
 def _search_lines(search: SearchCost) -> list[str]:
-    parts = [f"search: {search.trials} trials in total"]
+    parts = ["search: as many trials as fit" if search.trials is None else f"search: {search.trials} trials in total"]
     if search.image_passes is not None:
         parts.append(f"{_span(*map(many, search.image_passes))} image passes")
     if search.seconds is not None:

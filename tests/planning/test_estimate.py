@@ -179,6 +179,30 @@ def test_sizes_are_short(mebibytes: float, shown: str) -> None:
     assert size(mebibytes) == shown
 
 
+def test_a_budget_bounds_the_passes_of_costly_configurations_too(tmp_path: Path) -> None:
+    """Fault: 10 runs, which only the cheapest configurations (512 passes) can be, were counted at the costliest's 3,072
+    each. The last run starts before the budget is spent. An arm's best is confirmed alone, not next to SL."""
+    shared = "base: {pretext: {puzzling: {}}}, space: {pretext.puzzling.feed: {choice: [shared, siamese]}, "
+    epochs = "training.epochs: {choice: [1, 3]}}, budget: 5000, racing: {seeds: 6}, confirm: 2"
+    study = study_of(tmp_path, TEXT + f"search: {{{shared}{epochs}, arms: {{one: {{}}, other: {{}}}}}}\n")
+    found = estimated(study, calibration=calibrated(study.variants[0].config(0))).search
+    assert found is not None
+    assert (found.trials, found.image_passes) == (2 * 10, (2 * 512, 2 * (5000 + 3072)))
+    assert (found.confirmation, found.confirmation_passes) == (2 * 2 * 2, 8 * 3072)
+    assert found.seconds is not None
+    assert found.confirmation_seconds is not None
+    assert found.seconds[1] < 20 * found.confirmation_seconds / 8  # less than 20 of the longest
+
+
+def test_a_budget_without_a_count_of_images_bounds_no_number_of_trials(tmp_path: Path) -> None:
+    space = "base: {pretext: {puzzling: {}}}, space: {training.lr: {uniform: [0.1, 0.2]}}, budget: 5000"
+    study = study_of(tmp_path, TEXT + f"search: {{{space}}}\n")
+    found = estimated(study, counts=lambda config: None)
+    assert found.search is not None
+    assert (found.search.trials, found.search.image_passes) == (None, None)
+    assert "search: as many trials as fit, less where it prunes" in estimate_text(found, "hmtl-ablate plan s.yaml", 80)
+
+
 def test_json_is_plain_and_whole(tmp_path: Path) -> None:
     import json
 

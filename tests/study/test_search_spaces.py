@@ -35,7 +35,7 @@ STANDINS = [
     "pretraining",
     "transfer",
 ]
-FERPLUS = ["ferplus", "ferplus_attribution", "ferplus_inpainting", "ferplus_puzzling"]
+FERPLUS = ["ferplus", "ferplus_attribution", "ferplus_inpainting", "ferplus_puzzling", "ferplus_tuning"]
 
 
 def test_all_are_there() -> None:
