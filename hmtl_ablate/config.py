@@ -600,6 +600,11 @@ class TrialConfig(Frozen):
         return (*supervised, *(name for name, options in self.pretext.items() if options.answers != "ignored"))
 
     @property
+    def lone_loss(self) -> str:
+        """The task whose loss is trained by itself, so that its gradient is that of the step; "" with several."""
+        return self.combined[0] if len(self.combined) == 1 and self.loss.combine in ("sum", "dwa") else ""
+
+    @property
     def metrics(self) -> dict[str, Literal["max", "min"]]:
         """What a split is measured by, without its name: accuracy, or emotion/accuracy where there are several tasks;
         with the better direction. The first one selects the weights. {}: no supervised task is trained."""

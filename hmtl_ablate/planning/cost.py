@@ -63,7 +63,8 @@ class Work:
     """Steps of the optimiser."""
     epochs: int
     measured: int
-    """Images that go forward and back once more for the gradients that are logged after each epoch."""
+    """Images that go forward and back once more for the gradients that are logged after each epoch; those of a lone
+    loss take no pass of their own."""
     validated: int
     """Images that go forward alone after the epochs: val, and those that pretext tasks are scored on."""
     last: int
@@ -95,7 +96,7 @@ def work_of(config: TrialConfig, counts: Counts, evaluate_test: bool) -> Work:
         passes=steps * batch * views * epochs,
         steps=steps * epochs,
         epochs=epochs,
-        measured=batch * views * (2 if config.pretext else 1) * epochs,
+        measured=0 if config.lone_loss else batch * views * (2 if config.pretext else 1) * epochs,
         validated=each * epochs,
         last=(counts.val + counts.test * evaluate_test) * supervised,
     )

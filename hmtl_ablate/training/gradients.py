@@ -6,7 +6,8 @@ the gradient of pretext task NAME and that of all supervised losses together: be
 *Adapting Auxiliary Losses Using Gradient Similarity*).
 
 A measurement costs a forward pass, and a backward pass for each loss, of which there are at most `MOST` with the
-built-in pretext tasks: at most three training steps.
+built-in pretext tasks: at most three training steps. It is done after the epoch's last step, on that step's batch. A
+loss that is alone costs nothing: its gradient is the one that this step itself has had.
 """
 
 from __future__ import annotations
@@ -73,6 +74,16 @@ def _described(vectors: Mapping[str, Tensor], own: Collection[str]) -> dict[str,
             for name, vector in vectors.items()
             if name not in own
         }
+    return finite(found)
+
+
+def norm_now(backbone: nn.Module) -> Tensor:
+    """The norm of the gradients that the backbone's parameters have at the moment."""
+    return torch.nn.utils.get_total_norm([one.grad for one in backbone.parameters() if one.grad is not None])
+
+
+def finite(found: Mapping[str, Tensor]) -> dict[str, float]:
+    """The values of scalars, without those that are not finite; waits for the device once."""
     values = torch.stack(list(found.values())).tolist()
     return {name: value for name, value in zip(found, values, strict=True) if math.isfinite(value)}
 

@@ -23,7 +23,7 @@ from hmtl_ablate.loss import (
 from hmtl_ablate.to_device import to_device
 from hmtl_ablate.training import feeds
 from hmtl_ablate.training.batches import Batch, seed_of
-from hmtl_ablate.training.gradients import measure_gradients, untouched
+from hmtl_ablate.training.gradients import finite, measure_gradients, norm_now, untouched
 from hmtl_ablate.training.optim import learning_rate
 from hmtl_ablate.training.parts import Parts
 
@@ -41,6 +41,9 @@ class TrainingStep:
         self.pieces = 1
         """Pieces that this worker's share of a batch is trained in, one after the other. The gradient is that of the
         whole batch, except for batch norm, whose statistics are of a piece, and dropout, which draws other numbers."""
+        self._lone = parts.config.lone_loss
+        self._norm = torch.zeros(())
+        """Of the lone loss's gradient on the backbone, in the epoch's last step."""
         # pcgrad needs each task's gradient by itself, which DDP does not give: the step averages them.
         distributed = parts.workers.count > 1 and parts.config.loss.combine != "pcgrad"
         self.model: Any = _over_workers(parts.model) if distributed else parts.model
@@ -63,15 +66,19 @@ class TrainingStep:
             history,
             Generator().manual_seed(seed_of(seed, 1)),
         )
+        if self._lone and batch.step == parts.batches.steps - 1:
+            self._norm = norm_now(parts.model.inference.backbone)
         if config.training.clip is not None:
             torch.nn.utils.clip_grad_norm_(parts.model.parameters(), config.training.clip)
         parts.optimizer.step()
         return {"loss": total, **accuracies, **{parts.logged(name): value.detach() for name, value in losses.items()}}
 
     def gradients(self, batch: Batch) -> dict[str, float]:
-        """Gradients of the losses on the backbone, for a batch that the model was trained on; training continues with
-        the same bits as without. Names and meaning: hmtl_ablate/training/gradients.py."""
+        """Gradients of the losses on the backbone, for an epoch's last batch, which the model was trained on just now;
+        training continues with the same bits as without. Names and meaning: hmtl_ablate/training/gradients.py."""
         parts = self.parts
+        if self._lone:
+            return finite({f"train/gradient/{parts.logged(self._lone)}": self._norm})
         seed = seed_of(parts.config.seed, batch.epoch, batch.step)
 
         def weighted(piece: int) -> dict[str, Tensor]:

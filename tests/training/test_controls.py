@@ -75,7 +75,7 @@ def config_of(task: str, feed: str, combine: str, answers: str, **options: Any) 
     return parse_config(
         {
             "data": {"images": 96, "size": 16},
-            "training": {"optimizer": "adamw", "lookahead": False, "batch_size": 16, "epochs": 1, "warmup_epochs": 0},
+            "training": {"optimizer": "adamw", "lookahead": False, "batch_size": 16, "epochs": 2, "warmup_epochs": 0},
             "loss": {"combine": combine},
             "pretext": {task: {"feed": feed, "answers": answers, **options}},
         }
@@ -100,7 +100,7 @@ class Stepped:
             self.parts.weights.update(dict.fromkeys(config.pretext, weight))
         self.before = state(self.parts)
         step = TrainingStep(self.parts)
-        batch = self.parts.batches[0]
+        batch = self.parts.batches[self.parts.batches.steps - 1]  # on which an epoch's gradients are measured
         losses = {"train/supervised": 1.5, **{f"train/{name}": 2.5 for name in config.pretext}}
         history = [losses, {name: value - 0.5 for name, value in losses.items()}]  # of which dwa computes its weights
         self.terms = {name: float(value) for name, value in step(batch, history).items()}

@@ -2,16 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.training.batches import TrainingBatches
 from hmtl_ablate.training.folder import TrialFolder
 from hmtl_ablate.training.gradients import MOST, measure_gradients, untouched
+from hmtl_ablate.training.parts import build_parts
 from hmtl_ablate.training.step import TrainingStep
+from hmtl_ablate.training.workers import Workers
 
 HMTL = {"puzzling": {"supervised_weight": 0.5}, "inpainting": {"feed": "mixed", "share": 0.25}}
 
@@ -131,3 +135,37 @@ def test_a_measurement_runs_the_model_once(make, run, monkeypatch: pytest.Monkey
     monkeypatch.setattr(TrainingBatches, "__len__", twice)
     run(make(pretext=HMTL, training__epochs=2), "x")
     assert calls == {"batches": 2 * (steps[0] + 1), "backward": 2 * 3}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"training__clip": 1e-3},
+        {"pretext": {"rotation": {"weight": 3.0}}, "training__supervised": False},
+        {"loss": {"combine": "dwa"}},
+    ],
+    ids=["clipped", "pretext", "dwa"],
+)
+def test_a_lone_loss_has_the_gradient_of_its_own_step(make, pack: Pack, tmp_path: Path, options) -> None:
+    """At the weights before the step, and before it is clipped: what a measurement of its own finds there."""
+    parts = build_parts(make(**options), pack, TrialFolder(tmp_path), Workers())
+    step, batch = TrainingStep(parts), parts.batches[parts.batches.steps - 1]
+    lone, step._lone = step._lone, ""
+    expected = step.gradients(batch)
+    step._lone = lone
+    step(batch, [])
+    assert len(expected) == 1
+    assert step.gradients(batch) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_lone_loss_is_measured_without_another_pass(make, run, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    forward = TrainingStep._forward
+
+    def counted(self: TrainingStep, *args: Any) -> Any:
+        passes.append(self.parts.batches.steps)
+        return forward(self, *args)
+
+    monkeypatch.setattr(TrainingStep, "_forward", counted)
+    run(make(training__epochs=2), "x")
+    assert len(passes) == 2 * passes[0]
