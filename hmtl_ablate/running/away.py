@@ -22,15 +22,13 @@ from hmtl_ablate.running.scratch import drop, own_folder
 from hmtl_ablate.running.task import PRUNE, Report, TrialTask
 from hmtl_ablate.storage.files import replacing
 from hmtl_ablate.storage.lease import Lease
-from hmtl_ablate.storage.mirror import HEAVY, is_sent, patiently
+from hmtl_ablate.storage.mirror import HEAVY, OUTAGE, is_sent, patiently
 from hmtl_ablate.storage.objects import Objects, StoreAway
 from hmtl_ablate.training.workers import Workers
 
 LAST, BEST, RESULT = HEAVY[0], HEAVY[1], "result.json"
 LOOK = 2.0
 """Seconds between two looks for a request to stop, and for what has to be sent."""
-PATIENCE = 1800.0
-"""Seconds that a trial waits, at its beginning and its end, for a service that is away."""
 
 
 def train_away(task: TrialTask, report: Report, train: Callable[[TrialTask, Report], None], rank: int) -> None:
@@ -45,7 +43,7 @@ def train_away(task: TrialTask, report: Report, train: Callable[[TrialTask, Repo
         # All workers see the folder as the one that holds the lease does, so they wait for it.
         if not Workers(rank, task.workers).share(lease is not None and _taken(lease, place)):
             raise TrialInterrupted("stopped before it started; run the same command again")
-        patiently(place.bring, PATIENCE, place.stopped)
+        patiently(place.bring, OUTAGE, place.stopped)
         here = replace(task, remote="", folder=place.folder, pack=place.pack(), stop=place.stop)
 
         def on_epoch(metrics: Mapping[str, float]) -> None:
@@ -77,7 +75,7 @@ def _scratch() -> Iterator[Path]:
 
 def _taken(lease: Lease, place: _Place) -> bool:
     """Wait for the trial: whoever trains it now, its result is ours, too. False at a request to stop."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + OUTAGE
     while True:
         try:
             if lease.take():
@@ -133,7 +131,7 @@ class _Place:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not (folder / "manifest.json").exists():
                 folder.mkdir(exist_ok=True)
-                patiently(lambda: self._bring_pack(folder), PATIENCE, self.stopped)
+                patiently(lambda: self._bring_pack(folder), OUTAGE, self.stopped)
         return folder
 
     def _bring_pack(self, folder: Path) -> None:
@@ -168,7 +166,7 @@ class _Place:
             raise
         over.set()
         thread.join()
-        patiently(self.send, PATIENCE)
+        patiently(self.send, OUTAGE)
 
     def stopped(self) -> bool:
         """Whether the run was asked to stop; a service that is away says nothing."""

@@ -34,15 +34,13 @@ from hmtl_ablate.running.summary import Left, RunSummary
 from hmtl_ablate.running.task import PRUNE, TrialTask
 from hmtl_ablate.running.timekeeper import Timekeeper
 from hmtl_ablate.storage import mirror_of
-from hmtl_ablate.storage.mirror import patiently
+from hmtl_ablate.storage.mirror import OUTAGE, patiently
 from hmtl_ablate.storage.objects import StoreAway
 from hmtl_ablate.study import Study, Variant, planned
 from hmtl_ablate.tracking import Tracking
 from hmtl_ablate.tracking.records import SEARCH
 from hmtl_ablate.training.folder import ASIDE, LAST, TrialFolder, TrialResult
 
-STORE_PATIENCE = 1800.0
-"""Seconds that the run waits for a store's service that is away."""
 POLL = 1.0
 """Seconds between two looks at what other drivers have in hand."""
 
@@ -319,9 +317,9 @@ class Conductor:
         except StoreAway as error:
             self.progress.warn(f"{error}: the run waits for it, and the running trials train on")
             try:
-                patiently(do, STORE_PATIENCE)
+                patiently(do, OUTAGE)
             except StoreAway:
-                raise RunLost(f"{error}, for {STORE_PATIENCE / 60:.0f} minutes; the same command resumes") from error
+                raise RunLost(f"{error}, for {OUTAGE / 60:.0f} minutes; the same command resumes") from error
 
     def _ask_to_end(self, job: Job) -> None:
         """Ask a trial to end after its current epoch."""

@@ -41,8 +41,8 @@ AT_ONCE = 8
 """Transfers at once."""
 OFTEN, SELDOM = 5.0, 30.0
 """Seconds between two looks at Optuna's database, and at MLflow's and all else."""
-PATIENCE = 120.0
-"""Seconds that the end of a command waits for a service that is away."""
+PATIENCE, OUTAGE = 120.0, 1800.0
+"""Seconds that the end of a command, and a run or a trial, wait for a service that is away."""
 
 Say = Callable[[str], None]
 """Shows the user a sentence."""
