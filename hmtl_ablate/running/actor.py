@@ -8,7 +8,8 @@ from typing import Any
 
 from hmtl_ablate.errors import OutOfMemory, TrialInterrupted
 from hmtl_ablate.running.failures import behind
-from hmtl_ablate.running.task import Trainer, TrialTask, attempt
+from hmtl_ablate.running.task import Trainer, TrialTask
+from hmtl_ablate.running.trainer import attempt
 
 
 def run_task(config: dict[str, Any]) -> dict[str, Any]:

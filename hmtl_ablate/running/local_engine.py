@@ -9,7 +9,8 @@ from hmtl_ablate.running.conductor import Conductor
 from hmtl_ablate.running.job import Job
 from hmtl_ablate.running.options import refuse_workers
 from hmtl_ablate.running.stop import Stop
-from hmtl_ablate.running.task import Trainer, attempt
+from hmtl_ablate.running.task import Trainer
+from hmtl_ablate.running.trainer import attempt
 from hmtl_ablate.study import Resources
 
 

@@ -26,8 +26,9 @@ from hmtl_ablate.running.resolver import Packs, Resolver
 from hmtl_ablate.running.search_database import database_errors
 from hmtl_ablate.running.stop import Stop, stop_on_signal
 from hmtl_ablate.running.summary import RunSummary
-from hmtl_ablate.running.task import Trainer, train_task
+from hmtl_ablate.running.task import Trainer
 from hmtl_ablate.running.timekeeper import Timekeeper
+from hmtl_ablate.running.trainer import train_task
 from hmtl_ablate.storage import mirror_of
 from hmtl_ablate.storage.lease import locked
 from hmtl_ablate.study import Resources, Search, Study

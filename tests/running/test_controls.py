@@ -12,7 +12,7 @@ from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.running.options import RunOptions
 from hmtl_ablate.running.run import run_study
 from hmtl_ablate.running.summary import RunSummary
-from hmtl_ablate.running.task import train_task
+from hmtl_ablate.running.trainer import train_task
 from hmtl_ablate.study import Study, data_configs
 from hmtl_ablate.tracking import Tracking
 from hmtl_ablate.training.folder import TrialFolder

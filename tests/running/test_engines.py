@@ -21,7 +21,8 @@ from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.running.options import Engine, RunOptions
 from hmtl_ablate.running.run import run_study
 from hmtl_ablate.running.summary import RunSummary
-from hmtl_ablate.running.task import Trainer, train_task
+from hmtl_ablate.running.task import Trainer
+from hmtl_ablate.running.trainer import train_task
 from hmtl_ablate.study import Study
 from hmtl_ablate.tracking import open_tracking
 from hmtl_ablate.training.folder import TrialFolder

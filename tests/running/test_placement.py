@@ -12,7 +12,8 @@ from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import OutOfMemory
 from hmtl_ablate.running import actor
 from hmtl_ablate.running.placement import placement_in_words
-from hmtl_ablate.running.task import TrialTask, train_task
+from hmtl_ablate.running.task import TrialTask
+from hmtl_ablate.running.trainer import train_task
 from hmtl_ablate.study import Resources
 from hmtl_ablate.training import loop
 

@@ -16,7 +16,8 @@ import pytest
 from hmtl_ablate.errors import StoreError, TrialInterrupted
 from hmtl_ablate.running import away
 from hmtl_ablate.running.away import train_away
-from hmtl_ablate.running.task import Report, TrialTask, attempt
+from hmtl_ablate.running.task import Report, TrialTask
+from hmtl_ablate.running.trainer import attempt
 from hmtl_ablate.storage.lease import Lease
 from hmtl_ablate.storage.objects import Objects, Taken
 
