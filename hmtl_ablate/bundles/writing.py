@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 import sys
@@ -41,6 +40,7 @@ from hmtl_ablate.bundles.scrubbing import scrubbed, scrubbed_data
 from hmtl_ablate.bundles.verifying import Verification, report_of, verify_file
 from hmtl_ablate.config import declared_by_content, parse_config
 from hmtl_ablate.errors import HmtlError, StoreError, StudyError, nearest
+from hmtl_ablate.storage.files import replacing
 from hmtl_ablate.tracking.records import SEARCH, StudyRecord, TrialRecord
 from hmtl_ablate.tracking.store import Tracking, open_tracking
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
@@ -73,9 +73,8 @@ def write_bundle(study: str, store: Path, output: Path, tracking_uri: str | None
             )
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
-            part = output.with_name(f".{output.name}.part")
-            shutil.copyfile(made, part)
-            os.replace(part, output)
+            with replacing(output) as new:
+                shutil.copyfile(made, new)
         except OSError as error:
             raise HmtlError(f"--output {output}: can't be written: {error.strerror}") from error
     return found
