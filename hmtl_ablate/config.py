@@ -51,6 +51,8 @@ PACK_OPTIONS = (*READER_OPTIONS, "face_crop", "face_margin")
 """Options of `data:`, apart from the size, that change what a pack holds."""
 DEFAULT_WARMUP = 3.0
 """Epochs of warm-up where a config names none (authors' scripts: 3 to 5)."""
+SUMS = ("sum", "dwa")
+"""Values of loss.combine whose derivative does not depend on the losses of this step."""
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 """The one network that weights `package` fit."""
 
@@ -602,7 +604,7 @@ class TrialConfig(Frozen):
     @property
     def lone_loss(self) -> str:
         """The task whose loss is trained by itself, so that its gradient is that of the step; "" with several."""
-        return self.combined[0] if len(self.combined) == 1 and self.loss.combine in ("sum", "dwa") else ""
+        return self.combined[0] if len(self.combined) == 1 and self.loss.combine in SUMS else ""
 
     @property
     def metrics(self) -> dict[str, Literal["max", "min"]]:

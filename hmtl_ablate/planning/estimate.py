@@ -299,10 +299,10 @@ def _search(study: Study, search: Search, cost: Callable[[TrialConfig, bool], _C
     """Its trials at the cheapest and at the costliest of the configurations that it can draw, and the confirmation of
     the costliest, whose trials look at the test split too."""
     configs = search_configs(search, study.seeds[0])
-    costs = [one for config in configs if (one := cost(config, False)) is not None]
-    passes = [one.work.passes for one in costs]
-    times = [(one.expected.seconds, one.work.passes) for one in costs if one.expected is not None]
-    most = max(configs, key=lambda one: c.work.passes if (c := cost(one, False)) is not None else 0)
+    costs = [(one, config) for config in configs if (one := cost(config, False)) is not None]
+    passes = [one.work.passes for one, _ in costs]
+    times = [(one.expected.seconds, one.work.passes) for one, _ in costs if one.expected is not None]
+    most = max(costs, key=lambda pair: pair[0].work.passes)[1] if costs else configs[0]
     confirming = [cost(one, True) for one in _confirmed(search, most)]
     seeds = len(study.seeds[1:] or study.seeds)
     runs = _runs(search, min(passes, default=None))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hmtl_ablate.config import SUMS
 from hmtl_ablate.loss import (
     dynamic_weights,
     focused_geometric_mean,
@@ -29,8 +30,6 @@ from hmtl_ablate.training.parts import Parts
 
 Terms = tuple[dict[str, Tensor], dict[str, Tensor]]
 """The loss of each task, and the accuracy of each classification: scalars."""
-SUMS = ("sum", "dwa")
-"""Values of loss.combine whose derivative does not depend on the losses of this step."""
 
 
 class TrainingStep:
