@@ -72,10 +72,10 @@ def test_every_file_runs_on_rendered_faces_and_at_the_papers_scale(path: Path) -
 
 
 @pytest.mark.parametrize("name", STANDINS)
-def test_standins_have_real_faces_small_nets_and_three_paired_seeds(name: str) -> None:
+def test_standins_have_real_faces_small_nets_and_paired_seeds_to_test(name: str) -> None:
     study = load_study(FOLDER / f"{name}.yaml", profile="standin")
     assert "rendered" not in study.datasets
-    assert len(study.seeds) == (3 if study.decide is None else study.decide.seeds)
+    assert len(study.seeds) >= 3 if study.decide is None else len(study.seeds) == study.decide.seeds
     assert study.resources.gpus == 0
     for _, _, config in planned(study):
         assert config.data.size == 48

@@ -61,11 +61,12 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(height: float, rows: int = 1) -> tuple[Figure, list[Any]]:
-    """An empty figure and its axes from top to bottom; height: of the whole figure, in inches."""
+def new_figure(height: float, rows: int = 1, ratios: Sequence[float] | None = None) -> tuple[Figure, list[Any]]:
+    """An empty figure and its axes from top to bottom; height: of the whole figure, in inches; ratios: of the rows'
+    heights, equal by default."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(rows, 1, squeeze=False)[:, 0])
+    return figure, list(figure.subplots(rows, 1, squeeze=False, height_ratios=ratios)[:, 0])
 
 
 def wrapped(name: str, width: int = 20) -> str:
