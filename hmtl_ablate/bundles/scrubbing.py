@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,14 @@ def scrubbed(text: str) -> str:
     return text
 
 
-def scrubbed_data(value: Any) -> Any:
-    """The same for all texts in plain data, keys included."""
+def scrubbed_data(value: Any, names: Collection[str] = ()) -> Any:
+    """The same for all texts in plain data, keys included. names: texts that stay as they are."""
     if isinstance(value, str):
-        return scrubbed(value)
+        return value if value in names else scrubbed(value)
     if isinstance(value, dict):
-        return {scrubbed_data(key): scrubbed_data(one) for key, one in value.items()}
+        return {scrubbed_data(key, names): scrubbed_data(one, names) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(scrubbed_data(one) for one in value)
+        return type(value)(scrubbed_data(one, names) for one in value)
     return value
 
 

@@ -176,13 +176,15 @@ def _require(records: Records, root: Path) -> None:
 
 
 def _scrubbed_study(record: StudyRecord) -> StudyRecord:
-    names = ("question", "data", "variants", "evaluations", "controls", "designs", "search", "plan", "asked")
-    return replace(record, **{name: scrubbed_data(getattr(record, name)) for name in names})
+    """Names of arms, evaluations and designs stay: `SL@48px` is no address, and two arms must not become one."""
+    arms = {*record.variants, *record.search}
+    fields = ("question", "data", "search", "plan")
+    return replace(record, **{name: scrubbed_data(getattr(record, name), arms) for name in fields})
 
 
 def _scrubbed_trial(record: TrialRecord) -> TrialRecord:
-    names = ("reason", "ending", "config", "environment", "arm", "variant")
-    return replace(record, **{name: scrubbed_data(getattr(record, name)) for name in names})
+    fields = ("reason", "ending", "config", "environment")
+    return replace(record, **{name: scrubbed_data(getattr(record, name)) for name in fields})
 
 
 def _fingerprints(wanted: Iterable[str], store: Path) -> dict[str, Any]:

@@ -132,7 +132,8 @@ class Precision:
 class Estimate:
     """What a run of a study would do, and what it would cost.
 
-    Sums are None where one of their parts is not known. Those with a search are upper bounds.
+    Sums are None where one of their parts is not known. Those with a search are upper bounds, and lower ones with
+    `at_least`.
     """
 
     study: str
@@ -157,6 +158,8 @@ class Estimate:
     """Of one trial on its GPU, MiB."""
     disk: float | None
     """Trials and packs, MiB."""
+    at_least: bool
+    """Whether more trials may follow, which depend on the results of these: seeds until decided, a path of designs."""
     counted: bool
     """Whether the images were counted in packs; otherwise those of `data.images` were."""
     packs: tuple[PackNeed, ...]
@@ -237,6 +240,7 @@ def estimate_of(
         memory=_times(max((a.memory for a in arms if a.memory), default=None), max(place.at_once, 1)),
         gpu_memory=max((a.gpu_memory for a in arms if a.gpu_memory), default=None),
         disk=_total((*(a.disk for a in arms if a.start), *(p.disk for p in packs if p.state != "ready"))),
+        at_least=study.decide is not None or bool(study.candidates),
         counted=all(one is not None and one.exact for one in known),
         packs=tuple(packs),
         weights=tuple(weights),
@@ -260,8 +264,7 @@ def _arms(
     once: set[tuple[str, int]],
     scores: Mapping[str, Mapping[int, float]],
 ) -> tuple[Arm, ...]:
-    baseline = study.variants[0].name if study.variants else ""
-    spreads, pooled = spread(scores, baseline)
+    known_spreads = _spreads(study, scores)
     unit = 100.0 if in_percent(study.metric) else 1.0
     found = []
     for variant in (*study.stages, *study.variants):
@@ -271,7 +274,7 @@ def _arms(
         todo = [o for o in own if o.status == "start" and (o.variant, o.seed) in once]
         known = [costs[one.variant, one.seed] for one in todo]
         times = [None if one is None else one.expected for one in known]
-        sd = None if variant.stage or variant.name == baseline else spreads.get(variant.name, pooled)
+        sd = known_spreads.get(variant.name)
         smallest = None if sd is None else smallest_difference(sd, len(study.seeds))
         config, seconds = own[0].config, _total(None if one is None else one.seconds for one in times)
         found.append(
@@ -293,6 +296,17 @@ def _arms(
             )
         )
     return tuple(found)
+
+
+def _spreads(study: Study, scores: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
+    """Variant → standard deviation of its paired differences, as far as known, from the first variant of its table:
+    an evaluation has a table of its own. Empty where seeds are added until decided, which no fixed number decides."""
+    found: dict[str, float] = {}
+    for evaluation in dict.fromkeys(variant.evaluation for variant in study.variants if study.decide is None):
+        baseline, *others = (one.name for one in study.variants if one.evaluation == evaluation)
+        own, pooled = spread({name: scores.get(name, {}) for name in (baseline, *others)}, baseline)
+        found |= {name: sd for name in others if (sd := own.get(name, pooled)) is not None}
+    return found
 
 
 def _search(study: Study, search: Search, cost: Callable[[TrialConfig, bool], _Cost | None]) -> SearchCost:

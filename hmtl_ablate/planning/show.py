@@ -88,7 +88,8 @@ def _smallest(arm: Arm) -> str:
 
 
 def _lines(estimate: Estimate) -> list[str]:
-    most = "at most " if estimate.search is not None else ""
+    ends = estimate.at_least, estimate.search is not None
+    most = {(True, False): "at least ", (False, True): "at most ", (True, True): "about "}.get(ends, "")
     passes = UNKNOWN if estimate.image_passes is None else most + many(estimate.image_passes)
     lines = [f"image passes: {passes}" + ("" if estimate.counted else " (images not counted in a pack)")]
     where = f"{estimate.at_once} at once on {estimate.device}" if estimate.at_once else f"on {estimate.device}"
@@ -101,14 +102,17 @@ def _lines(estimate: Estimate) -> list[str]:
     if estimate.gpu_memory is not None:
         lines.append(f"GPU memory: {size(estimate.gpu_memory)} a trial")
     if estimate.disk is not None and estimate.start:
-        lines.append(f"disk: {size(estimate.disk)}" + (" without the search's trials" if estimate.search else ""))
+        least = "at least " if estimate.at_least else ""
+        lines.append(
+            f"disk: {least}{size(estimate.disk)}" + (" without the search's trials" if estimate.search else "")
+        )
     if estimate.search is not None:
         lines += _search_lines(estimate.search)
     if any(arm.start and not arm.measured and arm.seconds is not None for arm in estimate.arms):
         lines.append("≈: from trials of the same network, size and precision")
     if any(arm.smallest_difference is not None for arm in estimate.arms):
         lines.append("Detects: difference from the baseline found with power 80 % at alpha 0.05 (paired t test)")
-    elif len(estimate.arms) > 1:
+    elif len(estimate.arms) > 1 and not estimate.at_least:
         lines.append("smallest difference that the seeds detect: unknown until run (spread of the paired differences)")
     return [*lines, *(one.sentence for one in estimate.precisions)]
 

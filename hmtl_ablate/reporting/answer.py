@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hmtl_ablate.config import in_percent, metric_info
 from hmtl_ablate.reporting.columns import difference_text, p_text
-from hmtl_ablate.reporting.comparison import ALPHA, Comparison
+from hmtl_ablate.reporting.comparison import ALPHA, EQUAL_PASSES, Comparison
 from hmtl_ablate.reporting.decisions import Decision
 from hmtl_ablate.reporting.decomposition import PARTS, TOTAL, Decomposition
 from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate
@@ -13,7 +13,6 @@ from hmtl_ablate.reporting.wording import lower_is_better, number_text, plural
 
 SHORT = ("views", "distortion", "a random gradient", "the task")
 """`PARTS` in a sentence."""
-FEWER, EQUAL = " (fewer image passes)", " (equal image passes)"
 
 
 def answers(table: StudyTable) -> tuple[str, ...]:
@@ -34,7 +33,7 @@ def answers(table: StudyTable) -> tuple[str, ...]:
         if equal is None or not equal.estimate.n:
             found.append(f"{one.variant} {_clause(one, table.metric)}.")
         else:
-            first, then = _clause(equal, table.metric, EQUAL), _clause(one, table.metric, FEWER)
+            first, then = (_clause(each, table.metric, _passes(each, table)) for each in (equal, one))
             found.append(f"{one.variant} {first}; it {then}.")
     return (*found, *_verdicts(table))
 
@@ -53,6 +52,17 @@ def _clause(one: Comparison, metric: str, at: str = "") -> str:
         return f"is not shown to differ from {one.minus}{at}: {_signed(one.estimate, metric)}, {seeds}, {p}"
     gain = (one.estimate.mean > 0) != lower_is_better(metric)
     return f"{'beats' if gain else 'is worse than'} {one.minus}{at} by {_size(one.estimate, metric)}, {seeds}, {p}"
+
+
+def _passes(one: Comparison, table: StudyTable) -> str:
+    """How many image passes the arm that is subtracted has, next to the variant; "" where that is not known."""
+    passes = {row.variant: row.image_passes for row in table.rows}
+    own, other = passes[one.variant], passes[one.minus]
+    if own is None or other is None:
+        return ""
+    return (
+        f" ({'equal' if abs(own - other) <= EQUAL_PASSES * own else 'fewer' if other < own else 'more'} image passes)"
+    )
 
 
 def _equals(p: float) -> str:

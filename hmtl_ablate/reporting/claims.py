@@ -24,7 +24,7 @@ sampling sd of about 0.77 points (√(0.6 · 0.4 / 4000)); 0.5 is below that sd,
 that the claims are about."""
 
 HALF_WIDTH = 1.0
-"""Largest half-width of the 95 % interval, in points, at which a claim counts as reproduced."""
+"""Largest half-width of the 95 % interval, in points or degrees, at which a claim counts as reproduced."""
 
 MIN_SEEDS = 3
 
@@ -33,7 +33,12 @@ RULE = (
     f"{{tolerance:g}}, and its half-width is at most {HALF_WIDTH:g} point. Not reproduced: the upper end is below "
     "that. Partial: fewer seeds or a wider interval. Unverified: no such run."
 )
-"""Printed below the table of claims; `format` fills in `schedule` and `tolerance`."""
+RULE_OF_ERRORS = (
+    f"Reproduced, where lower is better: at least {MIN_SEEDS} seeds at {{schedule}}, the lower end of the 95 % "
+    f"interval is at most claim + {{tolerance:g}}, and its half-width is at most {HALF_WIDTH:g}. Not reproduced: the "
+    "lower end is above that. Partial and Unverified: fewer seeds or a wider interval, and no such run."
+)
+"""Printed below a table with such claims; `format` fills in `schedule` and `tolerance`."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class ClaimRow:
     paper: str
     """Its title."""
     unit: Literal["percent", "degrees"] = "percent"
+    lower: bool = False
+    """Whether lower is better."""
 
 
 def claims_table(
@@ -117,8 +124,8 @@ def _trained_as(claim: Claim, trial: Mapping[Hashable, Any], images: int) -> boo
 
 
 def status_of(score: Estimate, claimed: float, tolerance: float, *, lower: bool = False) -> Status:
-    """The rule in `RULE`; score and claim in percent, tolerance in points. lower: whether lower is better, where the
-    lower end counts."""
+    """The rule in `RULE`, or with `lower`, where lower is better, in `RULE_OF_ERRORS`; score and claim in percent or
+    degrees, tolerance in points or degrees."""
     if score.n == 0:
         return "Unverified"
     if score.n < MIN_SEEDS or score.low is None or score.high is None:
@@ -134,7 +141,7 @@ def _row(
     """fixed: ids of the trials of studies with fixed seeds; with others among them the mean has no interval, and the
     claim is partial at best."""
     chosen = _one_configuration(trials)
-    percent = in_percent(claim.score)
+    percent, lower = in_percent(claim.score), lower_is_better(claim.score)
     score = estimate([(100 if percent else 1) * trial[f"metrics.{claim.score}"] for trial in chosen])
     if any(trial["trial_id"] not in fixed for trial in chosen):
         score = without_interval(score)
@@ -148,10 +155,11 @@ def _row(
         score.low,
         score.high,
         score.n,
-        status_of(score, claim.claimed, tolerance, lower=lower_is_better(claim.score)),
+        status_of(score, claim.claimed, tolerance, lower=lower),
         chosen[0]["protocol"] if chosen else None,
         title,
         "percent" if percent else "degrees",
+        lower,
     )
 
 

@@ -137,7 +137,7 @@ def _comparison(
     assert found.mean is not None
     assert found.sd is not None
     shared = estimate(list(values.values()), 1 - ALPHA / number)
-    spread = p < 1.0 or found.sd > 1e-12
+    spread = found.low is not None
     return Comparison(
         *pair,
         values,
@@ -148,7 +148,7 @@ def _comparison(
         found.mean / found.sd if spread else None,
         shared.low,
         shared.high,
-        seeds_for(found.sd, width),
+        seeds_for(found.sd, width) if spread else None,
     )
 
 

@@ -15,7 +15,7 @@ from hmtl_ablate.errors import HmtlError, nearest_registered
 from hmtl_ablate.reporting.comparison import EQUAL_PASSES
 from hmtl_ablate.reporting.effects import path_only
 from hmtl_ablate.reporting.evidence_pooling import Pooled, pooled
-from hmtl_ablate.reporting.results import Results, pretext_tasks
+from hmtl_ablate.reporting.results import Results, arm_of_trial, by_arm, pretext_tasks
 from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate, estimate
 from hmtl_ablate.reporting.tables import StudyTable, finished
 from hmtl_ablate.reporting.wording import lower_is_better, plural
@@ -151,10 +151,10 @@ def _differences(
 ) -> tuple[list[EvidenceRow], list[str]]:
     """The differences of a study, and the arms that have no counterpart."""
     arms: dict[str, list[dict[Hashable, Any]]] = {name: [] for name in study["variants"]}
-    hidden = path_only(study)
+    hidden, sources = path_only(study), arm_of_trial(results)
     for trial in finished(results.declared(table.run_id), table.metric):
         if trial["variant"] in arms and trial["variant"] not in hidden and not trial["evaluation"]:
-            arms[trial["variant"]].append(trial)
+            arms[trial["variant"]].append({**trial, "options": by_arm(trial["options"], sources)})
     rows, alone = [], []
     for name, trials in arms.items():
         if not trials or not _trains(trials[-1]["options"], task):

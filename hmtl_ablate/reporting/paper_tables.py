@@ -109,6 +109,12 @@ def transfer_table(tables: Sequence[StudyTable]) -> Table[GridRow]:
     return _grid(tables[0], "Variant", cells)
 
 
+def _by_run(tables: Sequence[StudyTable]) -> list[list[StudyTable]]:
+    """The tables of each profile and dataset that the study was run with: its own, and those of its evaluations."""
+    runs = dict.fromkeys((table.profile, table.run_id) for table in tables)
+    return [[table for table in tables if (table.profile, table.run_id) == run] for run in runs]
+
+
 def _error_tables(tables: Sequence[StudyTable]) -> list[Table[StudyRow]]:
     return [error_table(table) for table in tables]
 
@@ -153,7 +159,7 @@ PAPER_TABLES = {
     "transfer": PaperTable(
         "Transfer",
         "argument 5: how well a trained backbone serves another dataset",
-        lambda tables: [transfer_table(tables)],
+        lambda tables: [transfer_table(own) for own in _by_run(tables)],
     ),
     "head_pose": PaperTable("Head pose", "argument 6: mean absolute error of head pose, against SL", _error_tables),
     "gender": PaperTable("Gender recognition", "argument 6: error of gender recognition, against SL", _error_tables),

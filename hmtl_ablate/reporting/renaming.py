@@ -12,8 +12,8 @@ from hmtl_ablate.study import WINNER
 
 
 def renamed(results: Results, names: Mapping[str, str]) -> Results:
-    """The results with other names of variants. names: variant → its new name; a search's winner of a renamed arm
-    follows it, unless it is named itself.
+    """The results with other names of variants. names: variant → its new name; a search's winner of a renamed arm, and
+    the controls that were added to it, follow it, unless they are named themselves.
 
     Raises HmtlError for a variant that no study has, with the nearest one, for an empty name, and for a name that
     another variant of the same study has.
@@ -28,9 +28,19 @@ def renamed(results: Results, names: Mapping[str, str]) -> Results:
         if not new.strip():
             raise HmtlError(f"--rename: the arm {old!r} needs a name")
     frame, trials = results.studies.copy(), results.trials.copy()
-    all_names = {row["run_id"]: {**_winners(row, names), **names} for row in studies}
+    all_names = {row["run_id"]: {**_winners(row, names), **_added(row, names), **names} for row in studies}
     changed = [_row(row, all_names[row["run_id"]]) for row in studies]
-    for column in ("variants", "evaluations", "asked", "search", "controls", "designs", "decide"):
+    for column in (
+        "variants",
+        "evaluations",
+        "asked",
+        "search",
+        "controls",
+        "added",
+        "designs",
+        "decide",
+        "registered",
+    ):
         frame[column] = [row[column] for row in changed]
     for column in ("variant", "arm"):
         pairs = zip(trials["parent"], trials[column], strict=True)
@@ -53,8 +63,12 @@ def _row(row: Mapping[Hashable, Any], names: Mapping[str, str]) -> dict[str, Any
             for arm, about in row["search"].items()
         },
         "controls": {names.get(arm, arm): _controls(own, names) for arm, own in row["controls"].items()},
+        "added": [names.get(name, name) for name in row["added"]],
         "designs": {design: _design(own, names) for design, own in row["designs"].items()},
         "decide": _decide(row["decide"], names),
+        "registered": {
+            key: _decide(value, names) if key == "decide" else value for key, value in row["registered"].items()
+        },
     }
 
 
@@ -72,6 +86,17 @@ def _winners(row: Mapping[Hashable, Any], names: Mapping[str, str]) -> dict[str,
         variant: _follow(variant, names)
         for variant in row["variants"]
         if variant.startswith(f"{WINNER}, ") and _follow(variant, names) != variant
+    }
+
+
+def _added(row: Mapping[Hashable, Any], names: Mapping[str, str]) -> dict[str, str]:
+    """Controls that were added to renamed arms → their names."""
+    return {
+        control: names[arm] + control.removeprefix(arm)
+        for arm in row["controls"]
+        if arm in names
+        for control in row["added"]
+        if control.startswith(f"{arm}: ")
     }
 
 

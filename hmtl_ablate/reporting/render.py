@@ -20,7 +20,7 @@ from hmtl_ablate.reporting.choosing import (
     recall_tables,
 )
 from hmtl_ablate.reporting.claim_files import Paper, own_paper
-from hmtl_ablate.reporting.claims import RULE, TOLERANCE, ClaimRow, claims_table
+from hmtl_ablate.reporting.claims import RULE, RULE_OF_ERRORS, TOLERANCE, ClaimRow, claims_table
 from hmtl_ablate.reporting.columns import (
     claim_columns,
     control_columns,
@@ -244,7 +244,10 @@ def _claims(report: Report) -> tuple[Table[ClaimRow], ...]:
                 columns=claim_columns(protocol=bool(protocols)),  # a column of dashes says nothing
                 rows=rows,
                 notes=(
-                    RULE.format(schedule=paper.schedule, tolerance=report.tolerance),
+                    *(
+                        rule.format(schedule=paper.schedule, tolerance=report.tolerance)
+                        for rule in dict.fromkeys(RULE_OF_ERRORS if row.lower else RULE for row in rows)
+                    ),
                     *(f"Protocol {name}: {PROTOCOLS[name]}." for name in protocols if name in PROTOCOLS),
                 ),
                 csv={"table": "claims"},

@@ -32,6 +32,7 @@ STUDY_COLUMNS = (
     "asked",
     "search",
     "controls",
+    "added",
     "designs",
     "verdict",
     "decide",
@@ -75,14 +76,15 @@ class Results:
     """What the tracking store holds."""
 
     studies: pd.DataFrame
-    """STUDY_COLUMNS, the oldest first. `variants` is {variant: variant key} in the declared order, the baseline first;
-    `evaluations` is {variant: evaluation} of those that evaluate another; `seeds` is a list, `asked` is {variant: seeds
-    that its last run asked for}; `controls` is {arm: {kind of control: variant}}; `designs` is {name: ablation design,
-    as `study.Design`}; `verdict` is the rule of the verdict; `decide` says how seeds were added
+    """STUDY_COLUMNS, the oldest first. `variants` is {variant: variant key} in the declared order, the baseline
+    first; `evaluations` is {variant: evaluation} of those that evaluate another; `seeds` is a list, `asked` is
+    {variant: seeds that its last run asked for}; `controls` is {arm: {kind of control: variant}}, `added` lists those
+    of them that the study did not declare as variants itself; `designs` is {name: ablation design, as
+    `study.Design`}; `verdict` is the rule of the verdict; `decide` says how seeds were added
     (`tracking.StudyRecord.decide`, empty where they are fixed); `file` is the SHA-256 of the study file in its last
     run, `plan` what its last run that trained anything was going to train and what it did
-    (`tracking.StudyRecord.plan`), `registered` what the study was before its first trial
-    (`tracking.Registration` as a dict, empty without one); `started` is in milliseconds since 1970."""
+    (`tracking.StudyRecord.plan`), `registered` what the study was before its first trial (`tracking.Registration` as
+    a dict, empty without one); `started` is in milliseconds since 1970."""
     trials: pd.DataFrame
     """TRIAL_COLUMNS, then `params.<key>` (each option as text) and `metrics.<key>` (the last value; accuracies from 0
     to 1), the oldest first.
@@ -96,8 +98,9 @@ class Results:
     what the row may be used for:
 
     - declared: one of the study's variants, seeds and data as they are declared now, whatever its status;
-    - superseded: a variant, config or seed that the study no longer declares, an older run of the same, or a trial of
-      an older numerics version than others of its study;
+    - superseded: a variant, config or seed that the study no longer declares, a trial of a search whose base, space or
+      objective has changed since, an older run of the same, or a trial of an older numerics version than others of its
+      study;
     - older data: as declared, but the data's content has changed since;
     - other batch norm: as declared, but its batch norm took the statistics over another share of a batch than that of
       most of the study's trials, because another number of workers trained it or a GPU's memory ran out;
@@ -276,6 +279,21 @@ def without_params(results: Results) -> Results:
     return replace(results, trials=results.trials[kept])
 
 
+def arm_of_trial(results: Results) -> dict[str, str]:
+    """Trial id → name of its variant or stage."""
+    return dict(zip(results.trials["trial_id"], results.trials["variant"], strict=True))
+
+
+def by_arm(options: Mapping[str, Any], arms: Mapping[str, str]) -> dict[str, Any]:
+    """The options with a name in place of the id of a trial whose weights they start from, as the id differs from seed
+    to seed. arms: of `arm_of_trial`."""
+    start = "trial:"
+    return {
+        key: start + arms.get(value.removeprefix(start), value) if str(value).startswith(start) else value
+        for key, value in options.items()
+    }
+
+
 def pretext_tasks(options: Mapping[str, Any]) -> frozenset[str]:
     """Names of the pretext tasks in a trial's options ({dotted key: value}); one whose options are all None is off."""
     return frozenset(
@@ -308,6 +326,7 @@ def _study_row(study: StudyRecord) -> dict[str, Any]:
         "asked": dict(study.asked),
         "search": dict(study.search),
         "controls": study.controls,
+        "added": _added(study.controls),
         "designs": study.designs,
         "verdict": study.verdict,
         "decide": dict(study.decide),
@@ -357,26 +376,37 @@ def _classes(metrics: Mapping[str, float]) -> int:
     return max(sum(name.startswith(part) for name in metrics) for part in RECALLS)
 
 
+def _added(controls: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The variants that were added to a study as controls of its arms; others serve as controls too, under the name
+    that they were declared with."""
+    found: dict[str, None] = {}
+    for arm, own in controls.items():
+        names = [value for value in own.values() if isinstance(value, str)]
+        names += [name for pair in (own.get("tasks") or {}).values() for name in pair]
+        found |= dict.fromkeys(name for name in names if name.startswith(f"{arm}: "))
+    return list(found)
+
+
 def _standings(studies: Sequence[StudyRecord], trials: Sequence[TrialRecord]) -> list[Standing]:
     """The standing of each trial."""
     by_id = {study.run_id: study for study in studies}
     standings = [_declaration(trial, by_id.get(trial.parent)) for trial in trials]
-    declared = [index for index, standing in enumerate(standings) if standing == "declared"]
+    current = [index for index, standing in enumerate(standings) if standing in ("declared", "search")]
     newest: dict[str, int] = {}
-    for index in declared:
+    for index in current:
         newest[trials[index].parent] = max(newest.get(trials[index].parent, 0), trials[index].numerics)
     content: dict[tuple[Any, ...], str] = {}
     taken: set[tuple[Any, ...]] = set()
-    for index in sorted(declared, key=lambda index: -trials[index].started):  # the newest first
+    for index in sorted(current, key=lambda index: -trials[index].started):  # the newest first
         trial = trials[index]
         place = (trial.parent, trial.variant, trial.seed)
         if trial.numerics < newest[trial.parent]:
             standings[index] = "superseded"
         elif content.setdefault(_pack_of(trial), trial.fingerprint) != trial.fingerprint:
             standings[index] = "older data"
-        elif place in taken:
-            standings[index] = "superseded"
-        else:
+        elif standings[index] == "declared":
+            if place in taken:
+                standings[index] = "superseded"
             taken.add(place)
     for index in _of_other_batch_norm(trials, standings):
         standings[index] = "other batch norm"
@@ -402,11 +432,19 @@ def _of_other_batch_norm(trials: Sequence[TrialRecord], standings: Sequence[Stan
 def _declaration(trial: TrialRecord, study: StudyRecord | None) -> Standing:
     """The standing by the study's declaration alone, whatever other trials there are."""
     if trial.variant == SEARCH:
-        return "search"
+        return "search" if study is None or _of_search(trial, study.search) else "superseded"
     if trial.stage:
         return "stage"
     known = study is not None and trial.seed in study.seeds and study.variants.get(trial.variant) == trial.variant_key
     return "declared" if known else "superseded"
+
+
+def _of_search(trial: TrialRecord, searches: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a search's trial is of a search as it is declared now: of its base, space and objective. Older versions
+    recorded none of it."""
+    if trial.arm not in searches:
+        return not searches
+    return trial.space in ("", searches[trial.arm].get("hash", trial.space))
 
 
 def _pack_of(trial: TrialRecord) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from hmtl_ablate.reporting.statistics import Estimate
+from hmtl_ablate.reporting.statistics import Estimate, all_equal
 from hmtl_ablate.study.declaration import FIRST_LOOK
 
 State = Literal["better", "worse", "no difference that matters", "undecided", "open"]
@@ -142,7 +142,7 @@ class Bound:
         if n == 1:
             return Estimate(1, mean)
         sd = float(np.std(differences, ddof=1))
-        if n < FIRST_LOOK or math.isclose(min(differences), max(differences), rel_tol=1e-9, abs_tol=1e-12):
+        if n < FIRST_LOOK or all_equal(differences):
             return Estimate(n, mean, sd)
         half = boundaries(self.seeds, self.alpha)[n - FIRST_LOOK] * sd / math.sqrt(n)
         return Estimate(n, mean, sd, mean - half, mean + half)

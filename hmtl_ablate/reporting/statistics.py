@@ -28,14 +28,19 @@ class Estimate:
     interval (`sequential.Bound`), and None where there is none."""
 
 
+def all_equal(values: Sequence[float]) -> bool:
+    """Whether they are the same number, up to rounding."""
+    return math.isclose(min(values), max(values), rel_tol=1e-9, abs_tol=1e-12)
+
+
 def without_interval(found: Estimate) -> Estimate:
     """The point alone."""
     return replace(found, low=None, high=None)
 
 
 def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
-    """Estimate from finite values in any unit; n = 0 has no mean, n = 1 neither sd nor interval. level: of the
-    interval."""
+    """Estimate from finite values in any unit; n = 0 has no mean, n = 1 no sd. level: of the interval, which a single
+    value and equal ones don't have: they say nothing of the spread."""
     n = len(values)
     if n == 0:
         return Estimate(0)
@@ -43,6 +48,8 @@ def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
     if n == 1:
         return Estimate(1, mean)
     sd = float(np.std(values, ddof=1))
+    if all_equal(values):
+        return Estimate(n, mean, sd)
     half = float(stdtrit(n - 1, (1 + level) / 2)) * sd / math.sqrt(n)
     return Estimate(n, mean, sd, mean - half, mean + half)
 
@@ -62,7 +69,7 @@ def p_above(differences: Sequence[float], bound: float = 0.0) -> float:
     interval. With fewer than 3 differences, or with equal ones, whose spread is unknown, it is 1.
     """
     n = len(differences)
-    if n < SEEDS_TO_TEST or math.isclose(min(differences), max(differences), rel_tol=1e-9, abs_tol=1e-12):
+    if n < SEEDS_TO_TEST or all_equal(differences):
         return 1.0
     known = estimate(differences)
     assert known.mean is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,7 +134,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
     decisions = study_decisions(study, scores, _over(study, results))
     failed = declared[declared["status"] == "failed"].to_dict("records")
     images = StudyImages(results, done, metric)
-    of_images = sampled(_compared(scores, metric, done, study["controls"]) if decisions is None else (), metric, images)
+    of_images = sampled(_compared(scores, metric, done, study["added"]) if decisions is None else (), metric, images)
     compared = of_images.comparisons
     by_name = {one.variant: one for one in compared if not one.equal_passes}
     fair = {one.variant: one for one in compared if one.equal_passes}
@@ -195,17 +195,12 @@ def _compared(
     scores: Mapping[str, Mapping[int, float]],
     metric: str,
     done: list[dict[Hashable, Any]],
-    controls: Mapping[str, Any],
+    added: Collection[str],
 ) -> tuple[Comparison, ...]:
     """The comparisons of a study's table. Controls that were added are compared in tables of their own."""
     options = {str(trial["variant"]): trial["options"] for trial in done}
     arms = {name: Arm(_mean(done, name, "image_passes"), options.get(name, {})) for name in scores}
-    return comparisons(scores, metric, arms, lambda name: not added_control(name, controls))
-
-
-def added_control(variant: str, arms: Iterable[str]) -> bool:
-    """Whether a variant is a control that was added to one of these arms (`study.controls`)."""
-    return any(variant.startswith(f"{arm}: ") for arm in arms)
+    return comparisons(scores, metric, arms, lambda name: name not in added)
 
 
 def tested_notes(compared: tuple[Comparison, ...]) -> list[str]:

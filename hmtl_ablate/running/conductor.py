@@ -460,7 +460,8 @@ class Conductor:
         return [job for job in jobs if not self._settle_known(job)]
 
     def _deliver_search(self) -> None:
-        """Log the search's ended trials that MLflow lacks: it was unreachable then, or its database is a new one."""
+        """Log the search's ended trials that MLflow lacks: it was unreachable then, its database is a new one, or they
+        were taken over from an older space."""
         ended = [run for search in self.searches.values() for run in search.ended()]
         logged = self.log.ended() if ended else set()
         for config, arm, kind in ended:
@@ -468,7 +469,8 @@ class Conductor:
             job.searched[arm] = kind
             job.tried = tried_text(self.searches[arm].search, job.config)
             result = job.folder.sound_result()
-            if result is not None and (job.trial_id, SEARCH) not in logged:
+            spaces = ("", self.searches[arm].search.space_hash)  # "": logged by an older version
+            if result is not None and not logged.intersection((job.trial_id, SEARCH, space) for space in spaces):
                 self.log.open(job)
                 self.log.epochs(job, job.folder.history())
                 self.log.finish(job, result)

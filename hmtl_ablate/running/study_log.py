@@ -94,6 +94,7 @@ def _declared(search: Search) -> dict[str, Any]:
             for one in search.parameters
         },
         "base": sorted(flat(search.base)),
+        "hash": search.space_hash,
     }
 
 
@@ -196,9 +197,9 @@ class StudyLog:
         """End an open job's runs as failed; there is no result."""
         self._log(job, failure, lambda: self._end(job, failure))
 
-    def ended(self) -> set[tuple[str, str]]:
-        """(trial_id, variant) of the study's trials that are over in MLflow; empty while it is down."""
-        found: set[tuple[str, str]] = set()
+    def ended(self) -> set[tuple[str, str, str]]:
+        """(trial_id, variant, space) of the study's trials that are over in MLflow; empty while it is down."""
+        found: set[tuple[str, str, str]] = set()
         self._tolerant(lambda: found.update(self.tracking.ended_trials(self.parent)))
         return found
 
@@ -354,7 +355,9 @@ class StudyLog:
             config=config.model_dump(mode="json"),
         )
         arms = [replace(record, variant=arm.name, variant_key=arm.key, stage=arm.stage) for arm in job.arms]
-        return [*arms, *(replace(record, arm=arm, draw=kind) for arm, kind in job.searches.items())]
+        spaces = {search.arm: search.space_hash for search in self._study.searches}
+        drawn = [replace(record, arm=arm, draw=kind, space=spaces.get(arm, "")) for arm, kind in job.searches.items()]
+        return [*arms, *drawn]
 
     def _artifacts(self, folder: TrialFolder, result: TrialResult) -> dict[str, Path]:
         names = ["config.json", "result.json", "log.txt", "uncommitted.diff"] + (

@@ -95,6 +95,7 @@ TRIAL_TEXTS = {
     "ending": "hmtl.ending",
     "arm": "hmtl.arm",
     "draw": "hmtl.draw",
+    "space": "hmtl.space",
 }
 """Field of `TrialRecord` → tag, for the fields that are plain text."""
 TRIAL_TAGS = frozenset({*TRIAL_TEXTS.values(), KIND, SEED, NUMERICS, STAGE, STATUS, REASON, CONFIG})
@@ -297,6 +298,8 @@ class TrialRecord:
     """Of a search's trial: the arm of the search that it belongs to; "" in a search without arms."""
     draw: str = ""
     """Of a search's trial: how its configuration was drawn, one of `hmtl_ablate.study.samplers.Drawn`."""
+    space: str = ""
+    """Of a search's trial: `Search.space_hash` of the last search that it belongs to; "" where it was not recorded."""
     ending: str = ""
     """How it ended, as docs/failures.md classes it, e.g. node lost; "" while it runs."""
     metrics: Mapping[str, float] = field(default_factory=dict)

@@ -131,12 +131,12 @@ class Tracking:
         with self._reading():
             return readable(TrialRecord.from_run, self._search(TRIAL_FILTER + own))
 
-    def ended_trials(self, parent: str) -> set[tuple[str, str]]:
-        """(trial_id, variant) of a study's trials whose runs are over; parent: run_id of the study's run."""
+    def ended_trials(self, parent: str) -> set[tuple[str, str, str]]:
+        """(trial_id, variant, space) of a study's trials whose runs are over; parent: run_id of the study's run."""
         with self._reading():
             runs = self._search(f"{TRIAL_FILTER} AND tags.`{PARENT}` = '{parent}'")
             records = readable(TrialRecord.from_run, (run for run in runs if run.info.status in OVER))
-        return {(record.trial_id, record.variant) for record in records}
+        return {(record.trial_id, record.variant, record.space) for record in records}
 
     def study_run(self, record: StudyRecord, study_text: str) -> str:
         """The run of a study at its profile on its data, found again or created. Returns its run_id.

@@ -6,16 +6,18 @@ import io
 import json
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hmtl_ablate.bundles import writing
 from hmtl_ablate.bundles.verifying import verify_file
 from hmtl_ablate.bundles.writing import write_bundle
 from hmtl_ablate.errors import StoreError, StudyError
-from tests.bundles.conftest import HOST, Edit, Tamper, contents  # type: ignore[import-not-found]
+from tests.bundles.conftest import HOST, Edit, Tamper, Tracked, contents, tracked  # type: ignore[import-not-found]
 
 
 def as_json(change: Any) -> Edit:
@@ -82,6 +84,19 @@ def test_what_is_in_it_and_what_is_not(bundle: Path, runs: Path, tmp_path: Path,
     again = tmp_path / "again.zip"
     write_bundle("small", runs, again)
     assert again.read_bytes() == bundle.read_bytes()
+
+
+def test_arms_keep_their_names_and_stay_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracking = tracked(tmp_path / "runs")
+    names = {"SL": "SL@48px", "HMTL": "SL@64px"}
+    (study,) = tracking.studies()
+    variants = {names[name]: key for name, key in study.variants.items()}
+    study = replace(study, variants=variants, asked={name: [0, 1] for name in variants})
+    trials = [replace(trial, variant=names[trial.variant]) for trial in tracking.trials(study.run_id)]
+    monkeypatch.setattr(writing, "open_tracking", lambda uri, store: Tracked([study], trials))
+    assert write_bundle("small", tmp_path / "runs", tmp_path / "x.zip").consistent
+    rows = json.loads(contents(tmp_path / "x.zip")["report.json"])["studies"][0]["rows"]
+    assert [(row["variant"], row["n_seeds"]) for row in rows] == [("SL@48px", 2), ("SL@64px", 2)]
 
 
 def test_a_study_or_trial_that_is_not_there(runs: Path, tmp_path: Path, first: str) -> None:

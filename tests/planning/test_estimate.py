@@ -143,6 +143,35 @@ def test_the_smallest_difference_is_in_points(tmp_path: Path) -> None:
     assert (found["SL"], found["first"]) == (None, None)
 
 
+def test_the_smallest_difference_of_an_evaluation_is_from_its_own_baseline(tmp_path: Path) -> None:
+    """Differences of 1, 2 and 3 points at the probe, whose scores vary by 20 points from seed to seed."""
+    text = TEXT + "evaluations: {probe: {of: [SL, two], probe: {kind: linear}}}\n"
+    probe = {0: 0.3, 1: 0.5, 2: 0.4}
+    scores = {"SL → probe": probe, "two → probe": {seed: value + (1 + seed) / 100 for seed, value in probe.items()}}
+    found = {arm.name: arm.smallest_difference for arm in estimated(study_of(tmp_path, text), scores=scores).arms}
+    assert found["two → probe"] == pytest.approx(3.26, abs=0.01)
+    assert {name for name, value in found.items() if value is not None} == {"two → probe"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "decide: {seeds: 8}\n",
+        "designs: {gains: {kind: path, baseline: {}, components: {a: {data.views: 2}, b: {model.dropout: 0.1}}}}\n",
+    ],
+)
+def test_what_continues_costs_at_least_so_much(tmp_path: Path, more: str) -> None:
+    study = study_of(tmp_path, TEXT + more)
+    scores = {"SL": {0: 0.6, 1: 0.6, 2: 0.6}, "two": {0: 0.61, 1: 0.62, 2: 0.63}}
+    found = estimated(study, scores=scores)
+    assert found.at_least
+    text = estimate_text(found, "hmtl-ablate plan s.yaml", 80)
+    assert "image passes: at least " in text
+    assert ("Detects" in text) == ("decide" not in more)
+    assert "unknown until run" not in text
+    assert not estimated(study_of(tmp_path)).at_least
+
+
 def test_a_precision_that_is_faster_is_named(tmp_path: Path) -> None:
     study = study_of(tmp_path)
     sl = study.variants[0].config(0)

@@ -64,12 +64,31 @@ def test_the_arm_of_equal_passes_comes_first() -> None:
         "SL, 2 views": Arm(200, options | {"data.views": 2}),
         "A": Arm(200, options | {"pretext.puzzling.grid": 2}),
     }
-    found = answers(table(scores, comparisons=comparisons(scores, "test/accuracy", arms)))
+    rows = table(scores, comparisons=comparisons(scores, "test/accuracy", arms))
+    found = answers(replace(rows, rows=tuple(replace(row, image_passes=arms[row.variant].passes) for row in rows.rows)))
     assert found[1] == (
         "A is worse than SL, 2 views (equal image passes) by 4.67 points [3.23, 6.10], 3 seeds, p = 0.015 after Holm; "
         "it is not shown to differ from SL (fewer image passes): +1.33 points [−2.46, +5.13], 3 seeds, "
         "p = 0.270 after Holm."
     )
+
+
+def test_image_passes_are_called_what_they_are() -> None:
+    """Baseline with a pretext task and as many passes as the arm; and a baseline with more."""
+    options, views = {"training.epochs": 8}, {"data.views": 2}
+    scores = {"A": SL, "SL": SL, "B": BETTER}
+    for baseline, own, word in ((200, 200, "equal"), (202, 200, "equal"), (300, 200, "more"), (100, 200, "fewer")):
+        passes = {"A": baseline, "SL": own, "B": own}
+        arms = {
+            "A": Arm(baseline, options | {"pretext.puzzling.grid": 2}),
+            "SL": Arm(own, options | views),
+            "B": Arm(own, options | {"pretext.rotation.grid": 1}),
+        }
+        found = table(scores, comparisons=comparisons(scores, "test/accuracy", arms))
+        rows = tuple(replace(row, image_passes=passes[row.variant]) for row in found.rows)
+        sentence = answers(replace(found, rows=rows))[1]
+        assert sentence.startswith("B is not shown to differ from SL (equal image passes): ")
+        assert f"; it is not shown to differ from A ({word} image passes): " in sentence
 
 
 def test_a_controlled_arm_says_where_its_gain_comes_from() -> None:

@@ -14,6 +14,7 @@ from hmtl_ablate.reporting.choosing import ReportOptions
 from hmtl_ablate.reporting.formats import format_names
 from hmtl_ablate.reporting.render import build_report, render
 from hmtl_ablate.reporting.results import Results, require_runs
+from hmtl_ablate.tracking.records import Registration, rule_hash
 
 
 def filled(records: Any) -> Results:
@@ -102,6 +103,62 @@ def test_arms_are_renamed_in_every_format(records: Any, format: str) -> None:
     text = text_of(filled(records), format, rename={"HMTL": "Ours"})
     assert "Ours" in text
     assert "HMTL" not in text
+
+
+def controlled(records: Any) -> Results:
+    """Three seeds of an arm, its added controls, and an arm whose name begins as theirs do."""
+    arm, grid = "SL + puzzling", "SL + puzzling: grid 3"
+    kinds = {"views": "whole views", "distortion": "distortion", "random_answers": "random answers"}
+    controls = {"sl": "SL", "arm": arm, **{kind: f"{arm}: {name}" for kind, name in kinds.items()}}
+    names = ["SL", arm, grid, *(name for kind, name in controls.items() if kind not in ("sl", "arm"))]
+    parent = records.study({name: name for name in names}, [0, 1, 2], controls={arm: controls})
+    for place, name in enumerate(names):
+        for seed in range(3):
+            records.trial(parent, name, name, seed, 0.6 + place / 100 + (seed * place) / 1000)
+    found: Results = records.results()
+    return found
+
+
+def compared(text: str) -> dict[str, float]:
+    rows = json.loads(text)["studies"][0]["comparisons"]
+    return {row["variant"]: row["p"] for row in rows}
+
+
+def test_an_arm_named_as_a_control_is_compared(records: Any) -> None:
+    assert list(compared(text_of(controlled(records), "json"))) == ["SL + puzzling", "SL + puzzling: grid 3"]
+
+
+@pytest.mark.parametrize("new", [{"SL + puzzling": "Ours"}, {"SL + puzzling: distortion": "X"}])
+def test_other_names_change_no_p_value(records: Any, new: dict[str, str]) -> None:
+    results = controlled(records)
+    before, after = (compared(text_of(results, "json", rename=names)) for names in ({}, new))
+    assert list(after.values()) == list(before.values())
+    assert list(after) == [new.get(name, name) for name in before]
+
+
+def test_the_added_controls_of_a_renamed_arm_follow_it(records: Any) -> None:
+    rows = json.loads(text_of(controlled(records), "json", rename={"SL + puzzling": "Ours"}))["studies"][0]["rows"]
+    assert [row["variant"] for row in rows][1:4] == ["Ours", "SL + puzzling: grid 3", "Ours: whole views"]
+
+
+def test_other_names_are_no_change_after_the_registration(records: Any) -> None:
+    decide = {"smallest": 0.5, "seeds": 12, "alpha": 0.05, "comparisons": [["HMTL", "SL"]]}
+    seeds = [0, 1, 2, 3]
+    registered = Registration(
+        study="",
+        verdict=rule_hash({}),
+        metric="test/accuracy",
+        seeds=tuple(seeds),
+        time="2026-11-27T00:00:00+00:00",
+        decide=decide,
+    )
+    parent = records.study({"SL": "a", "HMTL": "b"}, seeds, decide=decide, registered=registered)
+    for seed in seeds:
+        records.trial(parent, "SL", "a", seed, 0.5)
+        records.trial(parent, "HMTL", "b", seed, 0.6 + seed / 100)
+    text = text_of(records.results(), rename={"HMTL": "Ours"})
+    assert "Registered on 2026-11-27" in text
+    assert "Changed after the first trial" not in text
 
 
 def test_a_name_that_does_not_fit_is_refused(records: Any) -> None:

@@ -68,6 +68,10 @@ def test_another_papers_claims_follow_the_nine(records: Any) -> None:
     text = render(report, "markdown")
     assert text.index(own_paper().paper) < text.index("An example, not a published paper")
     assert "at least 3 seeds at 20 epochs or more on FER+" in text
+    assert "the lower end of the 95 % interval is at most claim + 0.5" in text
+    own_only = render(build_report(records.results(), options=ReportOptions(claims=True)), "markdown")
+    assert "the upper end of the 95 % interval reaches claim − 0.5" in own_only
+    assert "lower end" not in own_only
 
 
 @pytest.mark.parametrize("format", ["terminal", "markdown", "latex", "csv", "json", "html"])

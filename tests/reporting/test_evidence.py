@@ -145,6 +145,20 @@ def test_without_one_the_nearest_arm_is_compared(records: Any) -> None:
     assert (one.rows[0].minus, one.rows[0].equal_passes) == ("SL", False)
 
 
+def test_arms_that_start_from_a_stage_are_compared_whatever_their_last_seeds(records: Any) -> None:
+    names = {"SL": {}, "SL + puzzling": PUZZLING}
+    parent = records.study({name: name for name in names}, [0, 1, 2, 3])
+    for seed in range(4):
+        records.trial(parent, "stage", "stage", seed, trial_id=f"stage{seed}", stage=True)
+    for name, options in names.items():
+        for seed in range(4 if name == "SL" else 3):
+            params = {**options, "model.weights": f"'trial:stage{seed}'"}
+            records.trial(parent, name, name, seed, 0.5 + bool(options) * (1 + seed) / 100, params=params)
+    ((row,),) = [one.rows for one in evidence(records.results(), study_tables(records.results()), "puzzling")]
+    assert (row.variant, row.minus, row.gain.n) == ("SL + puzzling", "SL", 3)
+    assert row.gain.mean == pytest.approx(0.02)
+
+
 def test_one_effect_per_study_dataset_and_backbone(records: Any) -> None:
     extra = {"SL + puzzling 3 × 3": PUZZLING | {"pretext.puzzling.grid": "3"}}
     log(records, [0.01, 0.02, 0.03], extra=extra)

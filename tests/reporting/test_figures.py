@@ -51,6 +51,22 @@ def test_configurations_of_one_method_keep_lines_of_their_own(records: Any) -> N
     assert [(line.method, line.points[0][1].n) for line in lines] == [("grid 2", 1), ("grid 3", 1)]
 
 
+def test_trials_that_start_from_an_arm_are_one_line(records: Any) -> None:
+    """Each seed starts from another trial; two stages are two lines."""
+    variants = {f"{stage} {share}": f"{stage}-{share}" for stage in ("long", "short") for share in (0.1, 0.2)}
+    parent = records.study(variants, [0, 1, 2], name="low_data")
+    for stage in ("long", "short"):
+        for seed in range(3):
+            records.trial(parent, stage, stage, seed, trial_id=f"{stage}{seed}", stage=True)
+    for name, key in variants.items():
+        stage, share = name.split()
+        for seed in range(3):
+            params = {"model.weights": f"'trial:{stage}{seed}'", "data.fraction": share, "seed": str(seed)}
+            records.trial(parent, name, key, seed, 0.5 + seed / 100, params=params)
+    lines = low_data_lines(records.results(), parent, "test/accuracy")
+    assert [[score.n for _, score in line.points] for line in lines] == [[3, 3], [3, 3]]
+
+
 def test_the_figure_shows_intervals_in_percent(low_data: Any, tmp_path: Path) -> None:
     figure: Any = low_data_figure(low_data.results())
     (axes,) = figure.axes

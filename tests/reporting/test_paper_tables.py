@@ -69,6 +69,17 @@ def test_variants_against_evaluations() -> None:
     assert table.title == "transfer (quick), data: ferplus"
 
 
+def test_each_profile_has_a_transfer_table_of_its_own() -> None:
+    quick, longer = (
+        replace(study({"SL": {0: score}}, name="transfer"), profile=profile)
+        for profile, score in (("quick", 0.5), ("long", 0.7))
+    )
+    probed = replace(longer, evaluation="k-NN")
+    tables = PAPER_TABLES["transfer"].build([quick, longer, probed])
+    assert [table.title for table in tables] == ["transfer (quick), data: rendered", "transfer (long), data: rendered"]
+    assert [table.cells() for table in tables] == [[["SL", "50.00"]], [["SL", "70.00", "70.00"]]]
+
+
 @pytest.mark.parametrize("name", PAPER_TABLES)
 def test_every_table_is_built_from_its_study(name: str) -> None:
     tables = [study({"SL, a": {0: 0.5}, "HMTL, a": {0: 0.6}}, name=name), study({"SL, b": {0: 0.4}}, name=name)]

@@ -72,6 +72,31 @@ def results() -> Results:
     return results_of([study], trials)
 
 
+@pytest.mark.parametrize(
+    ("declared", "own", "standing"),
+    [
+        ({"A": {"hash": "new"}}, {"space": "new"}, "search"),
+        ({"A": {"hash": "new"}}, {"space": "old"}, "superseded"),  # another base, space or objective
+        ({"A": {"hash": "new"}}, {"space": ""}, "search"),  # of a version that did not record it
+        ({"A": {}}, {"space": "new"}, "search"),
+        ({"B": {"hash": "new"}}, {"space": "new"}, "superseded"),  # an arm that is no longer searched
+        ({}, {"space": "new"}, "search"),
+        ({"A": {"hash": "new"}}, {"space": "new", "numerics": 1}, "superseded"),
+        ({"A": {"hash": "new"}}, {"space": "new", "fingerprint": "old"}, "older data"),
+    ],
+)
+def test_configurations_of_another_search_or_of_older_numerics_are_not_of_this_one(
+    declared: dict[str, Any], own: dict[str, Any], standing: str
+) -> None:
+    searches = {arm: {**ABOUT, **about} for arm, about in declared.items()}
+    study = StudyRecord(
+        name="s", profile="q", metric="test/accuracy", variants={}, seeds=(0,), search=searches, run_id="p"
+    )
+    kind = {"numerics": 2, "fingerprint": "f", "arm": "A"}
+    trials = [trial(1, "search", 0.1, 0, 0.9, **{**kind, **own}), trial(2, "search", 0.2, 0, 0.5, space="new", **kind)]
+    assert results_of([study], trials).trials["standing"].tolist()[0] == standing
+
+
 def test_promised_and_found_by_hand() -> None:
     [table] = study_tables(results())
     assert table.search is not None

@@ -24,9 +24,9 @@ def test_few_values_say_less() -> None:
     assert (one.n, one.mean, one.sd, one.low, one.high) == (1, 0.7, None, None, None)
 
 
-def test_equal_values_have_an_interval_without_width() -> None:
+def test_equal_values_have_no_interval() -> None:
     same = estimate([0.5, 0.5, 0.5])
-    assert (same.sd, same.low, same.high) == (0.0, 0.5, 0.5)
+    assert (same.n, same.mean, same.sd, same.low, same.high) == (3, 0.5, 0.0, None, None)
 
 
 def test_the_difference_is_paired_by_seed() -> None:

@@ -19,6 +19,8 @@ from sqlalchemy.exc import OperationalError
 from hmtl_ablate.config import parse_config
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import RunLost, TrackingError
+from hmtl_ablate.reporting.results import load_results
+from hmtl_ablate.reporting.tables import study_tables
 from hmtl_ablate.running.conductor import Conductor
 from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.drivers import Drivers
@@ -719,6 +721,25 @@ def test_a_larger_total_starts_the_difference(bench) -> None:
     larger = made.conductor()
     assert weights([take(larger)]) == [4.0]
     assert larger.next() is None
+
+
+def test_another_space_takes_over_what_it_shares_and_the_report_leaves_the_rest_out(bench) -> None:
+    made = bench(searched())
+    by_weight = StubTrainer(lambda config, epoch: config.pretext["puzzling"].weight / 10)
+    for choices, drawn in (("[2.0, 3.0, 4.0]", [2.0, 3.0, 4.0]), ("[1.0, 2.0, 3.0]", [1.0])):
+        made.study = read_study(made.store, made.study.text.replace("[2.0, 3.0, 4.0]", choices))
+        conductor, found = made.conductor(), []
+        while (job := conductor.next()) is not None:
+            found.append(job)
+            train(conductor, job, by_weight)
+        assert weights(found) == drawn
+    results = load_results(None, made.store)
+    rows = results.trials[results.trials["parent"] == conductor.log.parent]
+    standings = {row["options"]["pretext.puzzling.weight"]: row["standing"] for row in rows.to_dict("records")}
+    assert standings == {1.0: "search", 2.0: "search", 3.0: "search", 4.0: "superseded"}
+    (table,) = study_tables(results, made.study.name)
+    assert table.search is not None
+    assert [one.changes["pretext.puzzling.weight"] for one in table.search.found] == [3.0, 2.0, 1.0]
 
 
 def test_the_winner_is_confirmed_with_unseen_seeds_against_sl(bench) -> None:

@@ -174,9 +174,9 @@ def test_a_final_value_that_an_earlier_version_wrote_at_the_last_epoch_is_replac
 def test_a_pruned_trial_of_an_earlier_version_has_ended(tracking: Tracking, trial: Maker) -> None:
     running, ended = (tracking.trial_run(trial("parent", trial_id=name)) for name in ("a", "b"))
     tracking.client.set_terminated(ended, status="KILLED")
-    assert tracking.ended_trials("parent") == {("b", "sl")}
+    assert tracking.ended_trials("parent") == {("b", "sl", "")}
     tracking.finish_trial(running, trial("parent", trial_id="a", status="pruned"), {})
-    assert tracking.ended_trials("parent") == {("a", "sl"), ("b", "sl")}
+    assert tracking.ended_trials("parent") == {("a", "sl", ""), ("b", "sl", "")}
 
 
 def test_a_trial_names_its_data_once(tracking: Tracking, trial: Maker) -> None:

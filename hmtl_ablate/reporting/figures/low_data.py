@@ -14,7 +14,7 @@ from hmtl_ablate.config import in_percent
 from hmtl_ablate.errors import StudyError
 from hmtl_ablate.reporting.effects import path_only
 from hmtl_ablate.reporting.figures.style import COLOURS, MARKERS, Drawing, new_figure, style, wrapped
-from hmtl_ablate.reporting.results import Results, pretext_tasks
+from hmtl_ablate.reporting.results import Results, arm_of_trial, by_arm, pretext_tasks
 from hmtl_ablate.reporting.statistics import Estimate, estimate, without_interval
 from hmtl_ablate.reporting.tables import StudyTable, finished
 from hmtl_ablate.reporting.wording import label, number_text
@@ -37,9 +37,10 @@ def low_data_lines(results: Results, run_id: str, metric: str) -> list[Line]:
     groups: dict[tuple[Any, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     methods: dict[tuple[Any, ...], tuple[str, str]] = {}
     hidden = path_only(study)
+    arms = arm_of_trial(results)
     trials = [trial for trial in finished(results.declared(run_id), metric) if trial["variant"] not in hidden]
     for trial in sorted(trials, key=lambda trial: list(variants).index(trial["variant"])):
-        options = trial["options"]
+        options = by_arm(trial["options"], arms)
         config = tuple(
             sorted((key, str(value)) for key, value in options.items() if key not in ("data.fraction", "seed"))
         )
