@@ -1,201 +1,281 @@
-"""docs/results.md from the reports in docs/results/: one section per study, each with its conclusion.
+"""docs/results.md from the reports in docs/results/: one section per study, each with its answer, a figure and a table.
 
     hmtl-ablate report --study gender --format json --output docs/results/gender.json
     python analysis/results_page.py docs/results docs/results.md
 
-The conclusion follows a fixed rule: it names the variants whose 95 % interval of the difference, paired by seed,
-excludes zero, compared with plain SL (equal epochs) and with SL with more views (equal image passes).
+The figures are written next to the reports, as SVG. A difference is called by the state that the report gives it: the
+sequential interval's where seeds were added until decided, and p after Holm otherwise.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from hmtl_ablate.config import in_percent
+from hmtl_ablate.reporting.columns import difference_text, score_text
+from hmtl_ablate.reporting.comparison import ALPHA, EQUAL_PASSES
+from hmtl_ablate.reporting.decisions import STOPPING
+from hmtl_ablate.reporting.figures.style import COLOURS, Drawing, forest, forest_height, new_figure, style, svg, wrapped
 from hmtl_ablate.reporting.pages import write_page
-from hmtl_ablate.reporting.statistics import Estimate, paired_difference, without_interval
+from hmtl_ablate.reporting.statistics import Estimate
 from hmtl_ablate.reporting.wording import label, lower_is_better
-from hmtl_ablate.study import WINNER
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 HEAD = """# Results on stand-in data
 
 Rendered by `python analysis/results_page.py docs/results docs/results.md` from the reports in docs/results/. Small
-networks on two CPU cores, on public datasets that are not the paper's: these numbers verify no claim. Scores are mean ±
-standard deviation over paired seeds; differences have 95 % intervals, not corrected for the number of comparisons.
-Image passes are per trial and include those of the trials it started from. Other work ran on the same machine, so the
-minutes are not comparable between studies.
-
-**Older numerics, older labels.** A section that says "older numerics" was measured before numerics version 3
-(`hmtl_ablate/config.py`) and is not repeated yet: the defaults, the perceptual loss, the in-painting decoder, AdaBelief
-and the augmentation have changed since. In version 1 the steps of an augmentation also shared their random numbers:
-with `weak`, nearly all colour jitter fell on flipped faces and none on the others. "Plurality labels": faces of FER+
-whose raters disagree were used too, which FER+'s own majority rule leaves out. All variants of a section were affected
-equally, but the numbers are not comparable with newer ones.
-
-**Under way.** `ferplus_attribution` asks where puzzling's gain on FER+ comes from; its rule was committed before its
-first trial. Its trials so far are in `docs/results/ferplus_attribution.hmtl.zip` (commit 9662aa7, two CPU cores). Until
-the rule has decided there is no result. To continue:
-
-    hmtl-ablate import docs/results/ferplus_attribution.hmtl.zip
-    hmtl-ablate run search_spaces/ferplus_attribution.yaml --profile standin --data ferplus=PATH
+networks on two CPU cores, on public datasets that are not the paper's: these numbers verify no claim. Each study file,
+with its rule and its largest cost, was committed before its first trial, and what came out is here, whatever it says.
+Scores are mean ± standard deviation over the seeds. Where seeds were added until decided
+([methods.md](methods.md#seeds-until-decided)), the intervals are sequential ones, which hold for all comparisons of a
+study together, and the state is the one they give; the test split was looked at for stopping, and nothing was selected
+on it. Elsewhere they are 95 % intervals, and the state is that of p after Holm. A difference without an interval was no
+declared comparison. Image passes are per trial and include those of the trials it started from. Results under older
+numerics: [results_older.md](results_older.md).
 """
-OLDER_NUMERICS = {
-    **dict.fromkeys(("bd1bc58", "b31793e", "6f77e1a"), "older numerics (version 1)"),
-    **dict.fromkeys(("f6480f8", "12cd8d9"), "older numerics (version 2)"),
-}
-"""Commits before numerics version 3 → what their results are marked with. All of them used FER+ by plurality."""
+FOREST = """
+![{alt}](results/forest.svg)
 
-SETTING = re.compile(r"( \+ \d+% train)?( \(B\d\))?$")
-"""The part of a variant's name that gives data and backbone; variants are compared within the same setting."""
-BASELINE = re.compile(rf"SL|SL, \d views|{WINNER}, SL alone|{WINNER}, SL with \d views")
-"""What the others are compared with: SL at equal epochs, and SL at equal image passes."""
+Every arm of the studies below that was compared at equal image passes; blue where the interval decides, grey elsewhere.
+"""
+CALLED = ("better", "worse", "no difference that matters")
+"""States that are an answer."""
+GREY = "0.55"
+OPEN = (
+    "Open: the rule asks for more seeds. `hmtl-ablate import docs/results/{name}.hmtl.zip`, then the command above, "
+    "continues."
+)
+STATES = (*CALLED, "not shown to differ", "undecided", "open")
 
-Row = Mapping[str, Any]
-Bases = Mapping[str, Mapping[str, Row]]
-"""Baseline → setting → its row."""
+Report = Mapping[str, Any]
+"""A study of a report: an object of its list `studies`."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One comparison of a report."""
+
+    variant: str
+    minus: str
+    metric: str
+    estimate: Estimate
+    """In the metric's own unit."""
+    state: str
+    equal_passes: bool
+
+    @property
+    def name(self) -> str:
+        """`SL + puzzling minus SL`; a control that was added to the arm is named without it."""
+        return f"{self.variant} minus {self.minus.removeprefix(f'{self.variant}: ')}"
+
+    @property
+    def text(self) -> str:
+        """The difference with its interval: of percentages in points."""
+        return difference_text(self.estimate, in_percent(self.metric))
 
 
 def page(folder: Path) -> str:
     """The page from every *.json in `folder`, in the order of their names."""
-    sections = []
-    for file in sorted(folder.glob("*.json")):
-        studies = json.loads(file.read_text(encoding="utf-8"))["studies"]
-        sections += [_study(study, first=number == 0) for number, study in enumerate(studies)]
-    return "\n".join([HEAD, *sections])
+    studies = _studies(folder)
+    whole = _forest(studies)
+    missing = [name for name in _awaited() if name not in {study["name"] for study in studies}]
+    rest = ["Not trained yet with the present study files: " + ", ".join(missing) + ".", ""] if missing else []
+    sections = [_section(name, list(group)) for name, group in groupby(studies, key=lambda study: study["name"])]
+    return "\n".join([HEAD + (FOREST.format(alt=whole.alt) if whole else ""), *rest, *sections])
 
 
-def _study(study: Mapping[str, Any], *, first: bool) -> str:
-    rows = study["rows"]
-    bases = _bases(rows)
-    lines = []
-    if first:
-        lines += [
-            f"## {study['name']}",
-            "",
-            study["question"],
-            "",
-            f"    {_command(study)}",
-            "",
-            _made(_command(study), **study["made"]),
-            "",
+def figures(folder: Path) -> dict[str, Drawing]:
+    """The page's figures by file name without its ending: the forest over all studies, then one per study."""
+    studies = _studies(folder)
+    found = {"forest": _forest(studies)}
+    found |= {study["name"]: _figure(study) for study in studies if not study["evaluation"]}
+    return {name: drawing for name, drawing in found.items() if drawing is not None}
+
+
+def _awaited() -> list[str]:
+    """The studies whose files say that their results are on this page."""
+    return [file.stem for file in sorted(SPACES.glob("*.yaml")) if "docs/results.md" in file.read_text("utf-8")]
+
+
+def _studies(folder: Path) -> list[Report]:
+    files = sorted(folder.glob("*.json"))
+    return [study for file in files for study in json.loads(file.read_text(encoding="utf-8"))["studies"]]
+
+
+def differences(study: Report) -> list[Difference]:
+    """The declared comparisons of a study whose seeds were added until decided; otherwise all that it has."""
+    passes = {row["variant"]: row["image_passes"] for row in study["rows"]}
+
+    def difference(record: Mapping[str, Any], names: tuple[str, str], ends: str, state: str) -> Difference:
+        low, high = record[f"{ends}_low"], record[f"{ends}_high"]
+        found = Estimate(record["n_seeds"], record["difference"], record["sd"], low, high)
+        one, other = (passes[name] for name in names)
+        equal = None not in (one, other) and abs(one - other) <= EQUAL_PASSES * other
+        return Difference(*names, study["metric"], found, state, equal)
+
+    if study["decisions"]:
+        return [
+            difference(one, (one["minuend"], one["subtrahend"]), "sequential", one["status"])
+            for one in study["decisions"]["comparisons"]
         ]
-    else:
-        lines += [f"### {study['name']}: {study['evaluation']}", "", f"On {study['data']}.", ""]
-    header = ["Variant", "Seeds", label(study["metric"]), *(f"minus {name}" for name in bases), "Image passes"]
-    lines += [f"| {' | '.join(header)} |", f"| --- |{' ---: |' * (len(header) - 1)}"]
-    percent = in_percent(study["metric"])
-    for row in rows:
-        cells = [
-            row["variant"],
-            str(row["n_seeds"]),
-            _score(row, percent),
-            *(_difference(row, _base(row, settings), percent) for settings in bases.values()),
-            "—" if row["image_passes"] is None else f"{row['image_passes']:,.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", _conclusion(study, bases), ""]
-    return "\n".join([*lines, *(f"- {note}" for note in study["notes"]), *([""] if study["notes"] else [])])
+    return [
+        difference(one, (one["variant"], one["minus"]), "ci95", _state(one, study["metric"]))
+        for one in study["comparisons"]
+        if one["difference"] is not None
+    ]
 
 
-def _bases(rows: Sequence[Row]) -> Bases:
-    found: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        kind, setting = _split(row)
-        if BASELINE.fullmatch(kind):
-            found.setdefault(kind, {})[setting] = row
-    return found or {"the first row": {"": rows[0]}}
+def _state(record: Mapping[str, Any], metric: str) -> str:
+    if record["p"] is None or record["p"] > ALPHA:
+        return "not shown to differ"
+    return "better" if (record["difference"] > 0) != lower_is_better(metric) else "worse"
 
 
-def _split(row: Row) -> tuple[str, str]:
-    """A variant's name without its evaluation: the method and the setting."""
-    name = row["variant"].partition(" → ")[0]
-    setting = SETTING.search(name)
-    start = setting.start() if setting else len(name)
-    return name[:start], name[start:]
+def _section(name: str, studies: Sequence[Report]) -> str:
+    first, command = studies[0], _command(studies[0])
+    lines = [f"## {name}", "", first["question"], "", f"    {command}", "", _made(first["made"], studies), ""]
+    for study in studies:
+        if study["evaluation"]:
+            lines += [f"### {name}: {study['evaluation']}", "", f"On {study['data']}.", ""]
+        lines += [_answer(study), ""]
+        drawing = None if study["evaluation"] else _figure(study)
+        if drawing is not None:
+            lines += [f"![{drawing.alt}](results/{name}.svg)", ""]
+        lines += [*_table(study), "", *_comparisons(study)]
+        if any(one.state == "open" for one in differences(study)):
+            lines += [OPEN.format(name=name), ""]
+        notes = [f"- {note}" for note in study["notes"] if note != STOPPING]  # the head says it
+        lines += [*notes, ""] if notes else []
+    return "\n".join(lines)
 
 
-def _made(command: str, commit: str, device: str, torch: str, seconds: float) -> str:
-    commits = [one[:7] for one in commit.split(", ")]
-    older = [OLDER_NUMERICS[one] for one in commits if one in OLDER_NUMERICS]
-    marks = [older[0]] + ["plurality labels"] * ("ferplus" in command) if older else []
-    return f"Commit {', '.join(commits)}, {device}, torch {torch}; {seconds / 60:.0f} minutes of training in total." + (
-        f" **{', '.join(marks)[0].upper()}{', '.join(marks)[1:]}.**" if marks else ""
-    )
-
-
-def _base(row: Row, settings: Mapping[str, Row]) -> Row | None:
-    return settings.get(_split(row)[1])
-
-
-def _command(study: Mapping[str, Any]) -> str:
+def _command(study: Report) -> str:
     """The command that the study file's header gives for this profile."""
     lines = (SPACES / f"{study['name']}.yaml").read_text(encoding="utf-8").splitlines()
     found = [line.removeprefix("#").strip() for line in lines if f"--profile {study['profile']}" in line]
     return found[0].split("   ")[0] if found else f"hmtl-ablate run search_spaces/{study['name']}.yaml"
 
 
-def _paired(row: Row, base: Row | None) -> Estimate | None:
-    if base is None or row is base:
-        return None
-    values, others = ({int(seed): value for seed, value in one["values"].items()} for one in (row, base))
-    found = paired_difference(values, others)
-    return found if row["mean_ci95_low"] is not None else without_interval(found)  # seeds were added until decided
+def _made(made: Mapping[str, Any], studies: Sequence[Report]) -> str:
+    commits = ", ".join(commit[:7] for commit in made["commit"].split(", "))
+    minutes = sum(study["made"]["seconds"] for study in studies) / 60
+    return f"Commit {commits}, {made['device']}, torch {made['torch']}; {minutes:.0f} minutes of training in total."
 
 
-def _score(row: Row, percent: bool) -> str:
-    if row["mean"] is None:
-        return "—"
-    scale = 100 if percent else 1
-    return f"{scale * row['mean']:.2f}" + ("" if row["sd"] is None else f" ± {scale * row['sd']:.2f}")
+def _answer(study: Report) -> str:
+    """The verdicts on controlled arms; without any the variants by state, for each arm that they were compared with."""
+    if study["controls"]:
+        return " ".join(study["answers"][-len(study["controls"]["arms"]) :])
+    found = differences(study)
+    names = dict.fromkeys(one.minus for one in found)
+    return " ".join(_against(name, [one for one in found if one.minus == name]) for name in names)
 
 
-def _difference(row: Row, base: Row | None, percent: bool) -> str:
-    apart = _paired(row, base)
-    if apart is None or apart.mean is None:
-        return "—"
-    scale = 100 if percent else 1
-    text = f"{scale * apart.mean:+.2f}"
-    if apart.low is not None and apart.high is not None:
-        text += f" [{scale * apart.low:+.2f}, {scale * apart.high:+.2f}]"
-    return text.replace("-", "−")
+def _against(minus: str, found: Sequence[Difference]) -> str:
+    """`Against SL: better: SL + rotation (+1.20 [+0.30, +2.10]); undecided: SL + puzzling (…).`"""
+    unit = "points" if in_percent(found[0].metric) else label(found[0].metric)
+    states = [
+        f"{state}: " + ", ".join(f"{one.variant} ({one.text})" for one in found if one.state == state)
+        for state in STATES
+        if any(one.state == state for one in found)
+    ]
+    return f"Against {minus}, in {unit}: {'; '.join(states)}."
 
 
-def _conclusion(study: Mapping[str, Any], bases: Bases) -> str:
-    return " ".join(_comparison(study, title, settings) for title, settings in bases.items())
-
-
-def _comparison(study: Mapping[str, Any], title: str, settings: Mapping[str, Row]) -> str:
-    """The variants that differ from a baseline by more than noise, each way; rows without an interval are not named."""
-    sign = -1 if lower_is_better(study["metric"]) else 1
-    found: dict[str, list[str]] = {"better beyond noise": [], "worse beyond noise": [], "within noise": []}
+def _table(study: Report) -> list[str]:
+    """A line per arm: its difference from the first one, with the state where that was a comparison."""
+    base, percent = study["rows"][0]["variant"], in_percent(study["metric"])
+    stated = {one.variant: one for one in differences(study) if one.minus == base}
+    lines = [
+        f"| Variant | Seeds | {label(study['metric'])} | minus {base} | State | Image passes |",
+        "| --- | ---: | ---: | ---: | --- | ---: |",
+    ]
     for row in study["rows"]:
-        apart = _paired(row, _base(row, settings))
-        if apart is None or apart.low is None or apart.high is None:
-            continue
-        if apart.low * apart.high <= 0:
-            found["within noise"].append(row["variant"])
-        else:
-            found["better beyond noise" if sign * apart.low > 0 else "worse beyond noise"].append(row["variant"])
-    within = found.pop("within noise")
-    clear = [f"{what}: {'; '.join(names)}." for what, names in found.items() if names]
-    if not clear:
-        seeds = max(base["n_seeds"] for base in settings.values())
-        return f"Compared with {title}, no variant differs by more than the noise of {seeds} seeds."
-    first, *others = clear
-    sentences = [f"Compared with {title}, {first}", *(f"{other[0].upper()}{other[1:]}" for other in others)]
-    return " ".join([*sentences, *(["The others are within noise."] if within else [])])
+        score = score_text(Estimate(row["n_seeds"], row["mean"], row["sd"]), percent)
+        one = stated.get(row["variant"])
+        point = Estimate(row["n_seeds"], row["difference"])
+        apart = one.text if one else "—" if point.mean is None else difference_text(point, percent)
+        passes = "—" if row["image_passes"] is None else f"{row['image_passes']:,.0f}"
+        cells = [row["variant"], str(row["n_seeds"]), score, apart, one.state if one else "", passes]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _comparisons(study: Report) -> list[str]:
+    """A table of all comparisons, where there are some with other arms than the first."""
+    base, found = study["rows"][0]["variant"], differences(study)
+    if all(one.minus == base for one in found):
+        return []
+    unit = label(study["metric"])
+    lines = [f"| Comparison | Pairs | Difference, {unit} | State |", "| --- | ---: | ---: | --- |"]
+    lines += [f"| {one.name} | {one.estimate.n} | {one.text} | {one.state} |" for one in found]
+    return [*lines, ""]
+
+
+def _figure(study: Report) -> Drawing | None:
+    """Each comparison of a study."""
+    found = differences(study)
+    minus = dict.fromkeys(one.minus for one in found)
+    base = next(iter(minus)) if len(minus) == 1 else ""
+    return _drawn({study["metric"]: {one.variant if base else one.name: one for one in found}}, base)
+
+
+def _forest(studies: Sequence[Report]) -> Drawing | None:
+    """The differences at equal image passes of all studies, a panel per metric."""
+    panels: dict[str, dict[str, Difference]] = {}
+    for study in studies:
+        for one in differences(study):
+            if one.equal_passes:
+                panels.setdefault(one.metric, {})[f"{_title(study)}: {one.name}"] = one
+    return _drawn(panels, "")
+
+
+def _drawn(panels: Mapping[str, Mapping[str, Difference]], base: str) -> Drawing | None:
+    """Forest plots below each other, by metric and line. base: what all are compared with, where it is one arm."""
+    known = {
+        metric: [(name, one) for name, one in lines.items() if one.estimate.mean is not None]
+        for metric, lines in panels.items()
+    }
+    known = {metric: lines for metric, lines in known.items() if lines}
+    if not known:
+        return None
+    heights = [forest_height(len(lines)) + 0.2 * len(lines) for lines in known.values()]
+    with style():
+        figure, all_axes = new_figure(sum(heights), len(known), heights)
+        for axes, (metric, lines) in zip(all_axes, known.items(), strict=True):
+            colours = [COLOURS[0] if one.state in CALLED else GREY for _, one in lines]
+            forest(axes, [(name, one.estimate) for name, one in lines], in_percent(metric), colours)
+            axes.set_yticks(range(len(lines)), [wrapped(name, 34) for name, _ in lines], fontsize=8)
+            axes.set_xlabel(wrapped(_axis(metric, base), 44))
+    words = [f"{name}: {one.text}, {one.state}" for lines in known.values() for name, one in lines]
+    return Drawing(figure, "; ".join(words) + ".")
+
+
+def _axis(metric: str, base: str) -> str:
+    of = f"difference from {base}" if base else "difference"
+    unit = ", points" if in_percent(metric) else ""
+    return f"{label(metric).removesuffix(', %')}: {of}{unit}" + ("; lower is better" if lower_is_better(metric) else "")
+
+
+def _title(study: Report) -> str:
+    return f"{study['name']}, {study['evaluation']}" if study["evaluation"] else study["name"]
 
 
 def main(arguments: Sequence[str]) -> int:
-    return write_page(
+    code = write_page(
         arguments, "python analysis/results_page.py", "hmtl-ablate report --format json --output FILE", page
     )
+    if code == 0:
+        folder = Path(arguments[0])
+        for name, drawing in figures(folder).items():
+            (folder / f"{name}.svg").write_text(svg(drawing.figure), encoding="utf-8")
+    return code
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hmtl_ablate.errors import ConfigError, StoreError
 from hmtl_ablate.reporting.naming import best_trial, trial_name
 from hmtl_ablate.reporting.results import load_results, require_runs
 from hmtl_ablate.reporting.winner import variant_options
@@ -53,7 +54,8 @@ def best(study: str, store: str | Path = "runs", *, tracking_uri: str | None = N
         tracking_uri: MLflow tracking store; None for SQLite in the store.
 
     Raises:
-        StoreError: there is no store, no such study, or no finished trial of it.
+        StoreError: there is no store, no such study, or no finished trial of it; or its configuration has a task or
+            backbone of a module that was not imported.
     """
     place = store_folder(store)
     require_runs(tracking_uri, place)
@@ -63,7 +65,13 @@ def best(study: str, store: str | Path = "runs", *, tracking_uri: str | None = N
     metric = selection_metric(parent["metric"])
     shown = metric.removeprefix("best/")
     options = {key: value for key, value in row["options"].items() if value is not None}
-    declared = variant_options(options, ())
+    try:
+        declared = variant_options(options, ())
+    except ConfigError as error:
+        raise StoreError(
+            f"the configuration of {trial_name(row, parent)} can't be read: {error}\n"
+            "a module that registers its tasks or backbones is named with --import"
+        ) from error
     return BestTrial(
         trial_id=row["trial_id"],
         name=trial_name(row, parent),

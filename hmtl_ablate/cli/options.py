@@ -70,7 +70,10 @@ Datasets = Annotated[
         help="Path of a dataset. One the study does not name replaces the study's own. Repeatable.",
     ),
 ]
-Trials = Annotated[int | None, typer.Option("--trials", metavar="N", help="Total number of search trials.")]
+Trials = Annotated[
+    int | None,
+    typer.Option("--trials", metavar="N", help="Number of configurations that the search draws, for each arm."),
+]
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="0,1,2", help="Seeds of the variants.")]
 Imports = Annotated[
     list[str],

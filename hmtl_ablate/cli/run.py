@@ -200,8 +200,9 @@ def plan(
     for name, design in paths.items():
         print(f"  design {name}: {path_in_words(design, study.seeds, study.metric)}")
     _print_reach(study, runs)
+    least = "" if study.decide is None else "at least "
     print(
-        f"trials: {'at least ' * estimate.at_least}{estimate.start} to start, {estimate.finished} already finished"
+        f"trials: {least}{estimate.start} to start, {estimate.finished} already finished"
         + (f", and a search of {_total(study.search)}" if study.search else "")
         + (" for each arm" if len(study.searches) > 1 else "")
         + (f", and {len(paths)} path{'s' * (len(paths) > 1)}" if paths else "")

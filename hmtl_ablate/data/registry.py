@@ -119,8 +119,8 @@ def read_source(data: DataConfig, path: Path | None) -> Source:
 
 
 def _read(dataset: Dataset, data: DataConfig, path: Path) -> Source:
-    check_path(path)
     try:
+        check_path(path)
         return dataset.read(path, data)
     except DataError as error:
         if not dataset.page:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from hmtl_ablate.errors import ConfigError
 from hmtl_ablate.reporting.importance import importances
 from hmtl_ablate.reporting.statistics import Estimate, estimate
 from hmtl_ablate.reporting.tuning import TuningPoint, tuning_curve
@@ -22,6 +23,7 @@ from hmtl_ablate.reporting.winner import variant_options
 from hmtl_ablate.study import WINNER
 from hmtl_ablate.study.pareto import front
 from hmtl_ablate.study.racing import SCORE, Race, other_values, ranking, search_seeds
+from hmtl_ablate.tracking.records import nested
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,18 @@ def _found(
                 test=_estimate(same, study["metric"]),
                 others=others.get(place.configuration, {}),
                 on_front=place.configuration in (best or ()),
-                options=variant_options(config, (*about["keys"], *about.get("base", ()))) if rank == 1 else {},
+                options=_winner(config, (*about["keys"], *about.get("base", ()))) if rank == 1 else {},
             )
         )
     return found
+
+
+def _winner(config: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """What a variant declares to get the configuration; of one that this version does not accept, these keys alone."""
+    try:
+        return variant_options(config, keys)
+    except ConfigError:
+        return nested({key: config[key] for key in keys if config.get(key) is not None})
 
 
 def _space(declared: Collection[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hmtl_ablate.config import parse_config
-from hmtl_ablate.errors import ConfigError
 from hmtl_ablate.study.mapping import node_of, yaml_of
 from hmtl_ablate.study.searching import FIXED
 from hmtl_ablate.tracking.records import nested
@@ -22,13 +21,11 @@ def variant_options(options: Mapping[str, Any], keys: Collection[str]) -> dict[s
     """What a variant declares to get a configuration in a study of the same task and data, nested.
 
     options: all of the configuration, {dotted key: value}. keys: those that the study's base or the search sets; they
-    are written even where they have their defaults. Options that fix the task and the data are the study's. Of a
-    configuration that this version does not accept, the options with these keys alone.
+    are written even where they have their defaults. Options that fix the task and the data are the study's.
+
+    Raises ConfigError for a configuration that this version does not accept.
     """
-    try:
-        config = parse_config({**nested(options), "seed": 0})
-    except ConfigError:
-        return nested({key: options[key] for key in keys if options.get(key) is not None})
+    config = parse_config({**nested(options), "seed": 0})
     found = config.declared()
     every = config.model_dump(mode="json")
     for key in keys:

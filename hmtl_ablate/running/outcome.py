@@ -20,10 +20,10 @@ from hmtl_ablate.tracking import StudyRecord, TrialRecord
 DRAWN = "rendered"
 """The dataset whose faces are drawn by rule."""
 ON_REAL_FACES = {
-    "puzzling": "puzzling gave +1.63 points [+0.92, +2.33] over SL with 2 views",
-    "inpainting": "in-painting gave −2.54 points [−3.13, −1.94] against SL",
+    "puzzling": "puzzling gave +1.29 points [−0.65, +3.24] over SL with 2 views, "
+    "and +0.06 [−3.97, +4.08] over the same distorted faces without its loss",
 }
-"""Pretext task → what its best setting gave with other seeds on a fifth of FER+ (docs/results.md)."""
+"""Pretext task → what it gave on a fifth of FER+ (docs/results.md, ferplus_attribution)."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,7 @@ class Outcome:
         found += [sentence for table in self.tables[:1] for sentence in _best_tried(table)]
         known = [ON_REAL_FACES[task] for task in self.drawn if task in ON_REAL_FACES]
         if known:
-            found.append(
-                f"These faces are drawn. On real ones (a fifth of FER+, 5 seeds) {'; '.join(known)}: docs/results.md"
-            )
+            found.append(f"These faces are drawn. On real ones (a fifth of FER+) {'; '.join(known)}: docs/results.md")
         return tuple(sentence if sentence.endswith((".", "!")) else f"{sentence}." for sentence in found)
 
     def table_text(self, width: int) -> str:

@@ -8,7 +8,10 @@ import pytest
 from ruamel.yaml import YAML
 
 import hmtl_ablate as ha
+from hmtl_ablate.api import best
 from hmtl_ablate.errors import StoreError
+from hmtl_ablate.reporting.results import results_of
+from hmtl_ablate.tracking.records import StudyRecord, TrialRecord
 
 SMALL = {"data": {"images": 160, "size": 32}, "training": {"epochs": 1, "warmup_epochs": 0}}
 
@@ -91,6 +94,24 @@ def test_a_trial_that_has_not_ended_is_said(trial: ha.TrainedTrial, tmp_path: Pa
     (folder / "config.json").write_bytes((trial.folder / "config.json").read_bytes())
     with pytest.raises(StoreError, match=r"has not ended \(0 epochs so far\); run its study again"):
         ha.load_trial(folder)
+
+
+def test_the_best_of_a_study_with_an_unknown_task_names_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = StudyRecord(name="s", profile="q", metric="test/accuracy", variants={"M": "m"}, seeds=(0,), run_id="p")
+    trial = TrialRecord(
+        parent="p",
+        trial_id="0" * 16,
+        variant="M",
+        variant_key="m",
+        seed=0,
+        config={"pretext": {"mirror": {"weight": 1.0}}},
+        status="finished",
+        metrics={"best/val/accuracy": 0.5},
+    )
+    monkeypatch.setattr(best, "require_runs", lambda uri, store: None)
+    monkeypatch.setattr(best, "load_results", lambda uri, store: results_of([study], [trial]))
+    with pytest.raises(StoreError, match=r"(?s)s/M/0 can't be read: .*mirror.*--import"):
+        ha.best("s", tmp_path)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The scripts in analysis/: their `main` called in this process; one call as people make it, marked slow."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from hmtl_ablate.reporting.answer import answers
+from hmtl_ablate.reporting.decisions import STOPPING, study_decisions
 from hmtl_ablate.reporting.paper_tables import PAPER_TABLES
 from hmtl_ablate.reporting.render import render
-from tests.reporting.example import example, study  # type: ignore[import-not-found]
+from tests.reporting.example import controlled, example, study  # type: ignore[import-not-found]
 
 ANALYSIS = Path(__file__).parents[2] / "analysis"
 
@@ -142,43 +145,110 @@ def test_inference_cost_of_a_file_that_is_not_there(tmp_path: Path, capsys: pyte
     assert "none.yaml" in capsys.readouterr().err
 
 
+def written(folder: Path, *tables: Any) -> Path:
+    """A folder of reports, one per study's first table."""
+    reports = folder / "reports"
+    reports.mkdir()
+    (reports / f"{tables[0].name}.json").write_text(render(replace(example(), tables=tables), "json"))
+    return reports
+
+
+def of_forest(text: str) -> str:
+    """The alternative text of the page's first figure."""
+    return text.partition("![")[2].partition("](results/forest.svg)")[0]
+
+
 def test_results_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # By hand: puzzling minus SL is 4.0, 4.2, 4.4 points: mean 4.2, half 4.3027 · 0.2 / √3 = 0.50.
+    # By hand: rotation minus SL is 4.0, 4.2, 4.4 points: mean 4.2, half 4.3027 · 0.2 / √3 = 0.50.
     rows = {
         "SL": {0: 0.6, 1: 0.6, 2: 0.6},
-        "SL, 2 views": {0: 0.62, 1: 0.621, 2: 0.622},
-        "SL + puzzling": {0: 0.64, 1: 0.642, 2: 0.644},
-        "SL + rotation": {0: 0.55, 1: 0.6, 2: 0.65},
+        "SL + puzzling": {0: 0.55, 1: 0.6, 2: 0.65},
+        "SL + rotation": {0: 0.64, 1: 0.642, 2: 0.644},
     }
     table = replace(study(rows, name="pretext", data="ferplus", notes=("1 of 12 trials failed",)), profile="standin")
-    reports, page = tmp_path / "reports", tmp_path / "page.md"
-    reports.mkdir()
-    assert script("results_page").main([str(reports), str(page)]) == 2
-    (reports / "pretext.json").write_text(render(replace(example(), tables=(table,)), "json"))
+    page = tmp_path / "page.md"
+    assert script("results_page").main([str(tmp_path), str(page)]) == 2
+    reports = written(tmp_path, table, replace(table, evaluation="k-NN", data="csv"))
     assert script("results_page").main([str(reports), str(page)]) == 0
     text = page.read_text()
-    assert "hmtl-ablate run search_spaces/pretext.yaml --profile standin --data ferplus=PATH\n" in text
-    assert "Commit f6480f8, cpu, torch 2.15.0; 1 minutes of training in total." in text
-    assert "| SL + puzzling | 3 | 64.20 ± 0.20 | +4.20 [+3.70, +4.70] |" in text
+    assert "\n    hmtl-ablate run search_spaces/pretext.yaml --profile standin --data ferplus=PATH\n" in text
+    assert "Commit f6480f8, cpu, torch 2.15.0; 2 minutes of training in total." in text
+    assert "| SL + rotation | 3 | 64.20 ± 0.20 | +4.20 [+3.70, +4.70] | better | 1,234,567 |" in text
     assert (
-        "Compared with SL, better beyond noise: SL, 2 views; SL + puzzling. The others are within noise. "
-        "Compared with SL, 2 views, better beyond noise: SL + puzzling. Worse beyond noise: SL. The others are within "
-        "noise.\n"
+        "\nAgainst SL, in points: better: SL + rotation (+4.20 [+3.70, +4.70]); "
+        "not shown to differ: SL + puzzling (+0.00 [−12.42, +12.42]).\n"
     ) in text
     assert "- 1 of 12 trials failed\n" in text
+    assert "### pretext: k-NN\n\nOn csv.\n" in text
+    assert text.count("(results/pretext.svg)") == text.count("(results/forest.svg)") == 1
+    forest = of_forest(text)
+    assert "pretext: SL + rotation minus SL: +4.20 [+3.70, +4.70], better" in forest
+    assert "pretext, k-NN: SL + rotation minus SL" in forest
+    assert all((reports / f"{name}.svg").read_text().startswith("<?xml") for name in ("forest", "pretext"))
 
 
 def test_the_results_page_of_an_error_calls_less_better(tmp_path: Path) -> None:
     rows = {"SL": {0: 4.0, 1: 4.1, 2: 4.2}, "HMTL": {0: 3.0, 1: 3.1, 2: 3.2001}, "worse": {0: 5.0, 1: 5.1, 2: 5.2001}}
     table = study(rows, name="head_pose", data="csv", metric="test/pose/mae")
-    (tmp_path / "head_pose.json").write_text(render(replace(example(), tables=(table,)), "json"))
-    text = script("results_page").page(tmp_path)
-    assert "\nCompared with SL, better beyond noise: HMTL. Worse beyond noise: worse.\n" in text
+    text = script("results_page").page(written(tmp_path, table))
+    assert "better: HMTL (−1.000 [−1.000, −1.000]); worse: worse (+1.000 [+1.000, +1.000])" in text
+
+
+def test_the_results_page_where_seeds_were_added_has_the_declared_comparisons_alone(tmp_path: Path) -> None:
+    scores = {
+        "SL, 2 views": dict.fromkeys(range(4), 0.6),
+        "SL": {seed: 0.5 + seed / 1000 for seed in range(4)},
+        "SL + puzzling": {0: 0.62, 1: 0.61},
+    }
+    pairs = [["SL", "SL, 2 views"]]
+    row = {
+        "decide": {"comparisons": pairs},
+        "metric": "test/accuracy",
+        "seeds": range(12),
+        "registered": {},
+        "file": "",
+    }
+    asked = {name: list(range(4)) for name in scores}
+    over = [(name, seed) for name in scores for seed in range(4)]
+    decisions = study_decisions(row | {"asked": asked}, scores, over)
+    table = replace(study(scores, name="decide"), decisions=decisions, notes=(STOPPING, "2 trials failed"))
+    text = script("results_page").page(written(tmp_path, table))
+    # By hand: mean −9.85, sd 0.129, half 5.92 · 0.129 / √4 = 0.38.
+    assert "\nAgainst SL, 2 views, in points: worse: SL (−9.85 [−10.23, −9.47]).\n" in text
+    assert "| SL | 4 | 50.15 ± 0.13 | −9.85 [−10.23, −9.47] | worse |" in text
+    assert "| SL + puzzling | 2 | 61.50 ± 0.71 | +1.50 |  |" in text
+    assert STOPPING not in text
+    assert "- 2 trials failed\n" in text
+
+
+def test_the_results_page_of_controls_has_the_verdict(tmp_path: Path) -> None:
+    table = controlled()
+    text = script("results_page").page(written(tmp_path, table))
+    assert f"\n{' '.join(answers(table)[-2:])}\n" in text
+
+
+def test_the_forest_has_differences_at_equal_image_passes(tmp_path: Path) -> None:
+    rows = {"SL": {0: 0.6, 1: 0.6, 2: 0.61}, "twice": {0: 0.7, 1: 0.71, 2: 0.7}, "same": {0: 0.7, 1: 0.7, 2: 0.71}}
+    table = study(rows, name="pretext")
+    passes = {"twice": 2e6}
+    table = replace(table, rows=tuple(replace(row, image_passes=passes.get(row.variant, 1e6)) for row in table.rows))
+    forest = of_forest(script("results_page").page(written(tmp_path, table)))
+    assert "same minus SL" in forest
+    assert "twice" not in forest
 
 
 def test_the_page_in_docs_is_that_of_its_reports() -> None:
     docs = ANALYSIS.parent / "docs"
     assert script("results_page").page(docs / "results") == (docs / "results.md").read_text(encoding="utf-8")
+
+
+def test_the_numbers_in_the_readme_are_those_of_the_report() -> None:
+    root = ANALYSIS.parent
+    result = (root / "README.md").read_text("utf-8").partition("## A real result")[2].partition("\n## ")[0]
+    page = script("results_page")
+    (study,) = json.loads((root / "docs/results/ferplus_attribution.json").read_text("utf-8"))["studies"]
+    assert "\n".join(page._comparisons(study)) in result
+    assert page._answer(study) in result
 
 
 def test_contact_sheet_has_a_row_per_emotion() -> None:

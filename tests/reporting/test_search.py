@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from hmtl_ablate.config import parse_config
+from hmtl_ablate.errors import ConfigError
 from hmtl_ablate.reporting.figures import pareto
 from hmtl_ablate.reporting.render import build_report, render
 from hmtl_ablate.reporting.results import Results, results_of
@@ -291,4 +292,5 @@ def test_task_and_data_of_a_pasted_winner_are_the_studys() -> None:
         "training": {"lr": 0.5},
         "pretext": {"puzzling": {"weight": 2.0}},
     }
-    assert variant_options({"training.gone": 1, "training.lr": 0.5}, ("training.lr",)) == {"training": {"lr": 0.5}}
+    with pytest.raises(ConfigError, match="gone"):
+        variant_options({"training.gone": 1, "training.lr": 0.5}, ("training.lr",))

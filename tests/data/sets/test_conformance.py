@@ -108,6 +108,9 @@ def test_wrong_paths(name: str, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     with pytest.raises(DataError, match=r"no such file or folder; did you mean 'faces'"):
         read(name, tmp_path / "facse")
+    with pytest.raises(DataError) as where:
+        read(name, tmp_path / "facse")
+    assert DATASETS[name].page in str(where.value)  # where to get it
     with pytest.raises(DataError, match="empty"):
         read(name, tmp_path / "faces")
     (tmp_path / "faces.zip").write_bytes(b"PK")
