@@ -391,23 +391,24 @@ def _standings(studies: Sequence[StudyRecord], trials: Sequence[TrialRecord]) ->
     """The standing of each trial."""
     by_id = {study.run_id: study for study in studies}
     standings = [_declaration(trial, by_id.get(trial.parent)) for trial in trials]
-    current = [index for index, standing in enumerate(standings) if standing in ("declared", "search")]
     newest: dict[str, int] = {}
-    for index in current:
-        newest[trials[index].parent] = max(newest.get(trials[index].parent, 0), trials[index].numerics)
     content: dict[tuple[Any, ...], str] = {}
     taken: set[tuple[Any, ...]] = set()
-    for index in sorted(current, key=lambda index: -trials[index].started):  # the newest first
-        trial = trials[index]
-        place = (trial.parent, trial.variant, trial.seed)
-        if trial.numerics < newest[trial.parent]:
-            standings[index] = "superseded"
-        elif content.setdefault(_pack_of(trial), trial.fingerprint) != trial.fingerprint:
-            standings[index] = "older data"
-        elif standings[index] == "declared":
-            if place in taken:
+    for kind in ("declared", "search"):  # a search's trials say nothing about declared ones
+        own = [index for index, standing in enumerate(standings) if standing == kind]
+        for index in own:
+            newest[trials[index].parent] = max(newest.get(trials[index].parent, 0), trials[index].numerics)
+        for index in sorted(own, key=lambda index: -trials[index].started):  # the newest first
+            trial = trials[index]
+            place = (trial.parent, trial.variant, trial.seed)
+            if trial.numerics < newest[trial.parent]:
                 standings[index] = "superseded"
-            taken.add(place)
+            elif content.setdefault(_pack_of(trial), trial.fingerprint) != trial.fingerprint:
+                standings[index] = "older data"
+            elif kind == "declared" and place in taken:
+                standings[index] = "superseded"
+            else:
+                taken.add(place)
     for index in _of_other_batch_norm(trials, standings):
         standings[index] = "other batch norm"
     return standings

@@ -49,7 +49,7 @@ def store(tmp_path: Path, mlflow_database: Path) -> Path:
             variant=variant,
             variant_key=key,
             seed=0,
-            config={},
+            config={"data": {"name": variant}},
             fingerprint=f"pack of {variant}",
             data="rendered",
         )
