@@ -17,11 +17,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.reporting.columns import difference_text, score_text
-from hmtl_ablate.reporting.comparison import ALPHA, EQUAL_PASSES
+from hmtl_ablate.reporting.comparison import ALPHA, same_passes
 from hmtl_ablate.reporting.decisions import STOPPING
-from hmtl_ablate.reporting.figures.style import COLOURS, Drawing, forest, forest_height, new_figure, style, svg, wrapped
+from hmtl_ablate.reporting.figures.style import COLOURS, GREY, forest, forest_height, new_figure, style, svg, wrapped
 from hmtl_ablate.reporting.pages import write_page
 from hmtl_ablate.reporting.statistics import Estimate
 from hmtl_ablate.reporting.wording import label, lower_is_better
@@ -46,7 +48,6 @@ Every arm of the studies below that was compared at equal image passes; blue whe
 """
 CALLED = ("better", "worse", "no difference that matters")
 """States that are an answer."""
-GREY = "0.55"
 OPEN = (
     "Open: the rule asks for more seeds. `hmtl-ablate import docs/results/{name}.hmtl.zip`, then the command above, "
     "continues."
@@ -55,6 +56,8 @@ STATES = (*CALLED, "not shown to differ", "undecided", "open")
 
 Report = Mapping[str, Any]
 """A study of a report: an object of its list `studies`."""
+Panels = Mapping[str, Mapping[str, "Difference"]]
+"""A figure's panels: metric → the difference of each line, all of them known."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +86,19 @@ class Difference:
 def page(folder: Path) -> str:
     """The page from every *.json in `folder`, in the order of their names."""
     studies = _studies(folder)
-    whole = _forest(studies)
+    whole = _alt(_forest(studies))
     missing = [name for name in _awaited() if name not in {study["name"] for study in studies}]
     rest = ["Not trained yet with the present study files: " + ", ".join(missing) + ".", ""] if missing else []
     sections = [_section(name, list(group)) for name, group in groupby(studies, key=lambda study: study["name"])]
-    return "\n".join([HEAD + (FOREST.format(alt=whole.alt) if whole else ""), *rest, *sections])
+    return "\n".join([HEAD + (FOREST.format(alt=whole) if whole else ""), *rest, *sections])
 
 
-def figures(folder: Path) -> dict[str, Drawing]:
+def figures(folder: Path) -> dict[str, Figure]:
     """The page's figures by file name without its ending: the forest over all studies, then one per study."""
     studies = _studies(folder)
-    found = {"forest": _forest(studies)}
-    found |= {study["name"]: _figure(study) for study in studies if not study["evaluation"]}
-    return {name: drawing for name, drawing in found.items() if drawing is not None}
+    panels = {"forest": _forest(studies)}
+    panels |= {study["name"]: _own(study) for study in studies if not study["evaluation"]}
+    return {name: _drawn(lines) for name, lines in panels.items() if lines}
 
 
 def _awaited() -> list[str]:
@@ -116,7 +119,7 @@ def differences(study: Report) -> list[Difference]:
         low, high = record[f"{ends}_low"], record[f"{ends}_high"]
         found = Estimate(record["n_seeds"], record["difference"], record["sd"], low, high)
         one, other = (passes[name] for name in names)
-        equal = None not in (one, other) and abs(one - other) <= EQUAL_PASSES * other
+        equal = None not in (one, other) and same_passes(one, other)
         return Difference(*names, study["metric"], found, state, equal)
 
     if study["decisions"]:
@@ -144,9 +147,8 @@ def _section(name: str, studies: Sequence[Report]) -> str:
         if study["evaluation"]:
             lines += [f"### {name}: {study['evaluation']}", "", f"On {study['data']}.", ""]
         lines += [_answer(study), ""]
-        drawing = None if study["evaluation"] else _figure(study)
-        if drawing is not None:
-            lines += [f"![{drawing.alt}](results/{name}.svg)", ""]
+        alt = "" if study["evaluation"] else _alt(_own(study))
+        lines += [f"![{alt}](results/{name}.svg)", ""] if alt else []
         lines += [*_table(study), "", *_comparisons(study)]
         if any(one.state == "open" for one in differences(study)):
             lines += [OPEN.format(name=name), ""]
@@ -218,47 +220,46 @@ def _comparisons(study: Report) -> list[str]:
     return [*lines, ""]
 
 
-def _figure(study: Report) -> Drawing | None:
+def _own(study: Report) -> Panels:
     """Each comparison of a study."""
-    found = differences(study)
-    minus = dict.fromkeys(one.minus for one in found)
-    base = next(iter(minus)) if len(minus) == 1 else ""
-    return _drawn({study["metric"]: {one.variant if base else one.name: one for one in found}}, base)
+    found = [one for one in differences(study) if one.estimate.mean is not None]
+    one_base = len({one.minus for one in found}) == 1
+    return {study["metric"]: {one.variant if one_base else one.name: one for one in found}} if found else {}
 
 
-def _forest(studies: Sequence[Report]) -> Drawing | None:
-    """The differences at equal image passes of all studies, a panel per metric."""
+def _forest(studies: Sequence[Report]) -> Panels:
+    """The differences at equal image passes of all studies."""
     panels: dict[str, dict[str, Difference]] = {}
     for study in studies:
         for one in differences(study):
-            if one.equal_passes:
+            if one.equal_passes and one.estimate.mean is not None:
                 panels.setdefault(one.metric, {})[f"{_title(study)}: {one.name}"] = one
-    return _drawn(panels, "")
+    return panels
 
 
-def _drawn(panels: Mapping[str, Mapping[str, Difference]], base: str) -> Drawing | None:
-    """Forest plots below each other, by metric and line. base: what all are compared with, where it is one arm."""
-    known = {
-        metric: [(name, one) for name, one in lines.items() if one.estimate.mean is not None]
-        for metric, lines in panels.items()
-    }
-    known = {metric: lines for metric, lines in known.items() if lines}
-    if not known:
-        return None
-    heights = [forest_height(len(lines)) + 0.2 * len(lines) for lines in known.values()]
+def _alt(panels: Panels) -> str:
+    """A figure in words, for readers who do not see it; "" without one."""
+    words = [f"{name}: {one.text}, {one.state}" for lines in panels.values() for name, one in lines.items()]
+    return "; ".join(words) + "." * bool(words)
+
+
+def _drawn(panels: Panels) -> Figure:
+    """Forest plots below each other."""
+    heights = [forest_height(len(lines)) + 0.2 * len(lines) for lines in panels.values()]
     with style():
-        figure, all_axes = new_figure(sum(heights), len(known), heights)
-        for axes, (metric, lines) in zip(all_axes, known.items(), strict=True):
-            colours = [COLOURS[0] if one.state in CALLED else GREY for _, one in lines]
-            forest(axes, [(name, one.estimate) for name, one in lines], in_percent(metric), colours)
-            axes.set_yticks(range(len(lines)), [wrapped(name, 34) for name, _ in lines], fontsize=8)
-            axes.set_xlabel(wrapped(_axis(metric, base), 44))
-    words = [f"{name}: {one.text}, {one.state}" for lines in known.values() for name, one in lines]
-    return Drawing(figure, "; ".join(words) + ".")
+        figure, all_axes = new_figure(sum(heights), len(panels), heights)
+        for axes, (metric, lines) in zip(all_axes, panels.items(), strict=True):
+            colours = [COLOURS[0] if one.state in CALLED else GREY for one in lines.values()]
+            forest(axes, [(name, one.estimate) for name, one in lines.items()], in_percent(metric), colours)
+            axes.set_yticks(range(len(lines)), [wrapped(name, 34) for name in lines], fontsize=8)
+            axes.set_xlabel(wrapped(_axis(metric, lines), 44))
+    return figure
 
 
-def _axis(metric: str, base: str) -> str:
-    of = f"difference from {base}" if base else "difference"
+def _axis(metric: str, lines: Mapping[str, Difference]) -> str:
+    """What all are compared with is named where the lines have the arm's name alone."""
+    bases = {one.minus for name, one in lines.items() if name == one.variant}
+    of = " ".join(["difference", *(f"from {base}" for base in bases)])
     unit = ", points" if in_percent(metric) else ""
     return f"{label(metric).removesuffix(', %')}: {of}{unit}" + ("; lower is better" if lower_is_better(metric) else "")
 
@@ -273,8 +274,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     if code == 0:
         folder = Path(arguments[0])
-        for name, drawing in figures(folder).items():
-            (folder / f"{name}.svg").write_text(svg(drawing.figure), encoding="utf-8")
+        for name, figure in figures(folder).items():
+            (folder / f"{name}.svg").write_text(svg(figure), encoding="utf-8")
     return code
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hmtl_ablate.planning.estimate import Arm, Estimate, SearchCost
 from hmtl_ablate.reporting.document import DASH, Column, Section, Table
 from hmtl_ablate.reporting.formats.terminal import write
-from hmtl_ablate.reporting.wording import clock_text
+from hmtl_ablate.reporting.wording import bound_text, clock_text
 
 UNKNOWN = "unknown"
 WIDE = 90
@@ -88,8 +88,7 @@ def _smallest(arm: Arm) -> str:
 
 
 def _lines(estimate: Estimate) -> list[str]:
-    ends = estimate.at_least, estimate.search is not None
-    most = {(True, False): "at least ", (False, True): "at most ", (True, True): "about "}.get(ends, "")
+    most = bound_text(estimate.at_least, estimate.search is not None)
     passes = UNKNOWN if estimate.image_passes is None else most + many(estimate.image_passes)
     lines = [f"image passes: {passes}" + ("" if estimate.counted else " (images not counted in a pack)")]
     where = f"{estimate.at_once} at once on {estimate.device}" if estimate.at_once else f"on {estimate.device}"
@@ -102,7 +101,7 @@ def _lines(estimate: Estimate) -> list[str]:
     if estimate.gpu_memory is not None:
         lines.append(f"GPU memory: {size(estimate.gpu_memory)} a trial")
     if estimate.disk is not None and estimate.start:
-        least = "at least " if estimate.at_least else ""
+        least = bound_text(estimate.at_least, False)
         lines.append(
             f"disk: {least}{size(estimate.disk)}" + (" without the search's trials" if estimate.search else "")
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hmtl_ablate.config import in_percent, metric_info
 from hmtl_ablate.reporting.columns import difference_text, p_text
-from hmtl_ablate.reporting.comparison import ALPHA, EQUAL_PASSES, Comparison
+from hmtl_ablate.reporting.comparison import ALPHA, Comparison, same_passes
 from hmtl_ablate.reporting.decisions import Decision
 from hmtl_ablate.reporting.decomposition import PARTS, TOTAL, Decomposition
 from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate
@@ -60,9 +60,7 @@ def _passes(one: Comparison, table: StudyTable) -> str:
     own, other = passes[one.variant], passes[one.minus]
     if own is None or other is None:
         return ""
-    return (
-        f" ({'equal' if abs(own - other) <= EQUAL_PASSES * own else 'fewer' if other < own else 'more'} image passes)"
-    )
+    return f" ({'equal' if same_passes(own, other) else 'fewer' if other < own else 'more'} image passes)"
 
 
 def _equals(p: float) -> str:

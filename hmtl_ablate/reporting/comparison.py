@@ -106,7 +106,12 @@ def _alike(arm: Arm, other: Arm) -> bool:
     if arm.passes is None or other.passes is None or other.pretext or not other.options:
         return False
     epochs = arm.options.get("training.epochs") == other.options.get("training.epochs")
-    return epochs and abs(arm.passes - other.passes) <= EQUAL_PASSES * arm.passes
+    return epochs and same_passes(arm.passes, other.passes)
+
+
+def same_passes(own: float, other: float) -> bool:
+    """Whether two arms have as many image passes."""
+    return abs(own - other) <= EQUAL_PASSES * own
 
 
 def _apart(arm: Arm, other: Arm) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hmtl_ablate.config import PRETEXT_OPTIONS
 from hmtl_ablate.errors import HmtlError, nearest_registered
-from hmtl_ablate.reporting.comparison import EQUAL_PASSES
+from hmtl_ablate.reporting.comparison import same_passes
 from hmtl_ablate.reporting.effects import path_only
 from hmtl_ablate.reporting.evidence_pooling import Pooled, pooled
 from hmtl_ablate.reporting.results import Results, arm_of_trial, by_arm, pretext_tasks
@@ -91,10 +91,11 @@ def evidence(results: Results, tables: Sequence[StudyTable], task: str) -> tuple
     found: dict[str, list[EvidenceRow]] = {}
     alone: dict[str, list[str]] = {}
     studies = {row["run_id"]: row for row in results.studies.to_dict("records")}
+    sources = arm_of_trial(results)
     for table in tables:
         if table.evaluation or table.run_id not in studies:
             continue
-        rows, without = _differences(table, studies[table.run_id], results, task)
+        rows, without = _differences(table, studies[table.run_id], results, sources, task)
         if rows or without:
             found.setdefault(table.metric, []).extend(rows)
             alone.setdefault(table.metric, []).extend(without)
@@ -147,11 +148,11 @@ def _shared(row: EvidenceRow, other: EvidenceRow) -> str:
 
 
 def _differences(
-    table: StudyTable, study: Mapping[Hashable, Any], results: Results, task: str
+    table: StudyTable, study: Mapping[Hashable, Any], results: Results, sources: Mapping[str, str], task: str
 ) -> tuple[list[EvidenceRow], list[str]]:
-    """The differences of a study, and the arms that have no counterpart."""
+    """The differences of a study, and the arms that have no counterpart. sources: of `arm_of_trial`."""
     arms: dict[str, list[dict[Hashable, Any]]] = {name: [] for name in study["variants"]}
-    hidden, sources = path_only(study), arm_of_trial(results)
+    hidden = path_only(study)
     for trial in finished(results.declared(table.run_id), table.metric):
         if trial["variant"] in arms and trial["variant"] not in hidden and not trial["evaluation"]:
             arms[trial["variant"]].append({**trial, "options": by_arm(trial["options"], sources)})
@@ -199,7 +200,7 @@ def _equal_passes(trials: list[dict[Hashable, Any]], others: list[dict[Hashable,
     )
     if ours.mean is None or theirs.mean is None:
         return False
-    return abs(ours.mean - theirs.mean) <= EQUAL_PASSES * ours.mean
+    return same_passes(ours.mean, theirs.mean)
 
 
 def _row(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from hmtl_ablate.reporting.statistics import Estimate, all_equal
+from hmtl_ablate.reporting.statistics import Estimate, estimate, without_interval
 from hmtl_ablate.study.declaration import FIRST_LOOK
 
 State = Literal["better", "worse", "no difference that matters", "undecided", "open"]
@@ -135,17 +135,11 @@ class Bound:
     def interval(self, differences: Sequence[float]) -> Estimate:
         """Mean, sd and repeated interval of n differences. No interval before the first look, and none of differences
         that are all equal, as small test splits give them: their spread is unknown."""
-        n = len(differences)
-        if n == 0:
-            return Estimate(0)
-        mean = math.fsum(differences) / n
-        if n == 1:
-            return Estimate(1, mean)
-        sd = float(np.std(differences, ddof=1))
-        if n < FIRST_LOOK or all_equal(differences):
-            return Estimate(n, mean, sd)
-        half = boundaries(self.seeds, self.alpha)[n - FIRST_LOOK] * sd / math.sqrt(n)
-        return Estimate(n, mean, sd, mean - half, mean + half)
+        n, found = len(differences), estimate(differences)
+        if n < FIRST_LOOK or found.low is None or found.mean is None or found.sd is None:
+            return without_interval(found)
+        half = boundaries(self.seeds, self.alpha)[n - FIRST_LOOK] * found.sd / math.sqrt(n)
+        return replace(found, low=found.mean - half, high=found.mean + half)
 
     def state(self, found: Estimate) -> State | None:
         """What an interval decides; None where it decides nothing. An interval that leaves out 0 and is within the

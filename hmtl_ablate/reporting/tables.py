@@ -20,7 +20,7 @@ from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.search import StudySearch, study_search
 from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate, estimate, paired_difference, without_interval
 from hmtl_ablate.reporting.study_images import StudyImages, majority_notes, sampled
-from hmtl_ablate.reporting.wording import clock_text, count_text, plural
+from hmtl_ablate.reporting.wording import bound_text, clock_text, count_text, plural
 from hmtl_ablate.study import WINNER
 
 
@@ -317,8 +317,7 @@ def planned_notes(plan: Mapping[str, Any]) -> list[str]:
     actual = plan.get("actual")
     if not isinstance(actual, Mapping) or not actual.get("trials"):
         return []
-    ends = bool(plan.get("at_least")), bool(plan.get("at_most"))
-    most = {(True, False): "at least ", (False, True): "at most ", (True, True): "about "}.get(ends, "")
+    most = bound_text(bool(plan.get("at_least")), bool(plan.get("at_most")))
     seconds = "time unknown" if plan.get("seconds") is None else clock_text(plan["seconds"])
     return [
         f"Last run, planned: {most}{plural(plan['trials'], 'trial')}, {count_text(plan['image_passes'])} image passes, "

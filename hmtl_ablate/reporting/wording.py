@@ -53,6 +53,11 @@ def count_text(value: float | None) -> str:
     return DASH if value is None else f"{value:,.0f}"
 
 
+def bound_text(at_least: bool, at_most: bool) -> str:
+    """What stands in front of a planned number: `at least `, `at most `, `about ` where it is both, or nothing."""
+    return {(True, False): "at least ", (False, True): "at most ", (True, True): "about "}.get((at_least, at_most), "")
+
+
 def plural(number: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -8,14 +8,21 @@ from hmtl_ablate.config import in_percent
 from hmtl_ablate.reporting.columns import difference_text
 from hmtl_ablate.reporting.evidence import Evidence, EvidenceRow
 from hmtl_ablate.reporting.evidence_tables import pooled_text
-from hmtl_ablate.reporting.figures.style import COLOURS, Drawing, forest, forest_height, new_figure, style, wrapped
+from hmtl_ablate.reporting.figures.style import (
+    COLOURS,
+    GREY,
+    Drawing,
+    forest,
+    forest_height,
+    new_figure,
+    style,
+    wrapped,
+)
 from hmtl_ablate.reporting.statistics import Estimate
 from hmtl_ablate.reporting.wording import label, plural
 
 MOST = 30
 """Differences in one figure, those of the mean first; the table has them all."""
-LEFT_OUT = "0.55"
-"""Grey of what the mean leaves out."""
 
 
 def draw(one: Evidence) -> Drawing | None:
@@ -26,7 +33,7 @@ def draw(one: Evidence) -> Drawing | None:
     percent = in_percent(one.metric)
     rows, more = rows[:MOST], len(rows[MOST:])
     items = [(_name(row), row.gain) for row in rows]
-    colours = [LEFT_OUT if row.left_out else COLOURS[0] for row in rows]
+    colours = [GREY if row.left_out else COLOURS[0] for row in rows]
     if one.pooled is not None:
         items.append(("Random-effects mean", Estimate(one.pooled.k, one.pooled.mean)))
         colours.append(COLOURS[1])

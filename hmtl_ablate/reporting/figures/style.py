@@ -24,6 +24,8 @@ from hmtl_ablate.reporting.statistics import Estimate
 # Okabe and Ito's palette, which readers with any colour vision can distinguish.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "osD^vPX"
+GREY = "0.55"
+"""Of what a figure shows in addition, such as effects that a mean leaves out."""
 WIDTH = 5.2
 """Inches: in a page of 390 px, letters of 10 points are about 10 px high."""
 MOST_ARMS = len(COLOURS)

@@ -13,7 +13,7 @@ from hmtl_ablate import __version__
 from hmtl_ablate.reporting.document import DASH, TOGETHER, Document, Table, one_line
 from hmtl_ablate.reporting.formats import register_page
 from hmtl_ablate.reporting.registered import changes, registration_notes
-from hmtl_ablate.reporting.wording import NO_RUNS, READING, clock_text, count_text, label
+from hmtl_ablate.reporting.wording import NO_RUNS, READING, bound_text, clock_text, count_text, label
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -197,8 +197,7 @@ def _cost(plan: Mapping[str, Any]) -> list[tuple[str, ...]]:
     actual = plan.get("actual")
     if not isinstance(actual, Mapping):
         return []
-    ends = bool(plan.get("at_least")), bool(plan.get("at_most"))
-    about = {(True, False): "at least ", (False, True): "at most ", (True, True): "about "}.get(ends, "")
+    about = bound_text(bool(plan.get("at_least")), bool(plan.get("at_most")))
     texts = {"trials": count_text, "image_passes": count_text, "seconds": _clock}
     return [
         (
