@@ -181,7 +181,7 @@ class Unfit:
         if self._faults[address] < FAULTS or not ids or not room(nodes, self._resources, (*self.ids, *ids)):
             return ""
         self._faulty += ids
-        return f"{named(found[0])} is left out from now on: the processes of {FAULTS} trials have died there"
+        return f"{named(found[0])} is left out from now on: processes of trials have died there {FAULTS} times"
 
 
 def named(node: Node) -> str:

@@ -256,13 +256,16 @@ def test_a_node_where_workers_of_trials_die_is_left_out(wide: Cluster) -> None:
 
 
 def require_left_out(cluster: Cluster, done: subprocess.CompletedProcess[str]) -> None:
-    """After the third crash on node-2 there was no other, and the run and the report say why."""
-    said = r"node-2 \(\S+\) is left out from now on: the processes of 3 trials have died there"
+    """After the third crash on node-2 no trial was sent there, and the run and the report say why.
+
+    Two trials run at once: the other one may have been sent before that crash was counted, and is the fourth then."""
+    said = r"node-2 \(\S+\) is left out from now on: processes of trials have died there 3 times"
     assert re.search(said, done.stdout), done.stdout
     assert done.returncode in (0, 1)  # 1: one trial has met that node too often
     store = cluster.shared / "runs"
     ends = [path.read_text() for name in ("log", "failure") for path in store.glob(f"trials/*/{name}.txt")]
-    assert sum(len(re.findall("crashed: the process that trained it", text)) for text in ends) == 3
+    crashes = sum(len(re.findall("crashed: the process that trained it", text)) for text in ends)
+    assert crashes in (3, 4), done.stdout
     report = cluster.run(["report", "--import", "my_lab"], cluster.shared)
     assert re.search(rf"Last run: {said}", " ".join(report.stdout.split())), report.stdout
 

@@ -102,7 +102,7 @@ def test_a_node_where_workers_of_trials_die_is_left_out(conductor: Conductor) ->
         assert feeder.suggest(f"{number}")["task"].left_out == ()
         feeder.on_trial_complete(f"{number}", {"failure": str(crashed), "machine": "10.0.0.1"})
     assert [failure.ending for failure in conductor.failures if failure] == [Ending.CRASHED] * 3
-    assert conductor.said == ["host-1 (10.0.0.1) is left out from now on: the processes of 3 trials have died there"]
+    assert conductor.said == ["host-1 (10.0.0.1) is left out from now on: processes of trials have died there 3 times"]
     assert feeder.suggest("3")["task"].left_out == ("n1",)
 
 
