@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
+from statistics import fmean
 from typing import Any, Literal
 
 import pandas as pd
@@ -24,6 +26,28 @@ from hmtl_ablate.study import WINNER
 from hmtl_ablate.study.pareto import front
 from hmtl_ablate.study.racing import SCORE, Race, other_values, ranking, search_seeds
 from hmtl_ablate.tracking.records import nested
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One configuration of an arm that the search has tried."""
+
+    arm: str
+    number: int
+    """From 1, in the order of the arm's starts."""
+    options: Mapping[str, Any]
+    """Option → value, all of them but the seed."""
+    changes: Mapping[str, Any]
+    """Searched option → value, of those that it has."""
+    scores: Mapping[int, float]
+    """Seed of the search → the objective; {} where it was stopped early or failed."""
+    ended_early: bool = False
+    """Whether a trial of it was stopped early, diverged, or ended without a score."""
+
+    @property
+    def score(self) -> float | None:
+        """Mean over its seeds, in the objective's own unit; None without one."""
+        return fmean(self.scores.values()) if self.scores else None
 
 
 @dataclass(frozen=True)
@@ -84,6 +108,8 @@ class StudySearch:
     found: tuple[Found, ...]
     """Every configuration that has a score, arm by arm, the best first; those on the Pareto front before all others."""
     arms: tuple[ArmTotals, ...]
+    tried: tuple[Configuration, ...]
+    """Every configuration, arm by arm, in the order of their starts."""
     direction: Literal["max", "min"] = "max"
     others: Mapping[str, Literal["max", "min"]] = field(default_factory=dict)
     """Further objectives and their directions."""
@@ -106,12 +132,14 @@ def study_search(study: Mapping[Hashable, Any], trials: pd.DataFrame) -> StudySe
     rows = trials[trials["status"].isin(["finished", "pruned", "failed"])].to_dict("records")
     searched = [row for row in rows if row["standing"] == "search"]
     own = {arm: [row for row in searched if row["arm"] == arm] for arm in declared}
+    tried = {arm: _tried(arm, about, own[arm], study) for arm, about in declared.items()}
     return StudySearch(
         objective=first["objective"],
         racing=first["racing"],
         metric=study["metric"],
-        found=tuple(one for arm, about in declared.items() for one in _found(arm, about, own[arm], rows, study)),
+        found=tuple(one for arm, about in declared.items() for one in _found(about, tried[arm], own[arm], rows, study)),
         arms=tuple(_totals(arm, found, declared[arm], study["seeds"][0]) for arm, found in own.items()),
+        tried=tuple(one for found in tried.values() for one in found),
         direction=first["direction"],
         others=first.get("others", {}),
         space=_space(declared.values()),
@@ -121,41 +149,70 @@ def study_search(study: Mapping[Hashable, Any], trials: pd.DataFrame) -> StudySe
 # --------------------------------------------------------------------------------------------------------------------
 
 
+def _tried(
+    arm: str, about: Mapping[str, Any], own: list[dict[Hashable, Any]], study: Mapping[Hashable, Any]
+) -> list[Configuration]:
+    """The configurations of an arm from the rows of its trials."""
+    seeds = search_seeds(study["seeds"], about["racing"])
+    groups: dict[str, list[dict[Hashable, Any]]] = {}
+    for row in own:
+        groups.setdefault(_text(row), []).append(row)
+    found = []
+    for number, rows in enumerate(groups.values(), 1):
+        options, scores = (
+            _options(rows[0]),
+            {int(row["seed"]): score for row in rows if (score := _score(row)) is not None},
+        )
+        found.append(
+            Configuration(
+                arm=arm,
+                number=number,
+                options=options,
+                changes={key: options[key] for key in about["keys"] if options.get(key) is not None},
+                scores={seed: score for seed, score in scores.items() if seed in seeds},
+                ended_early=any(
+                    _score(row) is None and row["ending"] in ("stopped early", "diverged", "finished") for row in rows
+                ),
+            )
+        )
+    return found
+
+
 def _found(
-    arm: str,
     about: Mapping[str, Any],
+    tried: Sequence[Configuration],
     own: list[dict[Hashable, Any]],
     rows: list[dict[Hashable, Any]],
     study: Mapping[Hashable, Any],
 ) -> list[Found]:
-    numbers, scores, out = _scores(own)
     race = Race(search_seeds(study["seeds"], about["racing"]), about["direction"])
-    known = {n: {seed: one for seed, one in found.items() if seed in race.seeds} for n, found in scores.items()}
-    options = {number: _options(row) for row, number in zip(own, numbers, strict=True)}
+    configurations = {one.number: one for one in tried}
+    known = {number: one.scores for number, one in configurations.items()}
+    out = {number for number, one in configurations.items() if one.ended_early}
     finished: dict[str, list[dict[Hashable, Any]]] = {}
     for row in rows:
         if row["standing"] == "declared" and row["status"] == "finished":
             finished.setdefault(row["variant"], []).append(row)
     found = []
-    others = _others(own, numbers, about)
+    others = _others(own, tried, about)
     best = _front(known, others, about)
     for rank, place in enumerate(ranking(known, race, out=out, front=best), 1):
-        variant = f"{WINNER}{f', {arm}' if arm else ''}{f', rank {rank}' if rank > 1 else ''}"
+        one = configurations[place.configuration]
+        variant = f"{WINNER}{f', {one.arm}' if one.arm else ''}{f', rank {rank}' if rank > 1 else ''}"
         variant = about.get("names", {}).get(variant, variant)
-        config = options[place.configuration]
-        same = [row for row in finished.get(variant, ()) if _options(row) == config]
+        same = [row for row in finished.get(variant, ()) if _options(row) == one.options]
         found.append(
             Found(
-                arm=arm,
+                arm=one.arm,
                 rank=rank,
                 variant=variant,
-                changes={key: config[key] for key in about["keys"] if config.get(key) is not None},
-                promised=estimate(list(known[place.configuration].values())),
+                changes=one.changes,
+                promised=estimate(list(one.scores.values())),
                 confirmed=_estimate(same, SCORE),
                 test=_estimate(same, study["metric"]),
-                others=others.get(place.configuration, {}),
-                on_front=place.configuration in (best or ()),
-                options=_winner(config, (*about["keys"], *about.get("base", ()))) if rank == 1 else {},
+                others=others.get(one.number, {}),
+                on_front=one.number in (best or ()),
+                options=_winner(one.options, (*about["keys"], *about.get("base", ()))) if rank == 1 else {},
             )
         )
     return found
@@ -179,16 +236,17 @@ def _space(declared: Collection[Mapping[str, Any]]) -> dict[str, Mapping[str, An
 
 
 def _others(
-    own: list[dict[Hashable, Any]], numbers: list[int], about: Mapping[str, Any]
+    own: list[dict[Hashable, Any]], tried: Sequence[Configuration], about: Mapping[str, Any]
 ) -> dict[int, dict[str, float]]:
     """Number of a configuration → its values of the further objectives, with the search's first seed."""
     names = about.get("others", {})
+    numbers = {json.dumps(one.options, sort_keys=True): one.number for one in tried}
     found: dict[int, dict[str, float]] = {}
-    for row, number in zip(own, numbers, strict=True):
+    for row in own:
         metrics = {str(key).removeprefix("metrics."): value for key, value in row.items() if value is not None}
         values = other_values(metrics, names) if row["status"] == "finished" else None
         if values is not None:
-            found.setdefault(number, dict(zip(names, values, strict=True)))
+            found.setdefault(numbers[_text(row)], dict(zip(names, values, strict=True)))
     return found
 
 
@@ -202,25 +260,19 @@ def _front(
     return front(values, [about["direction"], *about["others"].values()])
 
 
-def _scores(own: list[dict[Hashable, Any]]) -> tuple[list[int], dict[int, dict[int, float]], set[int]]:
-    """Number of each row's configuration, in the order of their starts; scores of each; those that ended early."""
-    numbers: dict[str, int] = {}
-    order: list[int] = []
-    scores: dict[int, dict[int, float]] = {}
-    out: set[int] = set()
-    for row in own:
-        number = numbers.setdefault(json.dumps(_options(row), sort_keys=True), len(numbers))
-        order.append(number)
-        score = row.get(f"metrics.{SCORE}")
-        if row["status"] == "finished" and score is not None and score == score:  # a NaN where other rows have one
-            scores.setdefault(number, {})[int(row["seed"])] = float(score)
-        elif row["ending"] in ("stopped early", "diverged", "finished"):
-            out.add(number)
-    return order, {n: scores.get(n, {}) for n in numbers.values()}, out
-
-
 def _options(row: Mapping[Hashable, Any]) -> dict[str, Any]:
     return {key: value for key, value in row["options"].items() if key != "seed"}
+
+
+def _text(row: Mapping[Hashable, Any]) -> str:
+    """The configuration of a trial's row, to group by."""
+    return json.dumps(_options(row), sort_keys=True)
+
+
+def _score(row: Mapping[Hashable, Any]) -> float | None:
+    """The objective of a finished trial; None of any other, and where it is no number."""
+    score = row.get(f"metrics.{SCORE}") if row["status"] == "finished" else None
+    return float(score) if score is not None and isfinite(score) else None
 
 
 def _estimate(rows: list[dict[Hashable, Any]], metric: str) -> Estimate:
@@ -233,16 +285,16 @@ def _curve(own: list[dict[Hashable, Any]], about: Mapping[str, Any], seed: int) 
     rows = [row for row in own if row["draw"] == "random" and row["seed"] == seed]
     if any(row["status"] == "pruned" for row in rows):
         return ()
-    scores = [row.get(f"metrics.{SCORE}") if row["status"] == "finished" else None for row in rows]
-    known = [score for score in scores if score is not None and score == score]
+    scores = [_score(row) for row in rows]
+    known = [score for score in scores if score is not None]
     worst = min(known, default=0.0) if about["direction"] == "max" else max(known, default=0.0)
     passes = [float(value) if (value := row.get("metrics.image_passes")) == value and value else 0.0 for row in rows]
-    filled = [worst if score is None or score != score else float(score) for score in scores]
+    filled = [worst if score is None else score for score in scores]
     return tuning_curve(filled, passes, about["direction"]) if known else ()
 
 
 def _totals(arm: str, own: list[dict[Hashable, Any]], about: Mapping[str, Any], seed: int) -> ArmTotals:
-    kinds = {json.dumps(_options(row), sort_keys=True): row["draw"] for row in own}
+    kinds = {_text(row): row["draw"] for row in own}
     passes = [row.get("metrics.image_passes") for row in own]
     return ArmTotals(
         arm=arm,

@@ -15,10 +15,10 @@ from hmtl_ablate.reporting.figures.curves import curve
 from hmtl_ablate.reporting.figures.files import write_figures
 from hmtl_ablate.reporting.figures.history import best_so_far
 from hmtl_ablate.reporting.figures.parallel import Scale, scale_of
-from hmtl_ablate.reporting.figures.searched import Configuration
 from hmtl_ablate.reporting.figures.style import png, svg, wrapped
 from hmtl_ablate.reporting.importance import importances
 from hmtl_ablate.reporting.results import results_of
+from hmtl_ablate.reporting.search import Configuration
 from hmtl_ablate.reporting.tables import study_tables
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
 from tests.reporting.example import BY_HAND, controlled, study  # type: ignore[import-not-found]
@@ -121,7 +121,9 @@ def test_confusion_is_the_mean_of_the_seeds_rows() -> None:
 
 def test_the_best_so_far_follows_the_direction() -> None:
     scores = [0.4, None, 0.6, 0.5, 0.3]
-    configurations = [Configuration("", number, {}, score) for number, score in enumerate(scores, 1)]
+    configurations = [
+        Configuration("", number, {}, {}, {0: score} if score else {}) for number, score in enumerate(scores, 1)
+    ]
     assert best_so_far(configurations, "max") == [(1, 0.4), (3, 0.6), (4, 0.6), (5, 0.6)]
     assert best_so_far(configurations, "min") == [(1, 0.4), (3, 0.4), (4, 0.4), (5, 0.3)]
 

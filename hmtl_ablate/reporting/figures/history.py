@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hmtl_ablate.config import in_percent
-from hmtl_ablate.reporting.figures.searched import Configuration, searched
 from hmtl_ablate.reporting.figures.style import COLOURS, MARKERS, Drawing, new_figure, wrapped
 from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.search import Configuration
 from hmtl_ablate.reporting.tables import StudyTable
 from hmtl_ablate.reporting.wording import label, number_text, plural
 
@@ -22,15 +22,15 @@ def best_so_far(configurations: list[Configuration], direction: str) -> list[tup
 
 def draw(table: StudyTable, results: Results) -> Drawing | None:
     """Points: configurations; a line per arm: the best so far; crosses at the edge: stopped early or failed."""
-    search = searched(table, results)
-    if search is None:
+    search = table.search
+    if search is None or not any(one.scores for one in search.tried):
         return None
     percent = in_percent(search.objective)
     scale, words = 100 if percent else 1, []
-    arms = list(dict.fromkeys(one.arm for one in search.configurations))
+    arms = list(dict.fromkeys(one.arm for one in search.tried))
     figure, (axes,) = new_figure(3.4 + 0.2 * len(arms))
     for place, arm in enumerate(arms):
-        own = [one for one in search.configurations if one.arm == arm]
+        own = [one for one in search.tried if one.arm == arm]
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         known = [(one.number, scale * one.score) for one in own if one.score is not None]
         line = best_so_far(own, search.direction)

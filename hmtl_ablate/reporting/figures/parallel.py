@@ -15,7 +15,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from hmtl_ablate.config import in_percent
-from hmtl_ablate.reporting.figures.searched import searched
 from hmtl_ablate.reporting.figures.style import Drawing, new_figure, wrapped
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.tables import StudyTable
@@ -59,24 +58,24 @@ def scale_of(values: Sequence[Any]) -> Scale:
 
 def draw(table: StudyTable, results: Results) -> Drawing | None:
     """The configurations that have a score, the best on top."""
-    search = searched(table, results)
-    known = [one for one in search.configurations if one.score is not None] if search else []
-    keys = list(dict.fromkeys(key for one in known for key in one.options))
+    search = table.search
+    known = [one for one in search.tried if one.score is not None] if search else []
+    keys = list(dict.fromkeys(key for one in known for key in one.changes))
     if search is None or len(known) < 2 or not keys:
         return None
     percent = in_percent(search.objective)
     factor, sign = 100 if percent else 1, 1 if search.direction == "max" else -1
-    scales = {key: scale_of([one.options[key] for one in known if key in one.options]) for key in keys}
+    scales = {key: scale_of([one.changes[key] for one in known if key in one.changes]) for key in keys}
     scores = [factor * (one.score or 0.0) for one in known]
     norm, colours = Normalize(min(scores), max(scores)), mpl.colormaps["cividis"]
     figure, (axes,) = new_figure(1.6 + 0.85 * len(keys))
     for one in sorted(known, key=lambda one: sign * (one.score or 0.0)):
-        places = [scales[key].place(one.options[key]) if key in one.options else ABSENT for key in keys]
+        places = [scales[key].place(one.changes[key]) if key in one.changes else ABSENT for key in keys]
         colour = colours(norm(factor * (one.score or 0.0)))
         axes.plot(places, range(len(keys)), color=colour, marker="o", markersize=4, linewidth=1.5, alpha=0.9)
     for row, key in enumerate(keys):
         _axis(axes, row, scales[key])
-    absent = any(key not in one.options for one in known for key in keys)
+    absent = any(key not in one.changes for one in known for key in keys)
     if absent:
         axes.text(ABSENT, len(keys) - 0.55, "not set", ha="center", va="top", fontsize=8, color="0.2", bbox=_PAPER)
     axes.set_yticks(range(len(keys)), [wrapped(key.replace(".", ". "), 20).replace(". ", ".") for key in keys])
@@ -89,7 +88,7 @@ def draw(table: StudyTable, results: Results) -> Drawing | None:
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, orientation="horizontal", aspect=40, pad=0.02)
     bar.set_label(label(search.objective))
     best = max(known, key=lambda one: sign * (one.score or 0.0))
-    options = ", ".join(f"{key} {_text(value)}" for key, value in best.options.items())
+    options = ", ".join(f"{key} {_text(value)}" for key, value in best.changes.items())
     return Drawing(
         figure,
         f"Options of {plural(len(known), 'configuration')} of the search, coloured by {label(search.objective)}. "
