@@ -20,8 +20,8 @@ from hmtl_ablate.tracking import StudyRecord, TrialRecord
 DRAWN = "rendered"
 """The dataset whose faces are drawn by rule."""
 ON_REAL_FACES = {
-    "puzzling": "puzzling gave +1.74 points [−0.14, +3.62] over SL with 2 views, "
-    "and +0.35 [−1.66, +2.36] over the same distorted faces without its loss",
+    "puzzling": "puzzling gave +1.49 points [+0.08, +2.90] over SL with 2 views, "
+    "and +0.39 [−0.56, +1.33] over the same distorted faces without its loss",
 }
 """Pretext task → what it gave on a fifth of FER+ (docs/results.md, ferplus_attribution)."""
 
