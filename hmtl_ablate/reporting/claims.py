@@ -10,8 +10,8 @@ from typing import Any, Literal
 from hmtl_ablate.config import in_percent
 from hmtl_ablate.reporting.claim_files import Claim, Paper, own_paper
 from hmtl_ablate.reporting.results import Results, pretext_tasks
-from hmtl_ablate.reporting.statistics import Estimate, estimate, without_interval
-from hmtl_ablate.reporting.tables import finished, finite
+from hmtl_ablate.reporting.statistics import Estimate, estimate, finite, without_interval
+from hmtl_ablate.reporting.tables import finished
 from hmtl_ablate.reporting.wording import lower_is_better
 
 Status = Literal["Reproduced", "Not reproduced", "Partial", "Unverified"]

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite
 from statistics import fmean
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ import pandas as pd
 
 from hmtl_ablate.errors import ConfigError
 from hmtl_ablate.reporting.importance import importances
-from hmtl_ablate.reporting.statistics import Estimate, estimate
+from hmtl_ablate.reporting.statistics import Estimate, estimate, finite
 from hmtl_ablate.reporting.tuning import TuningPoint, tuning_curve
 from hmtl_ablate.reporting.winner import variant_options
 from hmtl_ablate.study import WINNER
@@ -271,8 +270,7 @@ def _text(row: Mapping[Hashable, Any]) -> str:
 
 def _score(row: Mapping[Hashable, Any]) -> float | None:
     """The objective of a finished trial; None of any other, and where it is no number."""
-    score = row.get(f"metrics.{SCORE}") if row["status"] == "finished" else None
-    return float(score) if score is not None and isfinite(score) else None
+    return finite(row.get(f"metrics.{SCORE}")) if row["status"] == "finished" else None
 
 
 def _estimate(rows: list[dict[Hashable, Any]], metric: str) -> Estimate:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -26,6 +27,11 @@ class Estimate:
     high: float | None = None
     """Ends of the 95 % interval of the mean by Student's t; where seeds were added until decided, of the sequential
     interval (`sequential.Bound`), and None where there is none."""
+
+
+def finite(value: Any) -> float | None:
+    """The number, or None for what is missing, NaN or infinite."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def all_equal(values: Sequence[float]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,14 @@ from hmtl_ablate.reporting.document import DASH
 from hmtl_ablate.reporting.effects import DesignEffects, path_only, study_effects
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.search import StudySearch, study_search
-from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate, estimate, paired_difference, without_interval
+from hmtl_ablate.reporting.statistics import (
+    SEEDS_TO_TEST,
+    Estimate,
+    estimate,
+    finite,
+    paired_difference,
+    without_interval,
+)
 from hmtl_ablate.reporting.study_images import StudyImages, majority_notes, sampled
 from hmtl_ablate.reporting.wording import bound_text, clock_text, count_text, plural
 from hmtl_ablate.study import WINNER
@@ -105,11 +111,6 @@ def study_tables(results: Results, study: str | None = None, more: Sequence[str]
         for evaluation in dict.fromkeys(["", *row["evaluations"].values()])
         if not row["variants"] or any(row["evaluations"].get(name, "") == evaluation for name in row["variants"])
     ]
-
-
-def finite(value: Any) -> float | None:
-    """The number, or None for what is missing, NaN or infinite."""
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def finished(trials: pd.DataFrame, metric: str) -> list[dict[Hashable, Any]]:
