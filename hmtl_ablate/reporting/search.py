@@ -158,10 +158,8 @@ def _tried(
         groups.setdefault(_text(row), []).append(row)
     found = []
     for number, rows in enumerate(groups.values(), 1):
-        options, scores = (
-            _options(rows[0]),
-            {int(row["seed"]): score for row in rows if (score := _score(row)) is not None},
-        )
+        options = _options(rows[0])
+        scores = {int(row["seed"]): score for row in rows if (score := _score(row)) is not None}
         found.append(
             Configuration(
                 arm=arm,
@@ -274,8 +272,8 @@ def _score(row: Mapping[Hashable, Any]) -> float | None:
 
 
 def _estimate(rows: list[dict[Hashable, Any]], metric: str) -> Estimate:
-    values = [row.get(f"metrics.{metric}") for row in rows]
-    return estimate([float(value) for value in values if value is not None and value == value])
+    values = [finite(row.get(f"metrics.{metric}")) for row in rows]
+    return estimate([value for value in values if value is not None])
 
 
 def _curve(own: list[dict[Hashable, Any]], about: Mapping[str, Any], seed: int) -> tuple[TuningPoint, ...]:
@@ -286,19 +284,22 @@ def _curve(own: list[dict[Hashable, Any]], about: Mapping[str, Any], seed: int) 
     scores = [_score(row) for row in rows]
     known = [score for score in scores if score is not None]
     worst = min(known, default=0.0) if about["direction"] == "max" else max(known, default=0.0)
-    passes = [float(value) if (value := row.get("metrics.image_passes")) == value and value else 0.0 for row in rows]
     filled = [worst if score is None else score for score in scores]
-    return tuning_curve(filled, passes, about["direction"]) if known else ()
+    return tuning_curve(filled, [_passes(row) for row in rows], about["direction"]) if known else ()
+
+
+def _passes(row: Mapping[Hashable, Any]) -> float:
+    """Image passes of a trial; 0 where none were recorded."""
+    return finite(row.get("metrics.image_passes")) or 0.0
 
 
 def _totals(arm: str, own: list[dict[Hashable, Any]], about: Mapping[str, Any], seed: int) -> ArmTotals:
     kinds = {_text(row): row["draw"] for row in own}
-    passes = [row.get("metrics.image_passes") for row in own]
     return ArmTotals(
         arm=arm,
         configurations=len(kinds),
         draws=dict(sorted(Counter(kinds.values()).items())),
         runs=len(own),
-        image_passes=sum(value for value in passes if value is not None and value == value),
+        image_passes=sum(map(_passes, own)),
         curve=_curve(own, about, seed),
     )
