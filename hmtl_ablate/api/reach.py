@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hmtl_ablate.checks import finished_as, finished_trials
-from hmtl_ablate.config import TrialConfig, in_percent, metric_info
+from hmtl_ablate.config import TrialConfig, in_percent
 from hmtl_ablate.reporting.decisions import bound_of
 from hmtl_ablate.reporting.sequential import POWER, decidable
 from hmtl_ablate.reporting.statistics import estimate
-from hmtl_ablate.reporting.wording import plural, smallest_text
+from hmtl_ablate.reporting.wording import plural, smallest_text, unit_text
 from hmtl_ablate.study import Study
 from hmtl_ablate.training.folder import TrialFolder
 
@@ -36,7 +36,7 @@ def reach_lines(study: Study, store: Path) -> list[str]:
             f"{reach.detectable:.2f} standard deviations of a paired difference",
         ]
     reach = decidable(spread, margin, rule.seeds, rule.alpha, count)
-    unit = {"%": " points", "°": "°", "": ""}[metric_info(metric).unit]
+    unit = unit_text(metric)
     found, smallest = f"{scale * reach.detectable:.3g}{unit}", smallest_text(rule.smallest, metric)
     return [
         head,

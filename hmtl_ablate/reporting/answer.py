@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from hmtl_ablate.config import in_percent, metric_info
+from hmtl_ablate.config import in_percent
 from hmtl_ablate.reporting.columns import difference_text, p_text
 from hmtl_ablate.reporting.comparison import ALPHA, Comparison, same_passes
 from hmtl_ablate.reporting.decisions import Decision
 from hmtl_ablate.reporting.decomposition import PARTS, TOTAL, Decomposition
 from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate
 from hmtl_ablate.reporting.tables import StudyTable
-from hmtl_ablate.reporting.wording import lower_is_better, number_text, plural
+from hmtl_ablate.reporting.wording import lower_is_better, number_text, plural, unit_text
 
 SHORT = ("views", "distortion", "a random gradient", "the task")
 """`PARTS` in a sentence."""
@@ -95,7 +95,7 @@ def _verdict(arm: Decomposition, metric: str) -> str:
     whole = parts[TOTAL.name]
     of = [f"{_gain(parts[step.name].estimate, metric)} is {words}" for step, words in zip(PARTS, SHORT, strict=True)]
     shares = f"{', '.join(of[::-1][:-1])} and {of[0]}"
-    return f"{head}: of {_gain(whole.estimate, metric)}{_unit(metric)} over {whole.minus}, {shares}."
+    return f"{head}: of {_gain(whole.estimate, metric)}{unit_text(metric)} over {whole.minus}, {shares}."
 
 
 def _gain(found: Estimate, metric: str) -> str:
@@ -105,10 +105,10 @@ def _gain(found: Estimate, metric: str) -> str:
 
 def _signed(found: Estimate, metric: str) -> str:
     """The difference with its interval as it is: variant minus the other."""
-    text = f"{difference_text(found, in_percent(metric))}{_unit(metric)}"
+    text = f"{difference_text(found, in_percent(metric))}{unit_text(metric)}"
     if found.low is not None:  # the unit belongs to the number in front of the interval
         mean, _, interval = difference_text(found, in_percent(metric)).partition(" [")
-        text = f"{mean}{_unit(metric)} [{interval}"
+        text = f"{mean}{unit_text(metric)} [{interval}"
     return text + (", lower is better" if lower_is_better(metric) else "")
 
 
@@ -117,12 +117,8 @@ def _size(found: Estimate, metric: str) -> str:
     assert found.mean is not None
     sign = -1 if found.mean < 0 else 1
     percent = in_percent(metric)
-    point = f"{number_text(abs(found.mean), percent)}{_unit(metric)}"
+    point = f"{number_text(abs(found.mean), percent)}{unit_text(metric)}"
     if found.low is None or found.high is None:
         return point
     low, high = sorted((sign * found.low, sign * found.high))
     return f"{point} [{number_text(low, percent)}, {number_text(high, percent)}]"
-
-
-def _unit(metric: str) -> str:
-    return {"%": " points", "°": "°", "": ""}[metric_info(metric).unit]

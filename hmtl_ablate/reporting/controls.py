@@ -115,7 +115,8 @@ def sentence(arm: Decomposition, controls: StudyControls) -> str:
     if arm.states:
         return f"{arm.arm}: {kind} ({label(controls.metric)}: {_decided(arm, controls.metric)})."
     reasons = {
-        "helps because of the task": f"better than all of its controls, {_p(p, 'task')}",
+        "helps because of the task": "better than whole views, more epochs, distortion and random answers, "
+        f"{_p(p, 'task')}",
         "helps as augmentation": f"{_p(p, 'helps')}; the same without the task's loss, within ±{_margin(controls)}, "
         f"{_p(p, 'augmentation')}",
         "helps, cause undecided": f"{_p(p, 'helps')}; because of the task: {_p(p, 'task')}; as augmentation: "

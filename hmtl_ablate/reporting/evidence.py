@@ -12,7 +12,7 @@ from typing import Any
 
 from hmtl_ablate.config import PRETEXT_OPTIONS
 from hmtl_ablate.errors import HmtlError, nearest_registered
-from hmtl_ablate.reporting.comparison import same_passes
+from hmtl_ablate.reporting.comparison import same_options, same_passes
 from hmtl_ablate.reporting.effects import path_only
 from hmtl_ablate.reporting.evidence_pooling import Pooled, pooled
 from hmtl_ablate.reporting.results import Results, arm_of_trial, by_arm, pretext_tasks
@@ -20,11 +20,6 @@ from hmtl_ablate.reporting.statistics import SEEDS_TO_TEST, Estimate, estimate
 from hmtl_ablate.reporting.tables import StudyTable, finished
 from hmtl_ablate.reporting.wording import lower_is_better, plural
 
-SAME = (
-    *("data.name", "data.size", "data.fraction", "model.backbone", "model.weights"),
-    *("training.epochs", "training.supervised"),
-)
-"""Options that both arms of a difference share."""
 ADAPTIVE = "seeds added until decided, so that mean and spread depend on when that stopped"
 FEW = f"fewer than {SEEDS_TO_TEST} pairs, too few for a standard error"
 EQUAL = "equal differences, which have no standard error"
@@ -189,8 +184,8 @@ def _counterpart(
 
 
 def _alike(trial: Mapping[Hashable, Any], other: Mapping[Hashable, Any]) -> bool:
-    same = all(trial["options"].get(key) == other["options"].get(key) for key in SAME)
-    return same and (trial["task"], trial["fingerprint"]) == (other["task"], other["fingerprint"])
+    same = (trial["task"], trial["fingerprint"]) == (other["task"], other["fingerprint"])
+    return same and same_options(trial["options"], other["options"])
 
 
 def _equal_passes(trials: list[dict[Hashable, Any]], others: list[dict[Hashable, Any]]) -> bool:

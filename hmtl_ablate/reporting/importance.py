@@ -62,6 +62,10 @@ def _distribution(values: Sequence[Any], searched: Mapping[str, Any]) -> Any:
     if searched.get("kind") in ("uniform", "loguniform") and all(_within(value, searched) for value in values):
         log = searched["kind"] == "loguniform"
         return optuna.distributions.FloatDistribution(searched["low"], searched["high"], log=log)
+    if searched.get("kind") == "int" and all(_on_grid(value, searched) for value in values):
+        return optuna.distributions.IntDistribution(
+            int(searched["low"]), int(searched["high"]), step=searched.get("step", 1)
+        )
     if searched.get("kind") == "choice" and {str(value) for value in values} <= set(map(str, searched["choices"])):
         return optuna.distributions.CategoricalDistribution([str(value) for value in searched["choices"]])
     if any(isinstance(value, float) for value in values) and not any(isinstance(value, str | list) for value in values):
@@ -73,7 +77,15 @@ def _distribution(values: Sequence[Any], searched: Mapping[str, Any]) -> Any:
 def _value(value: Any, distribution: Any) -> Any:
     import optuna
 
+    if isinstance(distribution, optuna.distributions.IntDistribution):
+        return int(value)
     return float(value) if isinstance(distribution, optuna.distributions.FloatDistribution) else str(value)
+
+
+def _on_grid(value: Any, searched: Mapping[str, Any]) -> bool:
+    """Whether it is one of the whole numbers low, low + step, … (older versions did not record the step)."""
+    whole = isinstance(value, int) and _within(value, searched)
+    return whole and (value - searched["low"]) % searched.get("step", 1) == 0
 
 
 def _within(value: Any, searched: Mapping[str, Any]) -> bool:

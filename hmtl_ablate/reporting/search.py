@@ -26,6 +26,9 @@ from hmtl_ablate.study.pareto import front
 from hmtl_ablate.study.racing import SCORE, Race, other_values, ranking, search_seeds
 from hmtl_ablate.tracking.records import nested
 
+ENDED = ("stopped early", "diverged", "finished")
+"""Endings of a trial that are its configuration's own; others are faults of a machine."""
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -39,9 +42,10 @@ class Configuration:
     changes: Mapping[str, Any]
     """Searched option → value, of those that it has."""
     scores: Mapping[int, float]
-    """Seed of the search → the objective; {} where it was stopped early or failed."""
+    """Seed of the search → the objective, of those that it was trained with to the end."""
     ended_early: bool = False
-    """Whether a trial of it was stopped early, diverged, or ended without a score."""
+    """Whether a trial of it was stopped early, diverged, or ended without a score; such a one has no rank, whatever its
+    other seeds gave."""
 
     @property
     def score(self) -> float | None:
@@ -54,6 +58,8 @@ class Found:
     """One configuration of an arm that has a score."""
 
     arm: str
+    number: int
+    """Of `Configuration`."""
     rank: int
     """From 1, by the search's seeds."""
     variant: str
@@ -167,9 +173,7 @@ def _tried(
                 options=options,
                 changes={key: options[key] for key in about["keys"] if options.get(key) is not None},
                 scores={seed: score for seed, score in scores.items() if seed in seeds},
-                ended_early=any(
-                    _score(row) is None and row["ending"] in ("stopped early", "diverged", "finished") for row in rows
-                ),
+                ended_early=any(_score(row) is None and row["ending"] in ENDED for row in rows),
             )
         )
     return found
@@ -201,6 +205,7 @@ def _found(
         found.append(
             Found(
                 arm=one.arm,
+                number=one.number,
                 rank=rank,
                 variant=variant,
                 changes=one.changes,
@@ -277,8 +282,10 @@ def _estimate(rows: list[dict[Hashable, Any]], metric: str) -> Estimate:
 
 
 def _curve(own: list[dict[Hashable, Any]], about: Mapping[str, Any], seed: int) -> tuple[TuningPoint, ...]:
-    """The tuning curve of an arm's random draws with one seed; a draw that diverged counts as the worst of them."""
+    """The tuning curve of an arm's random draws with one seed; a draw that diverged counts as the worst of them, and
+    one that a fault of its machine ended as none."""
     rows = [row for row in own if row["draw"] == "random" and row["seed"] == seed]
+    rows = [row for row in rows if row["status"] != "failed" or row["ending"] in ENDED]
     if any(row["status"] == "pruned" for row in rows):
         return ()
     scores = [_score(row) for row in rows]

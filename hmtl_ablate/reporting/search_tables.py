@@ -10,7 +10,7 @@ from hmtl_ablate.config import in_percent
 from hmtl_ablate.reporting.document import DASH, Column, Table
 from hmtl_ablate.reporting.importance import FEWEST
 from hmtl_ablate.reporting.search import Found, StudySearch
-from hmtl_ablate.reporting.statistics import Estimate
+from hmtl_ablate.reporting.statistics import Estimate, without_interval
 from hmtl_ablate.reporting.tuning import DRAWS_FOR_A_BAND, TuningPoint
 from hmtl_ablate.reporting.winner import variants_text
 from hmtl_ablate.reporting.wording import count_text, label, number_text, plural
@@ -68,7 +68,7 @@ def search_data(table: Any, csv: Mapping[str, Any]) -> Table[tuple[str, str, str
         (one.variant, part, metric, value)
         for one in search.found
         for part, metric, value in (
-            ("promised by the search", search.objective, one.promised),
+            ("promised by the search", search.objective, without_interval(one.promised)),
             ("found with unseen seeds", search.objective, one.confirmed),
             ("found with unseen seeds", search.metric, one.test),
         )

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from hmtl_ablate.config import in_percent, metric_info
+from hmtl_ablate.config import in_percent
 from hmtl_ablate.reporting.comparison import ALPHA, Comparison
 from hmtl_ablate.reporting.image_scores import ImageScores, image_scores, split_of
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.sampling import Sampling, crossed, mcnemar
-from hmtl_ablate.reporting.wording import count_text, label, number_text, plural
+from hmtl_ablate.reporting.wording import count_text, label, number_text, plural, unit_text
 
 NAMED = 4
 """Most comparisons whose half-widths a note names one by one."""
@@ -132,8 +132,7 @@ def _widths(compared: Sequence[Comparison], metric: str) -> str:
     if not found:
         return ""
     images = ", ".join(dict.fromkeys(count_text(one.n_images) for one in found))
-    unit = {"%": " points", "°": "°", "": ""}[metric_info(metric).unit]
-    return f"95 % interval {_each(found, images, metric)}{unit}"
+    return f"95 % interval {_each(found, images, metric)}{unit_text(metric)}"
 
 
 def _each(found: Sequence[Sampling], images: str, metric: str) -> str:

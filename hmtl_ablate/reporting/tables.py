@@ -15,7 +15,7 @@ from hmtl_ablate.reporting.decisions import STOPPING, StudyDecisions, study_deci
 from hmtl_ablate.reporting.decomposition import StudyControls, study_controls
 from hmtl_ablate.reporting.document import DASH
 from hmtl_ablate.reporting.effects import DesignEffects, path_only, study_effects
-from hmtl_ablate.reporting.results import Results
+from hmtl_ablate.reporting.results import Results, arm_of_trial, by_arm
 from hmtl_ablate.reporting.search import StudySearch, study_search
 from hmtl_ablate.reporting.statistics import (
     SEEDS_TO_TEST,
@@ -135,7 +135,12 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
     decisions = study_decisions(study, scores, _over(study, results))
     failed = declared[declared["status"] == "failed"].to_dict("records")
     images = StudyImages(results, done, metric)
-    of_images = sampled(_compared(scores, metric, done, study["added"]) if decisions is None else (), metric, images)
+    arms = _arms(scores, declared.to_dict("records"), done, results)
+    of_images = sampled(
+        comparisons(scores, metric, arms, lambda name: name not in study["added"]) if decisions is None else (),
+        metric,
+        images,
+    )
     compared = of_images.comparisons
     by_name = {one.variant: one for one in compared if not one.equal_passes}
     fair = {one.variant: one for one in compared if one.equal_passes}
@@ -192,16 +197,13 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
     )
 
 
-def _compared(
-    scores: Mapping[str, Mapping[int, float]],
-    metric: str,
-    done: list[dict[Hashable, Any]],
-    added: Collection[str],
-) -> tuple[Comparison, ...]:
-    """The comparisons of a study's table. Controls that were added are compared in tables of their own."""
-    options = {str(trial["variant"]): trial["options"] for trial in done}
-    arms = {name: Arm(_mean(done, name, "image_passes"), options.get(name, {})) for name in scores}
-    return comparisons(scores, metric, arms, lambda name: name not in added)
+def _arms(
+    names: Collection[str], declared: list[dict[Hashable, Any]], done: list[dict[Hashable, Any]], results: Results
+) -> dict[str, Arm]:
+    """What decides with which arms each is compared: options also of those that are not finished."""
+    sources = arm_of_trial(results)
+    options = {str(trial["variant"]): by_arm(trial["options"], sources) for trial in declared}
+    return {name: Arm(_mean(done, name, "image_passes"), options.get(name, {})) for name in names}
 
 
 def tested_notes(compared: tuple[Comparison, ...]) -> list[str]:
@@ -209,7 +211,7 @@ def tested_notes(compared: tuple[Comparison, ...]) -> list[str]:
     few = [one for one in compared if one.estimate.n and one.p is None]
     notes = []
     if any(one.p is not None for one in compared):
-        number = len(compared)
+        number = compared[0].family
         notes.append(
             f"p: paired t test, Holm's method over {plural(number, 'comparison')}; intervals are not adjusted"
             if number > 1

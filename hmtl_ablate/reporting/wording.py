@@ -34,9 +34,14 @@ def lower_is_better(metric: str) -> bool:
     return metric_info(metric).direction == "min"
 
 
+def unit_text(metric: str) -> str:
+    """What follows the number of a difference: ` points`, `°`, or nothing."""
+    return {"%": " points", "°": "°", "": ""}[metric_info(metric).unit]
+
+
 def smallest_text(smallest: float, metric: str) -> str:
     """A smallest difference that matters with its unit: `0.5 points`, `2°`."""
-    return f"{smallest:g}" + {"%": " points", "°": "°", "": ""}[metric_info(metric).unit]
+    return f"{smallest:g}{unit_text(metric)}"
 
 
 def number_text(value: float | None, percent: bool, *, sign: bool = False) -> str:

@@ -86,9 +86,10 @@ class Outcome:
             if means:
                 found[table.metric] = (max if metric_info(table.metric).direction == "max" else min)(means)
             search = table.search
-            promised = [one.promised.mean for one in search.found if one.promised.mean is not None] if search else []
+            first = [one for one in search.found if one.rank == 1] if search else []
+            promised = [one.promised.mean for one in first if one.promised.mean is not None]
             if search is not None and promised:
-                found[f"search/{search.objective}"] = promised[0]
+                found[f"search/{search.objective}"] = (max if search.direction == "max" else min)(promised)
         return found
 
     def _sections(self) -> list[Section]:

@@ -90,7 +90,13 @@ def _declared(search: Search) -> dict[str, Any]:
         "keys": list(search.keys),
         "confirm": search.confirm,
         "space": {
-            one.key: {"kind": one.kind, "choices": list(one.choices), "low": one.low, "high": one.high}
+            one.key: {
+                "kind": one.kind,
+                "choices": list(one.choices),
+                "low": one.low,
+                "high": one.high,
+                "step": one.step,
+            }
             for one in search.parameters
         },
         "base": sorted(flat(search.base)),

@@ -81,7 +81,7 @@ class DesignReader:
         if kind is None or baseline is None or len(self._faults) > before:
             return None
         selection = self._selection(layers, kind, node)
-        factors = self._target(layers, baseline[-1], kind) or self._factors(layers, node)
+        factors = self._target(layers, baseline[-1], kind) or self._factors(layers)
         self._check_factors(kind, factors, layers, node)
         if not factors or len(self._faults) > before:
             return None
@@ -175,7 +175,7 @@ class DesignReader:
         changes |= {key: value for key, value in _flat(theirs).items() if key in known and known[key] != value}
         return {key: {ON: [_noded({key: value}, named)]} for key, value in sorted(changes.items())}
 
-    def _factors(self, layers: Sequence[Node], node: Node) -> Factors:
+    def _factors(self, layers: Sequence[Node]) -> Factors:
         components = self._merged([layer.entries["components"] for layer in layers if "components" in layer.entries])
         factors: Factors = {}
         for name, changes in components.items():

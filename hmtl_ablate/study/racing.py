@@ -61,8 +61,6 @@ class Place:
     """Seeds that it has a score with."""
     score: float
     """Mean over them."""
-    reason: str = ""
-    """Why it got no more seeds; "" for one that is still in the race."""
 
 
 def search_seeds(study: Collection[int], most: int) -> tuple[int, ...]:
@@ -201,20 +199,12 @@ def ranking(
         common = [seed for seed in race.seeds if all(seed in scores[n] for n in members)] or list(race.seeds)
         mean = {n: fmean([scores[n][seed] for seed in common if seed in scores[n]]) for n in members}
         for n in sorted(members, key=lambda n: (race.rank(mean[n]), n)):
-            places.append(Place(n, len(scores[n]), fmean(scores[n].values()), _reason(n, group, lost, front)))
+            places.append(Place(n, len(scores[n]), fmean(scores[n].values())))
     return places
 
 
 _BEHIND = 4
 """The group of configurations that are not on the Pareto front."""
-
-
-def _reason(n: int, group: int, lost: Mapping[int, int], front: Collection[int] | None) -> str:
-    if n in lost:
-        return f"worse than configuration {lost[n]}"
-    if front is not None:
-        return "not on the Pareto front" if group == _BEHIND else ""
-    return "not in the best third" if group > 1 else ""
 
 
 def _group(own: Mapping[int, float], race: Race, lost: bool) -> int:

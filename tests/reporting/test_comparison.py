@@ -72,7 +72,7 @@ def test_seeds_for_a_width() -> None:
     assert seeds_for(1.0, 2.4) == 4
 
 
-def arm(passes: float, **options: Any) -> Arm:
+def arm(passes: float | None, **options: Any) -> Arm:
     plain = {"training.epochs": 8, "data.views": 1}
     return Arm(passes, plain | {key.replace("__", "."): value for key, value in options.items()})
 
@@ -90,6 +90,43 @@ def test_a_pretext_arm_has_sl_at_equal_passes_for_a_second_baseline() -> None:
     first = {name: arms[name] for name in ("SL, 2 views", "SL", "A")}
     ordered = {name: scores[name] for name in first}
     assert not any(one.equal_passes for one in comparisons(ordered, "test/accuracy", first))
+
+
+@pytest.mark.parametrize("key", ["model__backbone", "data__fraction", "data__size", "model__weights"])
+def test_sl_of_another_network_or_on_other_data_is_no_counterpart(key: str) -> None:
+    """Nor is a baseline that is unlike the arm: the comparison at equal passes is made with another one."""
+    other = {key: "another"}
+    arms = {
+        "SL": arm(200, **other),
+        "SL, 2 views": arm(200, data__views=2),
+        "A": arm(200, pretext__puzzling__grid=2),
+        "B": arm(200, pretext__rotation__grid=1, **other),
+    }
+    found = comparisons(dict.fromkeys(arms, SL), "test/accuracy", arms)
+    assert [(one.variant, one.minus) for one in found if one.equal_passes] == [("A", "SL, 2 views")]
+
+
+def test_a_comparison_that_may_still_come_counts_in_the_family() -> None:
+    """m is 3 from the start: two arms with the baseline, and A with SL at equal passes, finished or not."""
+    arms = {"SL": arm(100), "SL, 2 views": arm(None, data__views=2), "A": arm(200, pretext__puzzling__grid=2)}
+    scores = {"SL": SL, "SL, 2 views": {}, "A": BETTER}
+    before = comparisons(scores, "test/accuracy", arms)
+    after = comparisons(
+        {**scores, "SL, 2 views": SL}, "test/accuracy", {**arms, "SL, 2 views": arm(200, data__views=2)}
+    )
+    ours, later = (next(one for one in found if one.variant == "A") for found in (before, after))
+    assert (len(before), len(after), ours.family, later.family) == (2, 3, 3, 3)
+    assert ours.p_holm == pytest.approx(3 * (1 - math.sqrt(48 / 50)))
+    assert ours.p_holm == later.p_holm
+    assert (ours.low, ours.high) == (later.low, later.high)
+    not_begun = {**arms, "A": Arm(None, {})}
+    assert comparisons({**scores, "A": {}}, "test/accuracy", not_begun)[0].family == 3
+
+
+def test_nothing_may_come_where_the_baseline_has_the_passes() -> None:
+    arms = {"SL, 2 views": arm(200, data__views=2), "SL": arm(None), "A": arm(200, pretext__puzzling__grid=2)}
+    found = comparisons({"SL, 2 views": SL, "SL": {}, "A": BETTER}, "test/accuracy", arms)
+    assert [one.family for one in found] == [2, 2]
 
 
 def test_what_is_unequal_is_named(records: Any) -> None:

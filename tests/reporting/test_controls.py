@@ -60,7 +60,8 @@ def test_the_sentence_of_each_verdict() -> None:
     better = {**BY_HAND, f"{ARM}: distortion": {0: 0.62, 1: 0.64, 2: 0.63}}
     # over distortion 0.04, 0.04, 0.05: t = 13; over random answers 0.04, 0.03, 0.05: p = 1 - √(48/50) = 0.020
     assert said(table(better)) == [
-        f"{ARM}: helps because of the task ({helps}; better than all of its controls, p = 0.020)."
+        f"{ARM}: helps because of the task ({helps}; better than whole views, more epochs, distortion and random "
+        "answers, p = 0.020)."
     ]
     same = {**BY_HAND, f"{ARM}: distortion": {0: 0.66, 1: 0.68, 2: 0.681}}
     # A4 - A2 0, 0, -0.001: mean -1/3, sd 1/√3 in thousandths; to -5: t = 14/3 · 3 = 14, p = 1 - √(196/198) = 0.005

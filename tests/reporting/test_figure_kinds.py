@@ -119,13 +119,24 @@ def test_confusion_is_the_mean_of_the_seeds_rows() -> None:
     assert np.isnan(found[1]).all()  # a class without images
 
 
-def test_the_best_so_far_follows_the_direction() -> None:
-    scores = [0.4, None, 0.6, 0.5, 0.3]
-    configurations = [
-        Configuration("", number, {}, {}, {0: score} if score else {}) for number, score in enumerate(scores, 1)
-    ]
-    assert best_so_far(configurations, "max") == [(1, 0.4), (3, 0.6), (4, 0.6), (5, 0.6)]
-    assert best_so_far(configurations, "min") == [(1, 0.4), (3, 0.4), (4, 0.4), (5, 0.3)]
+def test_the_best_so_far_follows_the_ranking() -> None:
+    """Number 4 has the best mean, of two seeds, and raced no further; number 2 diverged with its second seed."""
+    scores = [{0: 0.4}, {0: 0.9}, {0: 0.6, 1: 0.5, 2: 0.52, 3: 0.54}, {0: 0.7, 1: 0.6}, {}]
+    configurations = [Configuration("", number, {}, {}, own) for number, own in enumerate(scores, 1)]
+    found = best_so_far(configurations, {3: 1, 4: 2, 1: 3})
+    assert [number for number, _ in found] == [1, 3, 4]
+    assert [best for _, best in found] == pytest.approx([0.4, 0.54, 0.54])
+
+
+def test_figures_of_a_race_name_the_best_of_the_ranking() -> None:
+    """A configuration of two lucky seeds has a better mean than the one that won the race with six."""
+    results = search_results(lucky=0.99)
+    table = study_tables(results)[0]
+    found = drawn(table, results)
+    assert (
+        "A: 4 configurations, 1 stopped early or failed; the best is number 1 with 85.00" in found["search-history"].alt
+    )
+    assert "with training.lr 0.01" in found["parallel"].alt
 
 
 def test_a_search_is_drawn_configuration_by_configuration() -> None:
@@ -137,8 +148,7 @@ def test_a_search_is_drawn_configuration_by_configuration() -> None:
     assert list(axes.lines[1].get_ydata()) == pytest.approx([85, 85, 85])
     assert list(axes.lines[2].get_xdata()) == [4]  # it diverged
     assert (
-        "A: 4 configurations, 1 stopped early or failed; best 85.00, first reached by number 1"
-        in found["search-history"].alt
+        "A: 4 configurations, 1 stopped early or failed; the best is number 1 with 85.00" in found["search-history"].alt
     )
     assert "with training.lr 0.01" in found["parallel"].alt
     assert "importance" not in found  # one option alone has nothing to be compared with
@@ -159,6 +169,20 @@ def test_the_option_that_decides_is_the_most_important() -> None:
     assert found["lr"] > 0.8
     assert sum(found.values()) == pytest.approx(1)
     assert importances([]) == importances(tried[:3]) == {}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whole_numbers_are_a_range(seed: int) -> None:
+    """As unordered values 40 numbers of epochs say little, and an option without effect takes their share."""
+    random = np.random.default_rng(seed)
+    tried = [
+        ({"epochs": int(epochs), "lr": float(lr)}, epochs / 200 + noise)
+        for epochs, lr, noise in zip(
+            random.integers(10, 201, 40), random.random(40), random.normal(0, 0.03, 40), strict=True
+        )
+    ]
+    epochs = {"kind": "int", "low": 10, "high": 200, "step": 1}
+    assert importances(tried, space={"epochs": epochs, "lr": {"kind": "uniform", "low": 0, "high": 1}})["epochs"] > 0.8
 
 
 def test_low_data_is_drawn_for_a_study_of_any_name(records: Any) -> None:

@@ -46,8 +46,9 @@ def trial(number: int, variant: str, lr: float, seed: int, score: float | None, 
     )
 
 
-def results() -> Results:
-    """Arm A: 0.01 races to six seeds, 0.02 has four, 0.03 two, 0.04 diverged; arm B: one of two seeds."""
+def results(lucky: float = 0.4) -> Results:
+    """Arm A: 0.01 races to six seeds, 0.02 has four, 0.03 two, 0.04 diverged; arm B: one of two seeds. lucky: score of
+    0.03 with its second seed."""
     winners = ["best of search, A", "best of search, A, rank 2", "best of search, B"]
     study = StudyRecord(
         name="tuned",
@@ -58,7 +59,7 @@ def results() -> Results:
         search={"A": ABOUT, "B": ABOUT},
         run_id="p",
     )
-    scores = {0.01: [0.8, 0.9, 0.8, 0.9, 0.8, 0.9], 0.02: [0.7, 0.7, 0.7, 0.7], 0.03: [0.9, 0.4]}
+    scores = {0.01: [0.8, 0.9, 0.8, 0.9, 0.8, 0.9], 0.02: [0.7, 0.7, 0.7, 0.7], 0.03: [0.9, lucky]}
     rows = [("A", lr, SEEDS[n], score) for lr, own in scores.items() for n, score in enumerate(own)]
     rows += [("B", 0.01, 0, 0.6), ("B", 0.01, 3, 0.8)]
     trials = [
@@ -139,6 +140,7 @@ def test_every_format_has_it() -> None:
         ("best of search, A", "promised by the search", "6"),
         ("best of search, A", "found with unseen seeds", "2"),
     ]
+    assert [bool(row["mean_ci95_low"]) for row in rows[:2]] == [False, True]  # what was selected has no interval
 
 
 def test_tuning_curves_are_of_random_draws_with_the_first_seed() -> None:
@@ -165,6 +167,9 @@ def test_a_draw_that_diverged_is_the_worst_and_a_pruned_one_leaves_no_curve() ->
     cut = trial(9, "search", 0.6, 0, None, draw="random", status="pruned", ending="stopped early")
     curve = results_of([study], [*own, lost]).tuning_curves()
     assert curve["expected"][0] == pytest.approx((0.5 + 0.5 + 0.7) / 3)
+    crashed = trial(8, "search", 0.5, 0, None, draw="random", status="failed", ending="crashed")
+    curve = results_of([study], [*own, crashed]).tuning_curves()
+    assert curve["expected"][0] == pytest.approx((0.5 + 0.7) / 2)  # a machine's fault is no score
     assert results_of([study], [*own, cut]).tuning_curves().empty
 
 

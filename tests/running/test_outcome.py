@@ -50,6 +50,34 @@ def test_the_answer_comes_first_and_the_best_arm_is_the_score() -> None:
     assert "52.00" in outcome.report
 
 
+def test_the_score_of_a_search_is_that_of_its_best_arm() -> None:
+    about = {"objective": "val/accuracy", "direction": "max", "racing": 1, "keys": ["training.lr"], "confirm": 1}
+    study = StudyRecord(
+        name="s",
+        profile="q",
+        metric="test/accuracy",
+        variants={},
+        seeds=(0,),
+        search={"A": about, "B": about},
+        run_id="p",
+    )
+    trials = [
+        TrialRecord(
+            parent="p",
+            trial_id=arm,
+            variant="search",
+            variant_key="",
+            seed=0,
+            config={"training": {"lr": score}},
+            status="finished",
+            metrics={"search/score": score},
+            arm=arm,
+        )
+        for arm, score in (("A", 0.6), ("B", 0.8))
+    ]
+    assert outcome_of(study, trials).scores == {"search/val/accuracy": 0.8}
+
+
 def test_only_drawn_faces_are_said_to_be_drawn() -> None:
     assert "docs/results.md" not in found("ferplus").page
     assert f"{ON_REAL_FACES['puzzling']}: docs/results.md" in found("rendered").sentences[-1]

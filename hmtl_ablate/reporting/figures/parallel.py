@@ -57,9 +57,10 @@ def scale_of(values: Sequence[Any]) -> Scale:
 
 
 def draw(table: StudyTable, results: Results) -> Drawing | None:
-    """The configurations that have a score, the best on top."""
+    """The configurations that have a rank, the best score on top."""
     search = table.search
-    known = [one for one in search.tried if one.score is not None] if search else []
+    found = {(one.arm, one.number): one for one in search.found} if search else {}
+    known = [one for one in search.tried if (one.arm, one.number) in found] if search else []
     keys = list(dict.fromkeys(key for one in known for key in one.changes))
     if search is None or len(known) < 2 or not keys:
         return None
@@ -87,7 +88,8 @@ def draw(table: StudyTable, results: Results) -> Drawing | None:
         side.set_visible(False)
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, orientation="horizontal", aspect=40, pad=0.02)
     bar.set_label(label(search.objective))
-    best = max(known, key=lambda one: sign * (one.score or 0.0))
+    first = [one for one in known if found[one.arm, one.number].rank == 1]
+    best = max(first, key=lambda one: sign * (one.score or 0.0))
     options = ", ".join(f"{key} {_text(value)}" for key, value in best.changes.items())
     return Drawing(
         figure,
