@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
@@ -61,10 +61,13 @@ class DesignEffects:
     """Why a path is not whole, or ""."""
 
 
-def study_effects(study: Mapping[Any, Any], trials: Sequence[Mapping[Any, Any]]) -> tuple[DesignEffects, ...]:
+def study_effects(
+    study: Mapping[Any, Any], trials: Sequence[Mapping[Any, Any]], over: Collection[tuple[str, int]]
+) -> tuple[DesignEffects, ...]:
     """The effects of a study's designs, in its order.
 
-    study: a row of `Results.studies`; trials: its trials with standing `declared`, rows of `Results.trials`.
+    study: a row of `Results.studies`; trials: its trials with standing `declared`, rows of `Results.trials`; over:
+    (variant, seed) of all trials that ended, those that do not count among them.
     """
     metric = str(study["metric"])
     scores = scores_of(trials, metric)
@@ -72,7 +75,9 @@ def study_effects(study: Mapping[Any, Any], trials: Sequence[Mapping[Any, Any]])
     for name, raw in study["designs"].items():
         design = design_of(raw)
         if design.kind == "path":
-            found.append(_path(name, design, study["seeds"], trials, scores, metric))
+            found.append(
+                _path(name, design, study["seeds"], scores_of(trials, selection_metric(metric)), scores, metric, over)
+            )
         else:
             effects = [_effect(contrast, scores) for contrast in contrasts(design)]
             found.append(DesignEffects(name, design.kind, metric, tested(effects)))
@@ -196,15 +201,14 @@ def _path(
     name: str,
     design: Design,
     seeds: Sequence[int],
-    trials: Sequence[Mapping[Any, Any]],
+    validation: Scores,
     scores: Scores,
     metric: str,
+    over: Collection[tuple[str, int]],
 ) -> DesignEffects:
     """The steps of a path in their order, estimated with the seeds that it was not chosen with."""
     first, rest = list(seeds[: design.selection]), list(seeds[design.selection :])
     chosen_by = selection_metric(metric)
-    validation = scores_of(trials, chosen_by)
-    over = {(trial["variant"], trial["seed"]) for trial in trials if trial["status"] != "running"}
     mean = _mean_of(validation, first, over)
     sign = -1 if metric_info(chosen_by).direction == "min" else 1
 
@@ -228,7 +232,7 @@ def _path(
     return DesignEffects(name, design.kind, metric, tested(effects), unfinished)
 
 
-def _mean_of(scores: Scores, seeds: Sequence[int], over: set[tuple[str, int]]) -> Callable[[str], float | None]:
+def _mean_of(scores: Scores, seeds: Sequence[int], over: Collection[tuple[str, int]]) -> Callable[[str], float | None]:
     """Mean score of a variant over these seeds; -inf where a trial that is over has none, None where one is not."""
 
     def mean(variant: str) -> float | None:

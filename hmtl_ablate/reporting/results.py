@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 
@@ -19,6 +19,7 @@ from hmtl_ablate.tracking.reading import read_records
 from hmtl_ablate.tracking.records import SEARCH, StudyRecord, TrialRecord
 from hmtl_ablate.training.folder import TrialFolder
 
+Key = TypeVar("Key", bound=Hashable)
 STUDY_COLUMNS = (
     "run_id",
     "study",
@@ -284,6 +285,18 @@ def arm_of_trial(results: Results) -> dict[str, str]:
     return dict(zip(results.trials["trial_id"], results.trials["variant"], strict=True))
 
 
+def of_other_batch_norm(shares: Mapping[Key, str]) -> set[Key]:
+    """The declared trials of a study that do not count, because their batch norm is not that of most; "batch" is the
+    usual one where none is of most.
+
+    shares: trial → what its batch norm took its statistics over (`training.loop.batch_norm`); a trial with "none", or
+    without a record of it, "", is of any.
+    """
+    count = Counter(share for share in shares.values() if share not in ("", "none"))
+    usual = max(count, key=lambda share: (count[share], share == "batch"), default="")
+    return {key for key, share in shares.items() if share in count and share != usual}
+
+
 def by_arm(options: Mapping[str, Any], arms: Mapping[str, str]) -> dict[str, Any]:
     """The options with a name in place of the id of a trial whose weights they start from, as the id differs from seed
     to seed. arms: of `arm_of_trial`."""
@@ -415,19 +428,12 @@ def _standings(studies: Sequence[StudyRecord], trials: Sequence[TrialRecord]) ->
 
 
 def _of_other_batch_norm(trials: Sequence[TrialRecord], standings: Sequence[Standing]) -> list[int]:
-    """Declared trials whose batch norm is not that of most of their study's; one with "batch" where none is of most.
-    A trial without batch norm, or without a record of it, is of any."""
+    """Declared trials whose batch norm is not the usual one of their study's."""
     shares: dict[str, dict[int, str]] = {}
     for index, (trial, standing) in enumerate(zip(trials, standings, strict=True)):
-        share = trial.environment.get("batch_norm", "none")
-        if standing == "declared" and share != "none":
-            shares.setdefault(trial.parent, {})[index] = share
-    found = []
-    for own in shares.values():
-        count = Counter(own.values())
-        usual = max(count, key=lambda share: (count[share], share == "batch"))
-        found += [index for index, share in own.items() if share != usual]
-    return found
+        if standing == "declared":
+            shares.setdefault(trial.parent, {})[index] = trial.environment.get("batch_norm", "")
+    return [index for own in shares.values() for index in of_other_batch_norm(own)]
 
 
 def _declaration(trial: TrialRecord, study: StudyRecord | None) -> Standing:

@@ -132,7 +132,8 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
             continue
         scores[trial["variant"]][trial["seed"]] = float(trial[f"metrics.{metric}"])
     baseline = next(iter(scores), None)
-    decisions = study_decisions(study, scores, _over(study, results))
+    over = _over(study, results)
+    decisions = study_decisions(study, scores, over)
     failed = declared[declared["status"] == "failed"].to_dict("records")
     images = StudyImages(results, done, metric)
     arms = _arms(scores, declared.to_dict("records"), done, results)
@@ -191,7 +192,7 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
         controls=None if evaluation else study_controls(study, done, decisions),
         decisions=decisions,
         comparisons=compared,
-        designs=() if evaluation or not study["designs"] else study_effects(study, declared.to_dict("records")),
+        designs=() if evaluation or not study["designs"] else study_effects(study, declared.to_dict("records"), over),
         search=None if evaluation else study_search(study, results.trials[results.trials["parent"] == study["run_id"]]),
         run_id=study["run_id"],
     )

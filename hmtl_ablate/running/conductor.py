@@ -18,8 +18,9 @@ from hmtl_ablate.config import TrialConfig, in_percent, parse_config, trial_id
 from hmtl_ablate.errors import RunLost
 from hmtl_ablate.planning.budget import Waiting, choose
 from hmtl_ablate.planning.cost import Work, search_configs, work_of
+from hmtl_ablate.reporting.results import of_other_batch_norm
 from hmtl_ablate.reporting.statistics import paired_difference
-from hmtl_ablate.running.continuing import continuations
+from hmtl_ablate.running.continuing import Score, continuations
 from hmtl_ablate.running.drivers import Drivers
 from hmtl_ablate.running.failures import RETRIES, Ending, Failure, read_failure
 from hmtl_ablate.running.job import Job
@@ -179,10 +180,10 @@ class Conductor:
     def _widths(self, baseline: str) -> dict[str, float]:
         """Variant → width of the 95 % interval of its difference from the baseline, relative to the smallest difference
         that matters; without those that have fewer than two pairs."""
-        metric = self.study.metric
+        metric, score = self.study.metric, self.scores()
         scores: dict[str, dict[int, float]] = {}
         for variant in self.variants:
-            found = {seed: self.score(variant, seed, metric) for seed in self.asked.get(variant.name, ())}
+            found = {seed: score(variant, seed, metric) for seed in self.asked.get(variant.name, ())}
             scores[variant.name] = {seed: value for seed, value in found.items() if value is not None}
         unit, rule = 100.0 if in_percent(metric) else 1.0, self.study.decide or self.study.verdict
         widths = {}
@@ -373,7 +374,7 @@ class Conductor:
         """Queue what depends on the results so far: `continuing`. False when nothing does any more; call it when all
         jobs are over. Raises RunLost when the search's database can't be read."""
         for continuation in self.continuations:
-            found = continuation.more(self.score)
+            found = continuation.more(self.scores())
             if found is None:
                 continue
             self._ask(found.trials)
@@ -392,11 +393,20 @@ class Conductor:
             if seed not in seeds:
                 seeds.append(seed)
 
-    def score(self, variant: Variant, seed: int, metric: str) -> float | None:
-        """A metric of a variant's finished trial, in its own unit; None without one."""
-        result = self._job(variant.config(seed)).folder.sound_result()
-        value = result.metrics.get(metric) if result is not None and result.status == "finished" else None
-        return value if value is not None and math.isfinite(value) else None
+    def scores(self) -> Score:
+        """The scores of the trials that are finished now and count in the report."""
+        asked = [(one, seed) for one in self.variants for seed in self.asked.get(one.name, ())]
+        found = {(one.name, seed): self._job(one.config(seed)).folder.sound_result() for one, seed in asked}
+        results = {trial: result for trial, result in found.items() if result is not None}
+        out = of_other_batch_norm({trial: result.tags.get("batch_norm", "") for trial, result in results.items()})
+
+        def score(variant: Variant, seed: int, metric: str) -> float | None:
+            trial = variant.name, seed
+            result = None if trial in out else results.get(trial)
+            value = result.metrics.get(metric) if result is not None and result.status == "finished" else None
+            return value if value is not None and math.isfinite(value) else None
+
+        return score
 
     def task(self, job: Job, stop: Path) -> TrialTask:
         """The job for a worker of this process; stop: the file that asks it to stop."""

@@ -16,7 +16,8 @@ from hmtl_ablate.running.racing import Racer
 from hmtl_ablate.study import WINNER, Study, Variant
 
 Score = Callable[[Variant, int, str], float | None]
-"""score(variant, seed, metric): of the finished trial, in the metric's own unit; None without one."""
+"""score(variant, seed, metric): of the finished trial that counts in the report, in the metric's own unit; None without
+one."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ class Deciding:
         self._variants = {variant.name: variant for variant in study.variants}
         self._used = len(study.first_seeds)
         """Number of seeds whose trials were asked for; all of these are over at the next look."""
-        self._scores: dict[tuple[str, int], float | None] = {}
 
     def more(self, score: Score) -> More | None:
         """The next seed of the open comparisons."""
@@ -46,11 +45,5 @@ class Deciding:
         )
 
     def _difference(self, pair: Comparison, seed: int, score: Score) -> float | None:
-        ours, theirs = (self._score(name, seed, score) for name in pair)
+        ours, theirs = (score(self._variants[name], seed, self._study.metric) for name in pair)
         return None if ours is None or theirs is None else ours - theirs
-
-    def _score(self, name: str, seed: int, score: Score) -> float | None:
-        """Read once: a finished trial stays what it is."""
-        if (name, seed) not in self._scores:
-            self._scores[name, seed] = score(self._variants[name], seed, self._study.metric)
-        return self._scores[name, seed]

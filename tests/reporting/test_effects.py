@@ -44,7 +44,8 @@ def effects(own: Design, scores: dict[str, list[float]], seeds: int = 3) -> dict
 
 def found(own: Design, trials: list[dict[str, Any]], seeds: int = 3) -> DesignEffects:
     row = {"metric": METRIC, "designs": {"d": asdict(own)}, "seeds": list(range(seeds))}
-    (one,) = study_effects(row, trials)
+    over = {(trial["variant"], trial["seed"]) for trial in trials if trial["status"] != "running"}
+    (one,) = study_effects(row, trials, over)
     return one
 
 

@@ -26,10 +26,12 @@ def rising(config: TrialConfig, epoch: int) -> float:
 
 @dataclass(frozen=True)
 class StubTrainer:
-    """A trainer whose metrics come from `curve`; `before` runs ahead of each epoch, and may raise."""
+    """A trainer whose metrics come from `curve`; `before` runs ahead of each epoch, and may raise. `tags`: of the
+    results."""
 
     curve: Callable[[TrialConfig, int], float] = rising
     before: Callable[[TrialConfig, int], None] | None = None
+    tags: Callable[[TrialConfig], dict[str, str]] = lambda config: {}
 
     def __call__(self, task: TrialTask, report: Report) -> None:
         config, folder = parse_config(task.config), TrialFolder(task.folder)
@@ -50,10 +52,12 @@ class StubTrainer:
             if (task.folder / PRUNE).exists() and epoch < config.training.epochs:
                 write_result(task, config, "pruned")
                 return
-        write_result(task, config, "finished")
+        write_result(task, config, "finished", tags=self.tags(config))
 
 
-def write_result(task: TrialTask, config: TrialConfig, status: str, reason: str = "") -> None:
+def write_result(
+    task: TrialTask, config: TrialConfig, status: str, reason: str = "", tags: dict[str, str] | None = None
+) -> None:
     """result.json, from the history; the test split measures what the last epoch of val did."""
     folder = TrialFolder(task.folder)
     folder.write_config(config)
@@ -72,6 +76,7 @@ def write_result(task: TrialTask, config: TrialConfig, status: str, reason: str 
             image_passes=100 * int(last["epoch"]),
             seconds=float(last["epoch"]),
             metrics=metrics,
+            tags=tags or {},
         )
     )
 

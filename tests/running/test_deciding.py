@@ -1,16 +1,25 @@
-"""Which trials are asked for until every comparison is decided; results come from a table, without any engine."""
+"""Which trials are asked for until every comparison is decided; results come from a table, or from a stub."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hmtl_ablate.config import TrialConfig
+from hmtl_ablate.data.pack import Pack
+from hmtl_ablate.reporting.results import load_results
+from hmtl_ablate.reporting.tables import study_tables
 from hmtl_ablate.running.continuing import continuations
 from hmtl_ablate.running.deciding import Deciding
+from hmtl_ablate.running.options import RunOptions
+from hmtl_ablate.running.run import run_study
 from hmtl_ablate.study import Study, Variant, load_study
+from hmtl_ablate.tracking import open_tracking
+from tests.running.conftest import StubTrainer, packs_of, read_study  # type: ignore[import-not-found]
 
 Result = Callable[[str, int], float | None]
 
@@ -109,3 +118,33 @@ def test_the_order_of_arms_does_not_matter(order: list[str], noise: list[float])
         return [(seed, set(found)) for seed, found in rounds(study(dict.fromkeys(names)), result)]
 
     assert asked(order) == asked(["a", "b", "c"])
+
+
+def halved(config: TrialConfig) -> dict[str, str]:
+    """As of a GPU whose memory ran out with one trial of seed 1."""
+    return {"batch_norm": "1/2 of a batch" if config.seed == 1 and config.training.lr == 0.5 else "batch"}
+
+
+def apart(config: TrialConfig, epoch: int) -> float:
+    return 0.4 + (0.2 + 0.01 * (config.seed % 2) if config.training.lr == 0.5 else 0.0)
+
+
+def test_a_trial_that_the_report_leaves_out_decides_nothing_in_the_run(store: Path, pack: Pack, tmp_path: Path) -> None:
+    """Of the first four pairs three count, so that there is no look yet; a fifth seed gives it, to both of them."""
+    text = """\
+name: decided
+decide: {smallest: 0.5, seeds: 8}
+base: {data: {images: 64, size: 32}, training: {epochs: 1, warmup_epochs: 0}}
+variants: {SL: {}, clear: {training.lr: 0.5}}
+"""
+    found = read_study(tmp_path, text)
+    trainer = StubTrainer(apart, tags=halved)
+    options = RunOptions(engine="local")
+    tracking = open_tracking(None, store)
+    run_study(found, packs=packs_of(found, pack), store=store, tracking=tracking, options=options, trainer=trainer)
+    (record,) = tracking.studies()
+    assert record.asked == {"SL": [0, 1, 2, 3, 4], "clear": [0, 1, 2, 3, 4]}
+    (table,) = study_tables(load_results(None, store))
+    assert table.decisions is not None
+    (one,) = table.decisions.comparisons
+    assert (one.course.state, one.course.missing, one.course.estimate.n) == ("better", (1,), 4)
