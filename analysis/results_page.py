@@ -10,10 +10,11 @@ sequential interval's where seeds were added until decided, and p after Holm oth
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,14 @@ Scores are mean ± standard deviation over the seeds. Where seeds were added unt
 ([methods.md](methods.md#seeds-until-decided)), the intervals are sequential ones, which hold for all comparisons of a
 study together, and the state is the one they give; the test split was looked at for stopping, and nothing was selected
 on it. Elsewhere they are 95 % intervals, and the state is that of p after Holm. A difference without an interval was no
-declared comparison. Image passes are per trial and include those of the trials it started from. Results under older
-numerics: [results_older.md](results_older.md).
+declared comparison; pairs are the seeds that it is of. Image passes are per trial and include those of the trials it
+started from. Results under older numerics: [results_older.md](results_older.md).
 """
 FOREST = """
 ![{alt}](results/forest.svg)
 
-Every arm of the studies below that was compared at equal image passes; blue where the interval decides, grey elsewhere.
+Every arm of the studies below that was compared at equal image passes; blue where its state is an answer, grey
+elsewhere.
 """
 CALLED = ("better", "worse", "no difference that matters")
 """States that are an answer."""
@@ -85,19 +87,19 @@ class Difference:
 
 def page(folder: Path) -> str:
     """The page from every *.json in `folder`, in the order of their names."""
-    studies = _studies(folder)
-    whole = _alt(_forest(studies))
-    missing = [name for name in _awaited() if name not in {study["name"] for study in studies}]
+    groups = _groups(folder)
+    whole = _alt(_forest(groups))
+    missing = [name for name in _awaited() if name not in {group[0]["name"] for group in groups.values()}]
     rest = ["Not trained yet with the present study files: " + ", ".join(missing) + ".", ""] if missing else []
-    sections = [_section(name, list(group)) for name, group in groupby(studies, key=lambda study: study["name"])]
+    sections = [_section(title, group) for title, group in groups.items()]
     return "\n".join([HEAD + (FOREST.format(alt=whole) if whole else ""), *rest, *sections])
 
 
 def figures(folder: Path) -> dict[str, Figure]:
     """The page's figures by file name without its ending: the forest over all studies, then one per study."""
-    studies = _studies(folder)
-    panels = {"forest": _forest(studies)}
-    panels |= {study["name"]: _own(study) for study in studies if not study["evaluation"]}
+    groups = _groups(folder)
+    panels = {"forest": _forest(groups)}
+    panels |= {_file(title): _own(group[0]) for title, group in groups.items()}
     return {name: _drawn(lines) for name, lines in panels.items() if lines}
 
 
@@ -106,9 +108,26 @@ def _awaited() -> list[str]:
     return [file.stem for file in sorted(SPACES.glob("*.yaml")) if "docs/results.md" in file.read_text("utf-8")]
 
 
-def _studies(folder: Path) -> list[Report]:
+def _groups(folder: Path) -> dict[str, list[Report]]:
+    """Title → a study with its evaluations; of studies that share a name, titles have the profile and the data."""
     files = sorted(folder.glob("*.json"))
-    return [study for file in files for study in json.loads(file.read_text(encoding="utf-8"))["studies"]]
+    groups: list[list[Report]] = []
+    for study in (one for file in files for one in json.loads(file.read_text(encoding="utf-8"))["studies"]):
+        if study["evaluation"] and groups and groups[-1][0]["name"] == study["name"]:
+            groups[-1].append(study)  # a report has them behind their study
+        else:
+            groups.append([study])
+    known = Counter(group[0]["name"] for group in groups)
+    return {_title(group[0], alone=known[group[0]["name"]] == 1): group for group in groups}
+
+
+def _title(study: Report, *, alone: bool) -> str:
+    return study["name"] if alone else f"{study['name']} ({study['profile']}, {study['data']})"
+
+
+def _file(title: str) -> str:
+    """Name of a study's figure."""
+    return re.sub(r"[^\w-]+", "-", title).strip("-")
 
 
 def differences(study: Report) -> list[Difference]:
@@ -140,18 +159,18 @@ def _state(record: Mapping[str, Any], metric: str) -> str:
     return "better" if (record["difference"] > 0) != lower_is_better(metric) else "worse"
 
 
-def _section(name: str, studies: Sequence[Report]) -> str:
+def _section(title: str, studies: Sequence[Report]) -> str:
     first, command = studies[0], _command(studies[0])
-    lines = [f"## {name}", "", first["question"], "", f"    {command}", "", _made(first["made"], studies), ""]
+    lines = [f"## {title}", "", first["question"], "", f"    {command}", "", _made(first["made"], studies), ""]
     for study in studies:
         if study["evaluation"]:
-            lines += [f"### {name}: {study['evaluation']}", "", f"On {study['data']}.", ""]
+            lines += [f"### {title}: {study['evaluation']}", "", f"On {study['data']}.", ""]
         lines += [_answer(study), ""]
         alt = "" if study["evaluation"] else _alt(_own(study))
-        lines += [f"![{alt}](results/{name}.svg)", ""] if alt else []
+        lines += [f"![{alt}](results/{_file(title)}.svg)", ""] if alt else []
         lines += [*_table(study), "", *_comparisons(study)]
         if any(one.state == "open" for one in differences(study)):
-            lines += [OPEN.format(name=name), ""]
+            lines += [OPEN.format(name=first["name"]), ""]
         notes = [f"- {note}" for note in study["notes"] if note != STOPPING]  # the head says it
         lines += [*notes, ""] if notes else []
     return "\n".join(lines)
@@ -195,16 +214,17 @@ def _table(study: Report) -> list[str]:
     base, percent = study["rows"][0]["variant"], in_percent(study["metric"])
     stated = {one.variant: one for one in differences(study) if one.minus == base}
     lines = [
-        f"| Variant | Seeds | {label(study['metric'])} | minus {base} | State | Image passes |",
-        "| --- | ---: | ---: | ---: | --- | ---: |",
+        f"| Variant | Seeds | {label(study['metric'])} | minus {base} | Pairs | State | Image passes |",
+        "| --- | ---: | ---: | ---: | ---: | --- | ---: |",
     ]
     for row in study["rows"]:
         score = score_text(Estimate(row["n_seeds"], row["mean"], row["sd"]), percent)
         one = stated.get(row["variant"])
-        point = Estimate(row["n_seeds"], row["difference"])
-        apart = one.text if one else "—" if point.mean is None else difference_text(point, percent)
+        point = one.estimate if one else Estimate(row["n_pairs"] or 0, row["difference"])
+        apart = "—" if point.mean is None else difference_text(point, percent)
+        pairs = "" if point.mean is None else str(point.n)
         passes = "—" if row["image_passes"] is None else f"{row['image_passes']:,.0f}"
-        cells = [row["variant"], str(row["n_seeds"]), score, apart, one.state if one else "", passes]
+        cells = [row["variant"], str(row["n_seeds"]), score, apart, pairs, one.state if one else "", passes]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -214,8 +234,8 @@ def _comparisons(study: Report) -> list[str]:
     base, found = study["rows"][0]["variant"], differences(study)
     if all(one.minus == base for one in found):
         return []
-    unit = label(study["metric"])
-    lines = [f"| Comparison | Pairs | Difference, {unit} | State |", "| --- | ---: | ---: | --- |"]
+    unit = label(study["metric"]).replace(", %", ", points")
+    lines = [f"| Comparison | Pairs | Difference in {unit} | State |", "| --- | ---: | ---: | --- |"]
     lines += [f"| {one.name} | {one.estimate.n} | {one.text} | {one.state} |" for one in found]
     return [*lines, ""]
 
@@ -227,13 +247,15 @@ def _own(study: Report) -> Panels:
     return {study["metric"]: {one.variant if one_base else one.name: one for one in found}} if found else {}
 
 
-def _forest(studies: Sequence[Report]) -> Panels:
+def _forest(groups: Mapping[str, Sequence[Report]]) -> Panels:
     """The differences at equal image passes of all studies."""
     panels: dict[str, dict[str, Difference]] = {}
-    for study in studies:
-        for one in differences(study):
-            if one.equal_passes and one.estimate.mean is not None:
-                panels.setdefault(one.metric, {})[f"{_title(study)}: {one.name}"] = one
+    for title, group in groups.items():
+        for study in group:
+            name = f"{title}, {study['evaluation']}" if study["evaluation"] else title
+            for one in differences(study):
+                if one.equal_passes and one.estimate.mean is not None:
+                    panels.setdefault(one.metric, {})[f"{name}: {one.name}"] = one
     return panels
 
 
@@ -262,10 +284,6 @@ def _axis(metric: str, lines: Mapping[str, Difference]) -> str:
     of = " ".join(["difference", *(f"from {base}" for base in bases)])
     unit = ", points" if in_percent(metric) else ""
     return f"{label(metric).removesuffix(', %')}: {of}{unit}" + ("; lower is better" if lower_is_better(metric) else "")
-
-
-def _title(study: Report) -> str:
-    return f"{study['name']}, {study['evaluation']}" if study["evaluation"] else study["name"]
 
 
 def main(arguments: Sequence[str]) -> int:

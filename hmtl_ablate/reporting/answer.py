@@ -85,7 +85,7 @@ def _verdicts(table: StudyTable) -> tuple[str, ...]:
 
 
 def _verdict(arm: Decomposition, metric: str) -> str:
-    """The verdict, and the points of the sum as gains."""
+    """The verdict, and the points of the sum as gains; these are no answers of their own."""
     if arm.refused or arm.unjudged:
         return f"The verdict on {arm.arm} is undecided: {arm.refused or arm.unjudged}."
     parts = {part.name: part for part in arm.parts}
@@ -95,7 +95,8 @@ def _verdict(arm: Decomposition, metric: str) -> str:
     whole = parts[TOTAL.name]
     of = [f"{_gain(parts[step.name].estimate, metric)} is {words}" for step, words in zip(PARTS, SHORT, strict=True)]
     shares = f"{', '.join(of[::-1][:-1])} and {of[0]}"
-    return f"{head}: of {_gain(whole.estimate, metric)}{unit_text(metric)} over {whole.minus}, {shares}."
+    said = f"point estimates, {plural(whole.estimate.n, 'seed')}"
+    return f"{head}: of {_gain(whole.estimate, metric)}{unit_text(metric)} over {whole.minus}, {shares} ({said})."
 
 
 def _gain(found: Estimate, metric: str) -> str:

@@ -62,6 +62,7 @@ def study_columns(metric: str) -> tuple[Column[StudyRow], ...]:
             lambda row: "baseline" if row.difference is None else difference_text(row.difference, percent),
             wrap=True,
         ),
+        Column("n_pairs", lambda row: None if row.difference is None else row.difference.n),
         Column("ci95_low", lambda row: None if row.sequential else _difference(row).low),
         Column("ci95_high", lambda row: None if row.sequential else _difference(row).high),
         Column("sequential_low", lambda row: _difference(row).low if row.sequential else None),

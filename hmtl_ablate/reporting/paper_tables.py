@@ -12,7 +12,7 @@ from hmtl_ablate.reporting.document import DASH, Column, Section, Table
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.statistics import Estimate, estimate, without_interval
 from hmtl_ablate.reporting.tables import StudyRow, StudyTable, study_tables
-from hmtl_ablate.reporting.wording import READING, label
+from hmtl_ablate.reporting.wording import READING, label, lower_is_better
 
 GridRow = tuple[str, Mapping[str, str]]
 """A row's name and its cells by column; one that is missing prints as a dash."""
@@ -50,24 +50,24 @@ def tables_of(results: Results, study: str) -> list[StudyTable]:
 def error_table(table: StudyTable) -> Table[StudyRow]:
     """Each variant's error, and its reduction relative to the first row's error, in percent.
 
-    Error: 1 − accuracy and the like, or the metric itself where that is an error (degrees). The reduction is paired by
-    seed, which is how we read the paper's "up to 11 %"; its interval is Student's.
+    Error: 1 − accuracy and the like, or the metric itself where lower is better. The reduction is paired by seed, which
+    is how we read the paper's "up to 11 %"; its interval is Student's.
     """
-    percent = in_percent(table.metric)
+    percent, itself = in_percent(table.metric), lower_is_better(table.metric)
     baseline = table.rows[0]
     shared = {column.key: column for column in study_columns(table.metric)}
 
     def reduction(row: StudyRow) -> Estimate:
-        return error_reduction(row, baseline, percent)
+        return error_reduction(row, baseline, itself)
 
     columns = (
         shared["variant"],
         shared["n_seeds"],
         Column[StudyRow](
             "error",
-            lambda row: _error(row, percent).mean,
-            f"1 − {label(table.metric)}" if percent else label(table.metric),
-            lambda row: score_text(_error(row, percent), percent),
+            lambda row: _error(row, itself).mean,
+            label(table.metric) if itself else f"1 − {label(table.metric)}",
+            lambda row: score_text(_error(row, itself), percent),
         ),
         Column[StudyRow](
             "reduction",
@@ -81,10 +81,10 @@ def error_table(table: StudyTable) -> Table[StudyRow]:
     return Table(_title(table), table.question, columns, table.rows, table.notes)
 
 
-def error_reduction(row: StudyRow, baseline: StudyRow, percent: bool) -> Estimate:
+def error_reduction(row: StudyRow, baseline: StudyRow, itself: bool) -> Estimate:
     """1 − error / baseline's error, from 1 (no error left) through 0 (the same) down, over the seeds both have; a point
-    where seeds were added until decided."""
-    errors, others = _errors(row, percent), _errors(baseline, percent)
+    where seeds were added until decided. itself: whether the metric is an error, and not 1 − error."""
+    errors, others = _errors(row, itself), _errors(baseline, itself)
     found = estimate([1 - errors[seed] / others[seed] for seed in sorted(errors) if others.get(seed)])
     return without_interval(found) if row.sequential else found
 
@@ -129,12 +129,12 @@ def _grid_column(name: str) -> Column[GridRow]:
     return Column(name, lambda row: row[1].get(name), name, wrap=True)
 
 
-def _error(row: StudyRow, percent: bool) -> Estimate:
-    return estimate(list(_errors(row, percent).values()))
+def _error(row: StudyRow, itself: bool) -> Estimate:
+    return estimate(list(_errors(row, itself).values()))
 
 
-def _errors(row: StudyRow, percent: bool) -> dict[int, float]:
-    return {seed: 1 - value if percent else value for seed, value in row.values.items()}
+def _errors(row: StudyRow, itself: bool) -> dict[int, float]:
+    return {seed: value if itself else 1 - value for seed, value in row.values.items()}
 
 
 def _title(table: StudyTable) -> str:

@@ -173,7 +173,8 @@ def _table(study: dict[Hashable, Any], results: Results, evaluation: str, more: 
             *_gaps(_expected(names, study["seeds"], study["asked"]), declared, len(done), metric),
             *(_left_out(study, results) if not evaluation else ()),
             *_path_arms(hidden & set(names)),
-            *(_pairing(rows) if decisions is None else [STOPPING]),
+            *_pairing(rows),
+            *([] if decisions is None else [STOPPING]),
             *tested_notes(compared),
             *of_images.notes,
             *majority_notes(
@@ -364,11 +365,11 @@ def _path_arms(hidden: set[str]) -> list[str]:
 
 def _pairing(rows: tuple[StudyRow, ...]) -> list[str]:
     """Rows whose difference rests on fewer seeds than their mean."""
-    return [
-        f"{row.variant}: {plural(row.difference.n, 'seed')} in common with the baseline"
-        for row in rows
-        if row.difference is not None and row.difference.n < row.score.n
-    ]
+    fewer: dict[int, list[str]] = {}
+    for row in rows:
+        if row.difference is not None and row.difference.n < row.score.n:
+            fewer.setdefault(row.difference.n, []).append(row.variant)
+    return [f"Difference over {plural(n, 'pair')} with the baseline: {', '.join(own)}" for n, own in fewer.items()]
 
 
 def _weights(done: list[dict[Hashable, Any]]) -> list[str]:

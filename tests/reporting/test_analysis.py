@@ -173,7 +173,7 @@ def test_results_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     text = page.read_text()
     assert "\n    hmtl-ablate run search_spaces/pretext.yaml --profile standin --data ferplus=PATH\n" in text
     assert "Commit f6480f8, cpu, torch 2.15.0; 2 minutes of training in total." in text
-    assert "| SL + rotation | 3 | 64.20 ± 0.20 | +4.20 [+3.70, +4.70] | better | 1,234,567 |" in text
+    assert "| SL + rotation | 3 | 64.20 ± 0.20 | +4.20 [+3.70, +4.70] | 3 | better | 1,234,567 |" in text
     assert (
         "\nAgainst SL, in points: better: SL + rotation (+4.20 [+3.70, +4.70]); "
         "not shown to differ: SL + puzzling (+0.00 [−12.42, +12.42]).\n"
@@ -215,8 +215,8 @@ def test_the_results_page_where_seeds_were_added_has_the_declared_comparisons_al
     text = script("results_page").page(written(tmp_path, table))
     # By hand: mean −9.85, sd 0.129, half 5.92 · 0.129 / √4 = 0.38.
     assert "\nAgainst SL, 2 views, in points: worse: SL (−9.85 [−10.23, −9.47]).\n" in text
-    assert "| SL | 4 | 50.15 ± 0.13 | −9.85 [−10.23, −9.47] | worse |" in text
-    assert "| SL + puzzling | 2 | 61.50 ± 0.71 | +1.50 |  |" in text
+    assert "| SL | 4 | 50.15 ± 0.13 | −9.85 [−10.23, −9.47] | 4 | worse |" in text
+    assert "| SL + puzzling | 2 | 61.50 ± 0.71 | +1.50 | 2 |  |" in text
     assert STOPPING not in text
     assert "- 2 trials failed\n" in text
 
@@ -225,6 +225,22 @@ def test_the_results_page_of_controls_has_the_verdict(tmp_path: Path) -> None:
     table = controlled()
     text = script("results_page").page(written(tmp_path, table))
     assert f"\n{' '.join(answers(table)[-2:])}\n" in text
+
+
+def test_a_study_at_two_profiles_has_a_section_and_a_figure_of_each(tmp_path: Path) -> None:
+    scores = {"SL": {0: 0.5, 1: 0.5, 2: 0.51}, "HMTL": {0: 0.6, 1: 0.61, 2: 0.6}}
+    quick, real = study(scores, name="gender"), replace(study(scores, name="gender", data="utkface"), profile="standin")
+    page = script("results_page")
+    folder = written(tmp_path, quick, real)
+    text = page.page(folder)
+    for title, file in (
+        ("gender (quick, rendered)", "gender-quick-rendered"),
+        ("gender (standin, utkface)", "gender-standin-utkface"),
+    ):
+        assert f"\n## {title}\n" in text
+        assert f"](results/{file}.svg)" in text
+        assert file in page.figures(folder)
+    assert len(page.figures(folder)) == 3  # and the forest
 
 
 def test_the_forest_has_differences_at_equal_image_passes(tmp_path: Path) -> None:

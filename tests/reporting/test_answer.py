@@ -95,7 +95,7 @@ def test_a_controlled_arm_says_where_its_gain_comes_from() -> None:
     found = answers(example.controlled())
     assert found[-2] == (
         "SL + puzzling helps, cause undecided: of 6.43 points over SL, 4.10 is the task, 0.00 is a random gradient, "
-        "1.00 is distortion and 1.33 is views."
+        "1.00 is distortion and 1.33 is views (point estimates, 3 seeds)."
     )
     assert found[-1].startswith("The verdict on SL + rotation is undecided: the finished seeds differ")
 

@@ -47,9 +47,26 @@ def test_the_error_in_degrees_is_the_metric_itself() -> None:
     assert table.shown[2].title == "test MAE, °"
 
 
+@pytest.mark.parametrize(
+    ("metric", "values", "title", "shown"),
+    [
+        ("test/ece", (0.2, 0.1), "test calibration error (ECE), %", ["20.00", "10.00"]),  # an error in percent
+        ("test/ccc", (0.6, 0.8), "1 − test CCC", ["0.400", "0.200"]),  # a score without a unit
+    ],
+)
+def test_an_error_is_known_by_its_direction_and_not_by_its_unit(
+    metric: str, values: tuple[float, float], title: str, shown: list[str]
+) -> None:
+    """Half of the error each time: an improvement is a reduction."""
+    table = error_table(study({"SL": {0: values[0]}, "HMTL": {0: values[1]}}, metric=metric))
+    assert [row[2] for row in table.cells()] == shown
+    assert table.cells()[1][3] == "+50.00"
+    assert table.shown[2].title == title
+
+
 def test_a_reduction_is_paired_and_skips_a_baseline_without_error() -> None:
     rows = study({"SL": {0: 0.5, 1: 1.0, 3: 0.9}, "HMTL": {0: 0.75, 1: 0.9, 2: 0.1}}).rows
-    reduction = error_reduction(rows[1], rows[0], percent=True)
+    reduction = error_reduction(rows[1], rows[0], itself=False)
     assert (reduction.n, reduction.mean) == (1, 0.5)
 
 

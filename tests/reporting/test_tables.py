@@ -91,7 +91,7 @@ def test_a_note_when_there_are_fewer_pairs_than_seeds(records: Any) -> None:
     parent = records.study({"SL": "SL", "puzzling": "puzzling"}, [0, 1, 2])
     fill(records, parent, {"SL": {0: 0.7}, "puzzling": {0: 0.8, 1: 0.9, 2: 0.9}})
     (table,) = study_tables(records.results())
-    assert "puzzling: 1 seed in common with the baseline" in table.notes
+    assert "Difference over 1 pair with the baseline: puzzling" in table.notes
 
 
 def test_a_variant_without_trials_keeps_its_row(records: Any) -> None:

@@ -10,7 +10,7 @@ from hmtl_ablate.reporting.decomposition import PARTS, TOTAL, Decomposition, Par
 from hmtl_ablate.reporting.figures.style import COLOURS, Drawing, new_figure, wrapped
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.tables import StudyTable
-from hmtl_ablate.reporting.wording import label
+from hmtl_ablate.reporting.wording import label, lower_is_better
 
 
 def steps(arm: Decomposition) -> list[tuple[Part, float]]:
@@ -32,28 +32,31 @@ def draw(table: StudyTable, results: Results) -> Drawing | None:
     arms = [(arm, found) for arm in (table.controls.arms if table.controls else ()) if (found := steps(arm))]
     if not arms:
         return None
-    percent = in_percent(table.metric)
+    percent, better = in_percent(table.metric), -1 if lower_is_better(table.metric) else 1
     figure, panels = new_figure(0.5 + 2.7 * len(arms), len(arms))
     for axes, (arm, found) in zip(panels, arms, strict=True):
-        _panel(axes, found, percent)
+        _panel(axes, found, percent, better)
         axes.set_title(wrapped(arm.arm, 50), loc="left")
     unit = ", points" if percent else ""
+    lower = "; lower is better" if better < 0 else ""
     panels[-1].set_xlabel(
-        wrapped(f"Difference in {label(table.metric).removesuffix(', %')}{unit}; lines: intervals", 58)
+        wrapped(f"Difference in {label(table.metric).removesuffix(', %')}{unit}{lower}; lines: intervals", 58)
     )
     words = " ".join(
         f"{arm.arm}: " + ", ".join(f"{part.name} {difference_text(part.estimate, percent)}" for part, _ in found) + "."
         for arm, found in arms
     )
-    return Drawing(figure, f"The gain of each arm with controls as the sum of its parts. {words}")
+    what = f"Difference of each arm with controls from SL in {label(table.metric)}{lower}, as the sum of its parts"
+    return Drawing(figure, f"{what}. {words}")
 
 
-def _panel(axes: Any, found: list[tuple[Part, float]], percent: bool) -> None:
+def _panel(axes: Any, found: list[tuple[Part, float]], percent: bool, better: int) -> None:
+    """better: 1 where higher is better, else -1; it decides the colour."""
     scale = 100 if percent else 1
     for place, (part, start) in enumerate(found):
         one = part.estimate
         mean = one.mean or 0.0
-        colour = COLOURS[6] if part.name == TOTAL.name else COLOURS[0] if mean >= 0 else COLOURS[1]
+        colour = COLOURS[6] if part.name == TOTAL.name else COLOURS[0] if better * mean >= 0 else COLOURS[1]
         axes.barh(place, scale * mean, left=scale * start, height=0.6, color=colour, alpha=0.75)
         if one.low is not None and one.high is not None:
             axes.plot(

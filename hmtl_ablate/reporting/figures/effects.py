@@ -7,7 +7,7 @@ from hmtl_ablate.reporting.columns import difference_text
 from hmtl_ablate.reporting.figures.style import Drawing, forest, forest_height, new_figure, wrapped
 from hmtl_ablate.reporting.results import Results
 from hmtl_ablate.reporting.tables import StudyTable
-from hmtl_ablate.reporting.wording import label
+from hmtl_ablate.reporting.wording import label, lower_is_better
 
 
 def draw(table: StudyTable, results: Results) -> Drawing | None:
@@ -26,9 +26,10 @@ def draw(table: StudyTable, results: Results) -> Drawing | None:
         forest(place, items, percent)
         place.set_title(wrapped(f"{one.design} ({one.kind.replace('_', ' ')}), 95 % intervals", 50), loc="left")
     unit = ", points" if percent else ""
-    axes[-1].set_xlabel(wrapped(f"Effect on {label(table.metric).removesuffix(', %')}{unit}", 58))
+    lower = "; lower is better" if lower_is_better(table.metric) else ""
+    axes[-1].set_xlabel(wrapped(f"Effect on {label(table.metric).removesuffix(', %')}{unit}{lower}", 58))
     words = " ".join(
         f"{one.design}: " + "; ".join(f"{name} {difference_text(found, percent)}" for name, found in items) + "."
         for one, items in panels
     )
-    return Drawing(figure, f"Effects on {label(table.metric)} with 95 % intervals. {words}")
+    return Drawing(figure, f"Effects on {label(table.metric)} with 95 % intervals{lower}. {words}")
