@@ -52,6 +52,20 @@ def test_the_decomposition_is_a_waterfall() -> None:
     assert [tick.get_text().replace("\n", " ") for tick in axes.get_yticklabels()][-1] == "in all"
 
 
+def test_of_an_error_the_decomposition_shows_a_decrease_as_the_gain() -> None:
+    table = controlled()
+    drawing = drawn(replace(table, metric="test/mae"))["decomposition"]
+    gains, losses = (
+        {bar.get_facecolor()[:3] for bar in drawing.figure.axes[0].patches if sign * bar.get_width() > 0.01}
+        for sign in (-1, 1)
+    )
+    higher = {bar.get_facecolor()[:3] for bar in drawn(table)["decomposition"].figure.axes[0].patches[:2]}
+    assert "lower is better" in drawing.alt
+    assert "lower is better" in drawing.figure.axes[-1].get_xlabel()
+    assert not gains & losses
+    assert not higher & {bar.get_facecolor()[:3] for bar in drawing.figure.axes[0].patches[:2]}
+
+
 def test_a_study_without_data_has_no_figures() -> None:
     assert drawn(study({})) == {}
     assert list(drawn(study({"SL": {0: 0.5}}))) == []
