@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: run test fast slow clusters test-deps bench install install-test lock
+.PHONY: run test fast test-deps bench install install-test lock
 
 run: install
 	$(BIN)/hmtl-ablate run search_spaces/puzzling.yaml
@@ -17,21 +17,14 @@ test: install-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
-	$(MAKE) --jobs=2 slow clusters
+	$(BIN)/pytest -m slow -n 2 --ignore=tests/chaos --ignore=tests/cluster
+	$(BIN)/pytest -m slow -n 0 tests/chaos tests/cluster
 	if nvidia-smi -L >/dev/null 2>&1; then $(BIN)/pytest -m gpu -n 0; fi
 
 # What to run while you write: lint and the tests without Ray, servers or other processes.
 fast: install-test
 	$(BIN)/ruff check .
 	$(BIN)/pytest
-
-# The slow tests, without those of `clusters`, which need little of the processor and come first.
-slow: install-test
-	nice -n 15 $(BIN)/pytest -m slow -n 2 --ignore=tests/chaos --ignore=tests/cluster
-
-# Kills, and clusters of several nodes; they wait for Ray most of the time.
-clusters: install-test
-	$(BIN)/pytest -m slow -n 0 tests/chaos tests/cluster
 
 # The Debian packages that tests need.
 test-deps:
