@@ -147,8 +147,13 @@ class Lease:
             self._thread.join()
             self._thread = None
             with suppress(StoreError, OSError):  # else it expires
-                if json.loads(self._records.read(self._key)[0]).get("owner") == self._owner:
+                if _parsed(self._records.read(self._key)[0]).get("owner") == self._owner:
                     self._records.delete([self._key])
+
+    @property
+    def seen(self) -> tuple[str, float]:
+        """The tag that the record had when it was looked at last, and since when it has had it."""
+        return self._seen, self._since
 
     def __enter__(self) -> Self:
         return self
@@ -223,8 +228,7 @@ def locked(path: Path) -> IO[str] | Lease | None:
         file.close()
         if error.errno not in NO_FLOCK:
             raise
-        lease = _lease_of(path)
-        return lease if lease.take() else None
+        return _leased(path)
     except BaseException:
         file.close()
         raise
@@ -256,16 +260,20 @@ def lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[Non
         yield
 
 
-_waiting: dict[str, Lease] = {}
-"""Leases that this process has asked for in vain: each remembers since when the record has not changed."""
+_seen: dict[str, tuple[str, float]] = {}
+"""Path of a lock that this process has asked for in vain → its record's tag, and since when it has been that one."""
 
 
-def _lease_of(path: Path) -> Lease:
+def _leased(path: Path) -> Lease | None:
+    """A lease next to the file, taken; None when another has it. Each call has a lease of its own: one that was given
+    back has no heartbeat any more."""
     key = str(path.absolute())
-    lease = _waiting.setdefault(key, Lease(FolderRecords(path.parent), f"{path.name}.lease"))
-    if lease._thread is not None:  # taken, and perhaps given back: the next one is another
-        lease = _waiting[key] = Lease(FolderRecords(path.parent), f"{path.name}.lease")
-    return lease
+    lease = Lease(FolderRecords(path.parent), f"{path.name}.lease", beat=BEAT, expiry=EXPIRY, seen=_seen.get(key))
+    if lease.take():
+        _seen.pop(key, None)
+        return lease
+    _seen[key] = lease.seen
+    return None
 
 
 def _own_process() -> dict[str, Any]:

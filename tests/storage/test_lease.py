@@ -49,6 +49,19 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_own_process", lambda: {"host": "another", "space": "x", "pid": 1, "start": "0"})
 
 
+@pytest.fixture
+def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without flock, where leases beat and expire sooner."""
+
+    def refuse(*words: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(FolderRecords, "settle", 0.1)
+    monkeypatch.setattr(module, "BEAT", BEAT)
+    monkeypatch.setattr(module, "EXPIRY", EXPIRY)
+
+
 def until(what: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not what():
@@ -143,14 +156,8 @@ def test_a_service_that_is_away_for_a_while_costs_nothing(address: str, proxy: A
         assert not held.lost
 
 
-def test_where_there_is_no_flock_a_lease_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*words: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    assert has_flock(tmp_path)
-    monkeypatch.setattr(fcntl, "flock", refuse)
+def test_where_there_is_no_flock_a_lease_locks(tmp_path: Path, no_flock: None) -> None:
     assert not has_flock(tmp_path)
-    monkeypatch.setattr(FolderRecords, "settle", 0.1)
     first = locked(tmp_path / "lock")
     assert isinstance(first, Lease)
     assert locked(tmp_path / "lock") is None
@@ -160,7 +167,25 @@ def test_where_there_is_no_flock_a_lease_locks(tmp_path: Path, monkeypatch: pyte
     second.close()
 
 
+def test_a_lock_that_one_process_takes_again_is_kept_again(tmp_path: Path, no_flock: None) -> None:
+    """Otherwise another command takes the folder over, and this one does not notice."""
+    record = tmp_path / "lock.lease"
+    for _ in range(2):
+        held = locked(tmp_path / "lock")
+        assert isinstance(held, Lease)
+        first = record.read_bytes()
+        until(lambda before=first: record.read_bytes() != before)  # type: ignore[misc]
+        assert not held.lost
+        held.close()
+    held = locked(tmp_path / "lock")
+    assert isinstance(held, Lease)
+    record.write_text("of another")
+    until(lambda: held.lost)
+    held.close()
+
+
 def test_flock_locks_where_there_is_one(tmp_path: Path) -> None:
+    assert has_flock(tmp_path)
     first = locked(tmp_path / "lock")
     assert first is not None
     assert locked(tmp_path / "lock") is None
