@@ -82,7 +82,7 @@ class SearchCost:
     """The most, and the least, that a search's trials cost; finished ones are not subtracted."""
 
     trials: int | None
-    """At most; None when a budget of passes alone bounds them, and the images are not counted."""
+    """At most; None when a budget of passes alone bounds them, and the images are not counted or a probe makes none."""
     image_passes: tuple[int, int] | None
     """Of all its trials, at the cheapest and at the costliest configuration; pruning makes it less."""
     seconds: tuple[float, float] | None
@@ -320,25 +320,42 @@ def _search(study: Study, search: Search, cost: Callable[[TrialConfig, bool], _C
     confirming = [cost(one, True) for one in _confirmed(search, most)]
     seeds = len(study.seeds[1:] or study.seeds)
     runs = _runs(search, min(passes, default=None))
-    low, high = runs or (0, 0)
-    costliest = high * max(passes, default=0)
-    if search.budget is not None:  # the last run starts before it is spent
-        costliest = min(costliest, math.ceil(search.budget) + max(passes, default=0))
-    longest = min(high * max(times)[0], costliest * max(took / each for took, each in times)) if times else 0.0
+    low, high = runs or (0, None)
+    costliest = _most_passes(search, high, max(passes, default=0))
+    longest = _longest(search, high, costliest, times)
     return SearchCost(
-        trials=None if runs is None else high,
+        trials=high,
         image_passes=(low * min(passes), costliest) if len(passes) == len(configs) else None,
-        seconds=(low * min(times)[0], longest) if len(times) == len(configs) else None,
+        seconds=(low * min(times)[0], longest) if longest is not None and len(times) == len(configs) else None,
         confirmation=seeds * len(confirming),
         confirmation_passes=_times(_total(None if one is None else one.work.passes for one in confirming), seeds),
         confirmation_seconds=_times(_total(_seconds(one) for one in confirming), seeds),
     )
 
 
-def _runs(search: Search, cheapest: int | None) -> tuple[int, int] | None:
-    """Training runs of a search, at least and at most; None when only its budget bounds them, and `cheapest` is None.
+def _most_passes(search: Search, runs: int | None, most: int) -> int:
+    """Image passes of a search at most. runs: how many there are at most; None where only its budget bounds them; most:
+    image passes of its costliest run."""
+    bounds = [] if runs is None else [runs * most]
+    if search.budget is not None and most:  # the last run starts before it is spent
+        bounds.append(math.ceil(search.budget) + most)
+    return min(bounds, default=0)
 
-    cheapest: image passes of its cheapest configuration.
+
+def _longest(search: Search, runs: int | None, passes: int, times: Sequence[tuple[float, int]]) -> float | None:
+    """Seconds of a search at most, all its runs one after the other; None where neither the number of runs nor their
+    passes bound them. passes: image passes at most; times: seconds and image passes of each kind of run."""
+    bounds = [] if runs is None else [runs * max((took for took, _ in times), default=0.0)]
+    if search.budget is not None and all(each for _, each in times):  # a probe takes time, and makes no pass
+        bounds.append(passes * max((took / each for took, each in times), default=0.0))
+    return min(bounds, default=None)
+
+
+def _runs(search: Search, cheapest: int | None) -> tuple[int, int] | None:
+    """Training runs of a search, at least and at most; None when only its budget bounds them, and `cheapest` is None
+    or 0.
+
+    cheapest: image passes of its cheapest configuration; a probe makes none.
     """
     if search.budget is not None and cheapest:
         most = max(math.ceil(search.budget / cheapest), 1)

@@ -232,6 +232,35 @@ def test_a_budget_without_a_count_of_images_bounds_no_number_of_trials(tmp_path:
     assert "search: as many trials as fit, less where it prunes" in estimate_text(found, "hmtl-ablate plan s.yaml", 80)
 
 
+PROBES = """\
+search:
+  base: {probe: {kind: linear}, model: {weights: "trial:SL"}}
+  space: {training.lr: {choice: [0.1, 0.2]}}
+"""
+
+
+@pytest.mark.parametrize("measured", ["SL", "probe"])
+def test_a_search_over_probes_takes_no_image_pass(tmp_path: Path, measured: str) -> None:
+    """Fault: seconds were divided by the passes, of which a probe has none. A linear probe passes 640 images forward
+    once: 0.2 s, and 1 s of start."""
+    study = study_of(tmp_path, TEXT + PROBES + "  trials: 3\n  racing: null\n")
+    probe = parse_config(dict(study.searches[0].base) | {"seed": 0})
+    one = study.variants[0].config(0) if measured == "SL" else probe
+    found = estimated(study, calibration=calibrated(one)).search
+    assert found is not None
+    assert (found.trials, found.image_passes) == (3, (0, 0))
+    assert list(found.seconds or ()) == pytest.approx([3 * 1.2, 3 * 1.2])
+
+
+def test_a_budget_of_passes_bounds_no_number_of_probes(tmp_path: Path) -> None:
+    """Fault: 0 seconds."""
+    study = study_of(tmp_path, TEXT + PROBES + "  budget: 5000\n  racing: null\n")
+    known = calibrated(study.variants[0].config(0))
+    found = estimated(study, calibration=known).search
+    assert found is not None
+    assert (found.trials, found.image_passes, found.seconds) == (None, (0, 0), None)
+
+
 def test_json_is_plain_and_whole(tmp_path: Path) -> None:
     import json
 
