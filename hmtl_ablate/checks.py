@@ -26,7 +26,7 @@ from hmtl_ablate.machine import this_machine
 from hmtl_ablate.planning.calibration import read_calibration
 from hmtl_ablate.planning.cost import Counts, counts_in, search_configs, split_counts
 from hmtl_ablate.planning.estimate import Estimate, PackNeed, Place, PlannedTrial, estimate_of
-from hmtl_ablate.running.options import Engine, refuse_workers
+from hmtl_ablate.running.options import Engine, RunOptions, refuse_workers
 from hmtl_ablate.storage import publish
 from hmtl_ablate.study import Search, Study, combinations, data_configs, missing_data, needed, resolved
 from hmtl_ablate.supervised import SUPERVISED_TASKS
@@ -384,17 +384,17 @@ def estimate_study(study: Study, store: Path, *, engine: Engine = "ray", max_con
 
 
 def place_of(study: Study, engine: Engine, max_concurrent: int | None) -> Place:
-    """Where a run's trials train: in this process, or as many at once as this machine holds.
+    """Where a run's trials train: in this process, or as many at once as this machine holds, at most those asked for.
 
-    What this machine can't hold is no fault: another one may run it. Raises ClusterError when no machine could.
+    What this machine can't hold is no fault: another one may run it. Raises HmtlError for options that a run would
+    refuse, and ClusterError when no machine could.
     """
     machine, resources = this_machine(), study.resources
+    at_once = RunOptions(engine, max_concurrent=max_concurrent).places(resources)
     if engine == "local":
         refuse_workers(resources)
-    room = machine.at_once(resources.cpus * resources.workers, resources.gpus * resources.workers)
-    at_once = min(room, 1) if engine == "local" else room if max_concurrent is None else max_concurrent
     notes: list[str] = []
-    if not room:
+    if not at_once:
         each = f"{resources.cpus * resources.workers:g} CPU"
         each += f" and {resources.gpus * resources.workers:g} GPU" if resources.gpus else ""
         notes.append(

@@ -14,6 +14,9 @@ from hmtl_ablate.config import NUMERICS_VERSION, TrialConfig, parse_config
 from hmtl_ablate.data.build import open_pack
 from hmtl_ablate.data.pack import Pack
 from hmtl_ablate.errors import CheckpointError, ConfigError, DataError, HmtlError, StoreError
+from hmtl_ablate.machine import this_machine
+from hmtl_ablate.planning.estimate import Place
+from hmtl_ablate.running.options import Engine, RunOptions
 from hmtl_ablate.study import Study, load_study
 from hmtl_ablate.training.folder import TrialFolder, TrialResult
 
@@ -207,3 +210,27 @@ def test_planning_a_store_that_does_not_exist_makes_none(tmp_path: Path) -> None
     study = study_of(tmp_path, "variants: {SL: {}}\nseeds: [0]\n")
     assert [trial.status for trial in checks.planned_trials(study, tmp_path / "runs")] == ["start"]
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_has_as_many_trials_at_once_as_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault: as many as asked for, however few this machine holds; a calibration measured so many at once, too."""
+    study = study_of(tmp_path, "variants: {SL: {}}\nseeds: [0]\n")
+    cores = this_machine().cores
+    measured: list[Place] = []
+    monkeypatch.setattr("hmtl_ablate.planning.measuring.calibrate", lambda *given: measured.append(given[2]))
+    for asked, expected in ((None, cores), (1, 1), (cores + 6, cores)):
+        assert checks.estimate_study(study, tmp_path, max_concurrent=asked).at_once == expected
+        checks.calibrate_study(study, tmp_path, "ray", asked, (), print)
+        assert measured[-1].at_once == expected == RunOptions(max_concurrent=asked).places(study.resources)
+    large = study_of(tmp_path, f"variants: {{SL: {{}}}}\nseeds: [0]\nresources: {{cpus: {cores + 1}}}\n")
+    found = checks.estimate_study(large, tmp_path, max_concurrent=2)
+    assert (found.at_once, len(found.notes)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("engine", "asked", "words"), [("ray", 0, "at least one trial"), ("local", 2, "one trial at a time, not 2")]
+)
+def test_a_plan_refuses_the_places_that_a_run_does(tmp_path: Path, engine: Engine, asked: int, words: str) -> None:
+    study = study_of(tmp_path, "variants: {SL: {}}\nseeds: [0]\n")
+    with pytest.raises(HmtlError, match=words):
+        checks.estimate_study(study, tmp_path, engine=engine, max_concurrent=asked)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from hmtl_ablate.errors import ClusterError, HmtlError, nearest
+from hmtl_ablate.machine import this_machine
 from hmtl_ablate.study import Resources
 
 Engine = Literal["ray", "local"]
@@ -53,6 +54,12 @@ class RunOptions:
                     f"the local engine trains one trial at a time, not {self.max_concurrent}; "
                     "use the engine ray, or leave max_concurrent out"
                 )
+
+    def places(self, resources: Resources) -> int:
+        """Trials at once on this machine: those that it holds, at most those asked for; 0 where not even one fits. A
+        cluster says so itself once it is joined."""
+        room = this_machine().at_once(resources.cpus * resources.workers, resources.gpus * resources.workers)
+        return min(room, 1 if self.engine == "local" else self.max_concurrent or room)
 
 
 def refuse_workers(resources: Resources) -> None:

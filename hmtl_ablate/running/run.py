@@ -14,7 +14,6 @@ from optuna.storages import BaseStorage
 
 from hmtl_ablate import config
 from hmtl_ablate.errors import RunLost, SearchError, StoreError
-from hmtl_ablate.machine import this_machine
 from hmtl_ablate.running import local_engine
 from hmtl_ablate.running.conductor import Conductor
 from hmtl_ablate.running.drivers import Drivers, already_running, taking_part
@@ -31,7 +30,7 @@ from hmtl_ablate.running.timekeeper import Timekeeper
 from hmtl_ablate.running.trainer import train_task
 from hmtl_ablate.storage import mirror_of
 from hmtl_ablate.storage.lease import locked
-from hmtl_ablate.study import Resources, Search, Study
+from hmtl_ablate.study import Search, Study
 from hmtl_ablate.study.racing import search_seeds
 from hmtl_ablate.tracking import Tracking
 
@@ -64,8 +63,8 @@ def run_study(
     if options.engine == "local":
         local_engine.check_resources(study.resources)
     progress = progress or SilentListener()
-    place = place_of(study.resources, options)
-    time = Timekeeper(store, study.resources, options.engine, at_once=max(place, 1), budget=options.budget, clock=clock)
+    places = max(options.places(study.resources), 1)
+    time = Timekeeper(store, study.resources, options.engine, at_once=places, budget=options.budget, clock=clock)
     alone = nullcontext() if options.join else _alone(study, store, progress)
     with alone, taking_part(study, store, join=options.join) as drivers:
         _check_databases(options, tracking, drivers)
@@ -106,14 +105,6 @@ def _conduct_all(conductor: Conductor, conduct: Conduct, stop: Stop) -> None:
         if conductor.queue:
             conduct(conductor)
             conductor.database.close()
-
-
-def place_of(resources: Resources, options: RunOptions) -> int:
-    """Trials at once: those that this machine holds, or as asked; a cluster says so itself once it is joined."""
-    if options.engine == "local":
-        return 1
-    room = this_machine().at_once(resources.cpus * resources.workers, resources.gpus * resources.workers)
-    return min(room, options.max_concurrent) if options.max_concurrent else room
 
 
 @contextmanager
